@@ -1,0 +1,1 @@
+//! Turns a command line into a plan, shows what became of it.

@@ -1,0 +1,1 @@
+//! The deploy file's text to a model::Project.

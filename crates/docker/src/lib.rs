@@ -1,0 +1,1 @@
+//! The Engine API over any byte stream: containers, builds, images, layers.

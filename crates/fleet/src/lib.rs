@@ -1,0 +1,1 @@
+//! Observes hosts, executes a plan over all of them, journals, emits events.

@@ -1,0 +1,3 @@
+//! The `freehold` executable.
+
+fn main() {}

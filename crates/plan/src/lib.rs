@@ -1,0 +1,1 @@
+//! Decides: project and observed state to stages of steps.

@@ -1,0 +1,1 @@
+//! Reverse proxy: routes, health checks, drain.

@@ -1,0 +1,1 @@
+//! Secrets from where they live.

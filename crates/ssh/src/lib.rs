@@ -1,0 +1,1 @@
+//! Sessions to hosts: channels, jump hosts, files, forwarded ports, host keys.

@@ -1,0 +1,3 @@
+//! Checks and generators.
+
+fn main() {}
