@@ -1,1 +1,44 @@
-//! The proxy's HTTP API: versioned types and clients.
+//! The proxy's HTTP API: versioned types and a client.
+//!
+//! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v1`. This crate holds what both
+//! sides must agree on, and the client side of it over any byte stream. It is not for what happens behind the API: routing
+//! and health checks live in the proxy.
+//!
+//! | request | body | answer |
+//! | --- | --- | --- |
+//! | `GET /v1/version` | – | [`VersionReply`] |
+//! | `GET /v1/services` | – | [`ServiceList`] |
+//! | `GET /v1/services/{name}` | – | [`ServiceStatus`] |
+//! | `POST /v1/probe` | [`ProbeRequest`] | [`ProbeReport`] |
+//! | `PUT /v1/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
+//! | `POST /v1/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
+//! | `DELETE /v1/services/{name}?fence=N` | – | [`RemoveReply`] |
+//!
+//! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
+//! fields, so a setting that a proxy does not know is refused by name and never ignored. Spans of time are whole
+//! milliseconds with the unit in the field's name.
+//!
+//! Start with [`ProxyClient`] and [`DeployRequest`].
+
+mod address;
+mod client;
+mod deploy;
+mod error;
+mod probe;
+mod service;
+
+pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
+pub use client::ProxyClient;
+pub use deploy::{
+    DeployReply, DeployRequest, DrainMode, DrainReport, DrainRequest, RemoveReply, ServiceSettings,
+    ServiceSnapshot,
+};
+pub use error::{ErrorCode, ErrorReply, ProxyError};
+pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};
+pub use service::{
+    DrainingGeneration, HealthState, InFlight, Reason, ServiceList, ServiceStatus, TargetStatus,
+    TrafficCounters, VersionReply,
+};
+
+/// The number of this API; it is part of every path as `/v1`.
+pub const API_VERSION: u32 = 1;

@@ -1,0 +1,273 @@
+use std::future::{Future, poll_fn};
+use std::path::Path;
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use freehold_model::ProxyServiceName;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use crate::{
+    DeployReply, DeployRequest, DrainReport, DrainRequest, ErrorReply, ProbeReport, ProbeRequest, ProxyError,
+    RemoveReply, ServiceList, ServiceStatus, VersionReply,
+};
+
+type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
+
+/// Calls the proxy's API over one byte stream: a socket, or a tunnel to one.
+///
+/// Calls are made one after the other; to probe two targets at once, open two clients. A call that failed for any
+/// reason but an answer of the proxy leaves the client unusable: later calls report [`ProxyError::Closed`].
+///
+/// # Cancel safety
+/// Dropping a call leaves the client unusable; the proxy may or may not have done what was asked.
+pub struct ProxyClient {
+    requests: http1::SendRequest<Full<Bytes>>,
+    // Driven by the calls themselves, so that no task outlives its owner.
+    connection: Option<Connection>,
+}
+
+impl std::fmt::Debug for ProxyClient {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ProxyClient").field("open", &self.connection.is_some()).finish()
+    }
+}
+
+impl ProxyClient {
+    /// Makes a client of a stream whose other end is the proxy's control socket.
+    ///
+    /// # Errors
+    /// [`ProxyError::Transport`] where the stream fails.
+    pub async fn over<S>(stream: S) -> Result<Self, ProxyError>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (requests, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|source| ProxyError::Transport { operation: "open a connection".to_owned(), source })?;
+        Ok(Self { requests, connection: Some(Box::pin(connection)) })
+    }
+
+    /// Connects to the control socket at a path of this machine.
+    ///
+    /// # Errors
+    /// [`ProxyError::Connect`] where nothing listens there, [`ProxyError::Deadline`] where it takes too long.
+    pub async fn connect(path: &Path, deadline: Duration) -> Result<Self, ProxyError> {
+        let stream = timeout(deadline, tokio::net::UnixStream::connect(path))
+            .await
+            .map_err(|_| ProxyError::Deadline { operation: "connect".to_owned(), deadline })?
+            .map_err(|source| ProxyError::Connect { path: path.to_owned(), source })?;
+        Self::over(stream).await
+    }
+
+    /// Asks which proxy answers.
+    ///
+    /// # Errors
+    /// See [`ProxyError`].
+    pub async fn version(&mut self, deadline: Duration) -> Result<VersionReply, ProxyError> {
+        self.get("say its version".to_owned(), "/v1/version", deadline).await
+    }
+
+    /// Asks for all services, ordered by name.
+    ///
+    /// # Errors
+    /// See [`ProxyError`].
+    pub async fn services(&mut self, deadline: Duration) -> Result<Vec<ServiceStatus>, ProxyError> {
+        let list: ServiceList = self.get("list services".to_owned(), "/v1/services", deadline).await?;
+        Ok(list.services)
+    }
+
+    /// Asks for one service.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name; else see [`ProxyError`].
+    pub async fn service(
+        &mut self,
+        name: &ProxyServiceName,
+        deadline: Duration,
+    ) -> Result<ServiceStatus, ProxyError> {
+        self.get(format!("show service `{name}`"), &format!("/v1/services/{name}"), deadline).await
+    }
+
+    /// Lets the proxy check a target until it is healthy or the request's deadline has passed.
+    ///
+    /// A target that stays unhealthy is no error: the report says what the checks saw. `deadline` bounds the call and
+    /// must be longer than the request's.
+    ///
+    /// # Errors
+    /// See [`ProxyError`].
+    pub async fn probe(
+        &mut self,
+        request: &ProbeRequest,
+        deadline: Duration,
+    ) -> Result<ProbeReport, ProxyError> {
+        let operation = format!("probe target `{}`", request.target);
+        let call = Call::with_body(operation, Method::POST, "/v1/probe".to_owned(), request)?;
+        self.call(call, deadline).await
+    }
+
+    /// Installs a service's targets, or replaces the earlier ones. `deadline` must be longer than the request's own
+    /// time limits together.
+    ///
+    /// # Errors
+    /// [`ProxyError::Unhealthy`], [`ProxyError::HostConflict`] and [`ProxyError::Fenced`]: nothing was changed. After
+    /// [`ProxyError::Deadline`], [`ProxyError::Transport`] and [`ProxyError::Closed`] the switch may have been made: ask for
+    /// the service and compare its generation.
+    pub async fn deploy(
+        &mut self,
+        name: &ProxyServiceName,
+        request: &DeployRequest,
+        deadline: Duration,
+    ) -> Result<DeployReply, ProxyError> {
+        let operation = format!("deploy service `{name}`");
+        let call = Call::with_body(operation, Method::PUT, format!("/v1/services/{name}"), request)?;
+        self.call(call, deadline).await
+    }
+
+    /// Waits until the service's earlier generations have nothing in flight, and says what was left.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name; else see [`ProxyError`].
+    pub async fn drain(
+        &mut self,
+        name: &ProxyServiceName,
+        request: &DrainRequest,
+        deadline: Duration,
+    ) -> Result<DrainReport, ProxyError> {
+        let operation = format!("drain service `{name}`");
+        let call = Call::with_body(operation, Method::POST, format!("/v1/services/{name}/drain"), request)?;
+        self.call(call, deadline).await
+    }
+
+    /// Removes a service at once; its requests in flight finish by themselves.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Fenced`] where the proxy has seen a
+    /// greater fencing number; else see [`ProxyError`].
+    pub async fn remove(
+        &mut self,
+        name: &ProxyServiceName,
+        fence: Option<u64>,
+        deadline: Duration,
+    ) -> Result<RemoveReply, ProxyError> {
+        let query = fence.map_or_else(String::new, |fence| format!("?fence={fence}"));
+        let path = format!("/v1/services/{name}{query}");
+        let operation = format!("remove service `{name}`");
+        self.call(Call { operation, method: Method::DELETE, path, body: Bytes::new() }, deadline).await
+    }
+
+    async fn get<R: DeserializeOwned>(
+        &mut self,
+        operation: String,
+        path: &str,
+        deadline: Duration,
+    ) -> Result<R, ProxyError> {
+        let call = Call { operation, method: Method::GET, path: path.to_owned(), body: Bytes::new() };
+        self.call(call, deadline).await
+    }
+
+    async fn call<R: DeserializeOwned>(&mut self, call: Call, deadline: Duration) -> Result<R, ProxyError> {
+        let Call { operation, method, path, body } = call;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "proxy")
+            .header("content-type", "application/json")
+            .body(Full::new(body));
+        let request = match request {
+            Ok(request) => request,
+            Err(source) => return Err(ProxyError::Request { operation, source }),
+        };
+        // Taken out for the time of the call: if the call is dropped half-way, the next one finds no connection.
+        let mut connection = self.connection.take();
+        if connection.is_none() {
+            return Err(ProxyError::Closed { operation });
+        }
+        let exchange = drive(&mut connection, exchange(&mut self.requests, request));
+        let (status, body) = match timeout(deadline, exchange).await {
+            Err(_) => return Err(ProxyError::Deadline { operation, deadline }),
+            Ok(Err(error)) if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
+                return Err(ProxyError::Closed { operation });
+            }
+            Ok(Err(source)) => return Err(ProxyError::Transport { operation, source }),
+            Ok(Ok(answer)) => answer,
+        };
+        self.connection = connection;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|source| ProxyError::Malformed {
+                operation,
+                status: status.as_u16(),
+                source,
+            });
+        }
+        match serde_json::from_slice::<ErrorReply>(&body) {
+            Ok(reply) => Err(ProxyError::refused(operation, reply)),
+            Err(source) => Err(ProxyError::Malformed { operation, status: status.as_u16(), source }),
+        }
+    }
+}
+
+/// One request, with what it is for in words.
+struct Call {
+    operation: String,
+    method: Method,
+    path: String,
+    body: Bytes,
+}
+
+impl Call {
+    fn with_body<B: Serialize>(
+        operation: String,
+        method: Method,
+        path: String,
+        body: &B,
+    ) -> Result<Self, ProxyError> {
+        match serde_json::to_vec(body) {
+            Ok(body) => Ok(Self { operation, method, path, body: body.into() }),
+            Err(source) => Err(ProxyError::Malformed { operation, status: 0, source }),
+        }
+    }
+}
+
+async fn exchange(
+    requests: &mut http1::SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Result<(http::StatusCode, Bytes), hyper::Error> {
+    requests.ready().await?;
+    let response: Response<Incoming> = requests.send_request(request).await?;
+    let status = response.status();
+    Ok((status, response.into_body().collect().await?.to_bytes()))
+}
+
+/// Polls the connection beside the exchange that needs it, until the exchange has ended.
+async fn drive<T>(
+    connection: &mut Option<Connection>,
+    exchange: impl Future<Output = Result<T, hyper::Error>>,
+) -> Result<T, hyper::Error> {
+    let mut exchange = pin!(exchange);
+    poll_fn(|context| {
+        if let Poll::Ready(result) = exchange.as_mut().poll(context) {
+            return Poll::Ready(result);
+        }
+        if let Some(open) = connection
+            && let Poll::Ready(result) = open.as_mut().poll(context)
+        {
+            *connection = None;
+            if let Err(error) = result {
+                return Poll::Ready(Err(error));
+            }
+        }
+        // What the connection received may have completed the exchange without waking it.
+        exchange.as_mut().poll(context)
+    })
+    .await
+}

@@ -1,0 +1,184 @@
+use freehold_model::ProxyServiceName;
+use serde::{Deserialize, Serialize};
+
+use crate::{HealthCheck, HostPattern, PathPrefix, TargetAddress};
+
+/// How a service is reached and how its targets are used; a deploy replaces all of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// The hosts it answers to; none means any host.
+    #[serde(default)]
+    pub hosts: Vec<HostPattern>,
+    /// The paths it is mounted on; none means `/`.
+    #[serde(default)]
+    pub path_prefixes: Vec<PathPrefix>,
+    /// Whether the matched prefix is cut off before a request is forwarded.
+    #[serde(default = "yes")]
+    pub strip_path_prefix: bool,
+    /// How its targets are checked.
+    #[serde(default)]
+    pub health_check: HealthCheck,
+    /// The longest wait for the head of a target's answer; 0 for no limit.
+    #[serde(default = "thirty_seconds")]
+    pub response_timeout_ms: u64,
+    /// Whether `X-Forwarded-For`, `-Proto` and `-Host` of a client are trusted.
+    #[serde(default)]
+    pub forward_headers: bool,
+}
+
+impl Default for ServiceSettings {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            path_prefixes: Vec::new(),
+            strip_path_prefix: true,
+            health_check: HealthCheck::default(),
+            response_timeout_ms: thirty_seconds(),
+            forward_headers: false,
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn thirty_seconds() -> u64 {
+    30_000
+}
+
+/// Whether a deploy waits until the earlier targets have finished their requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DrainMode {
+    /// The answer comes after the drain.
+    #[default]
+    Wait,
+    /// The answer comes right after the switch; the drain goes on.
+    Background,
+}
+
+/// Installs a service's targets, or replaces the earlier ones in one step.
+///
+/// New requests go to the new targets from the switch on. Requests that are in flight finish on the earlier targets
+/// until `drain_timeout_ms`, tunnels until `tunnel_timeout_ms`, both counted from the switch; what is left is then cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployRequest {
+    /// The new targets, at least one; all must be healthy at the same time before the switch.
+    pub targets: Vec<TargetAddress>,
+    /// How the service is reached.
+    pub settings: ServiceSettings,
+    /// The longest wait for the new targets to be healthy.
+    #[serde(default = "thirty_seconds")]
+    pub deploy_timeout_ms: u64,
+    /// How long requests may go on at the earlier targets after the switch.
+    #[serde(default = "thirty_seconds")]
+    pub drain_timeout_ms: u64,
+    /// How long upgraded connections (WebSocket) may go on at the earlier targets after the switch; 0 cuts them at
+    /// once, as kamal-proxy does.
+    #[serde(default)]
+    pub tunnel_timeout_ms: u64,
+    /// Whether to wait until the targets are healthy. Without it requests are answered 503 until a check succeeds.
+    #[serde(default = "yes")]
+    pub wait_for_health: bool,
+    /// Whether to wait for the drain.
+    #[serde(default)]
+    pub drain: DrainMode,
+    /// The holder's fencing number: refused where the proxy has seen a greater one for this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+}
+
+impl DeployRequest {
+    /// Makes a request with the default time limits: 30 s for health and for the drain, tunnels cut at the switch.
+    #[must_use]
+    pub fn new(targets: Vec<TargetAddress>, settings: ServiceSettings) -> Self {
+        Self {
+            targets,
+            settings,
+            deploy_timeout_ms: thirty_seconds(),
+            drain_timeout_ms: thirty_seconds(),
+            tunnel_timeout_ms: 0,
+            wait_for_health: true,
+            drain: DrainMode::Wait,
+            fence: None,
+        }
+    }
+}
+
+/// What a service was before a switch: enough to switch back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSnapshot {
+    /// The service.
+    pub name: ProxyServiceName,
+    /// Its targets.
+    pub targets: Vec<TargetAddress>,
+    /// How it is reached.
+    pub settings: ServiceSettings,
+    /// The number of the switch that installed it.
+    pub generation: u64,
+}
+
+impl ServiceSnapshot {
+    /// Makes the request that installs this snapshot again, with default time limits and without waiting for health or
+    /// drain: the targets served a moment ago, and putting back must not depend on anything.
+    #[must_use]
+    pub fn restore(self) -> DeployRequest {
+        let mut request = DeployRequest::new(self.targets, self.settings);
+        request.wait_for_health = false;
+        request.drain = DrainMode::Background;
+        request
+    }
+}
+
+/// The answer to a deploy: the switch is done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployReply {
+    /// The number of this switch; each is greater than those before it.
+    pub generation: u64,
+    /// What was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<ServiceSnapshot>,
+    /// What became of the drain, where the request waited for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drained: Option<DrainReport>,
+}
+
+/// Waits until a service's earlier generations have nothing in flight.
+///
+/// It only waits: what is left is cut by the limits of the deploy that replaced the generation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainRequest {
+    /// The longest wait for requests.
+    pub timeout_ms: u64,
+    /// The longest wait for tunnels, from the same moment; 0 does not wait for them.
+    #[serde(default)]
+    pub tunnel_timeout_ms: u64,
+}
+
+/// What was left when a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainReport {
+    /// How long the wait took.
+    pub elapsed_ms: u64,
+    /// Requests that had not finished: cut if a deploy's limit was over, else still going on.
+    pub requests_left: u64,
+    /// Tunnels that had not finished: cut if a deploy's limit was over, else still going on.
+    pub tunnels_left: u64,
+}
+
+/// The answer to a removal: nothing is routed to the service any more.
+///
+/// Requests in flight finish by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveReply {
+    /// What was removed.
+    pub previous: ServiceSnapshot,
+}

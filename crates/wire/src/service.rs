@@ -1,0 +1,213 @@
+use std::collections::BTreeMap;
+
+use freehold_model::ProxyServiceName;
+use serde::{Deserialize, Serialize};
+
+use crate::{ProbeOutcome, ServiceSettings, TargetAddress};
+
+/// Which proxy answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionReply {
+    /// The program's version.
+    pub version: String,
+    /// The number of the API, see [`API_VERSION`](crate::API_VERSION).
+    pub api: u32,
+    /// When the proxy started, RFC 3339 in UTC.
+    pub started_at: String,
+    /// The number of the last change of the routing table.
+    pub generation: u64,
+    /// The port on which it takes HTTP requests.
+    pub http_port: u16,
+}
+
+/// All services, ordered by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceList {
+    /// The services.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// A service as the proxy sees it now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: ProxyServiceName,
+    /// How it is reached.
+    pub settings: ServiceSettings,
+    /// The number of the switch that installed its targets.
+    pub generation: u64,
+    /// Its targets.
+    pub targets: Vec<TargetStatus>,
+    /// What is in flight at the current targets.
+    pub in_flight: InFlight,
+    /// Earlier generations that still have something in flight.
+    pub draining: Vec<DrainingGeneration>,
+    /// What happened since the last switch.
+    pub counters: TrafficCounters,
+    /// The greatest fencing number seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+}
+
+/// A target and what its health checks found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetStatus {
+    /// Where it listens.
+    pub address: TargetAddress,
+    /// Whether it gets requests.
+    pub health: HealthState,
+    /// What the last check saw; none where it was taken as healthy without a check, as after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_check: Option<ProbeOutcome>,
+}
+
+/// Whether a target gets requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthState {
+    /// Not yet: no check has succeeded.
+    Adding,
+    /// It does.
+    Healthy,
+    /// Not any more: its last check failed.
+    Unhealthy,
+}
+
+/// How much is in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InFlight {
+    /// Requests, from the choice of a target to the end of the answer.
+    pub requests: u64,
+    /// Upgraded connections.
+    pub tunnels: u64,
+}
+
+/// Earlier targets that finish what they had begun.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainingGeneration {
+    /// The number of the switch that had installed it.
+    pub generation: u64,
+    /// Its targets.
+    pub targets: Vec<TargetAddress>,
+    /// What is left.
+    pub in_flight: InFlight,
+}
+
+/// What happened at a service's current targets since they were installed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrafficCounters {
+    /// How long ago the switch was.
+    pub since_switch_ms: u64,
+    /// Requests routed to the service.
+    pub requests: u64,
+    /// Upgraded connections, answered 101.
+    pub upgrades: u64,
+    /// Answers 200 to 299.
+    pub responses_2xx: u64,
+    /// Answers 300 to 399.
+    pub responses_3xx: u64,
+    /// Answers 400 to 499.
+    pub responses_4xx: u64,
+    /// Answers 500 to 599, those that the proxy made included.
+    pub responses_5xx: u64,
+    /// What went wrong at the targets, by reason. Each is a 502, 503 or 504 that the proxy made, except
+    /// [`Reason::TargetCutBody`], after whose head nothing could be answered.
+    pub target_errors: BTreeMap<Reason, u64>,
+}
+
+/// Why the proxy itself ended a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The target's address refused the connection (502).
+    TargetRefused,
+    /// The target's host has no address (502).
+    TargetUnresolvable,
+    /// The target's address cannot be reached (502).
+    TargetUnreachable,
+    /// The target did not accept a connection in time (504).
+    TargetConnectTimeout,
+    /// The target did not answer in time (504).
+    TargetResponseTimeout,
+    /// The target closed the connection before its answer began (502).
+    TargetClosed,
+    /// The target's answer is not acceptable HTTP/1 (502).
+    TargetInvalidResponse,
+    /// The target ended its answer before it was complete; the client's connection was cut.
+    TargetCutBody,
+    /// No target of the service is healthy (503).
+    NoHealthyTarget,
+    /// The time to drain the target was over (504, or the connection was cut).
+    DrainTimeout,
+    /// No service has this host and path (404).
+    NoService,
+    /// The request is malformed or ambiguous (400 and others).
+    InvalidRequest,
+    /// The client left before the answer was complete (499).
+    ClientGone,
+    /// The client did not send its request in time (408).
+    ClientTimeout,
+}
+
+impl Reason {
+    /// Returns the code as it stands in the log and in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TargetRefused => "target_refused",
+            Self::TargetUnresolvable => "target_unresolvable",
+            Self::TargetUnreachable => "target_unreachable",
+            Self::TargetConnectTimeout => "target_connect_timeout",
+            Self::TargetResponseTimeout => "target_response_timeout",
+            Self::TargetClosed => "target_closed",
+            Self::TargetInvalidResponse => "target_invalid_response",
+            Self::TargetCutBody => "target_cut_body",
+            Self::NoHealthyTarget => "no_healthy_target",
+            Self::DrainTimeout => "drain_timeout",
+            Self::NoService => "no_service",
+            Self::InvalidRequest => "invalid_request",
+            Self::ClientGone => "client_gone",
+            Self::ClientTimeout => "client_timeout",
+        }
+    }
+
+    /// Says whether the target is to blame, so that the reason counts as a target error.
+    #[must_use]
+    pub fn is_target_error(self) -> bool {
+        !matches!(
+            self,
+            Self::NoService
+                | Self::InvalidRequest
+                | Self::ClientGone
+                | Self::ClientTimeout
+                | Self::DrainTimeout
+        )
+    }
+}
+
+impl std::fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_written_as_they_are_serialised() {
+        for reason in
+            [Reason::TargetRefused, Reason::TargetCutBody, Reason::NoHealthyTarget, Reason::ClientTimeout]
+        {
+            assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{reason}\""));
+        }
+    }
+}
