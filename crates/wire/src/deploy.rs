@@ -48,6 +48,19 @@ fn thirty_seconds() -> u64 {
     30_000
 }
 
+/// What must be known of new targets' health before the switch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealthGate {
+    /// All must have passed a check; the switch waits for it.
+    #[default]
+    Wait,
+    /// They are taken as healthy at once: they served a moment ago, and putting back must not lose a request.
+    Trust,
+    /// The switch is at once, and requests are answered 503 until a check succeeds, as by kamal-proxy's `--force`.
+    Skip,
+}
+
 /// Whether a deploy waits until the earlier targets have finished their requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -80,9 +93,9 @@ pub struct DeployRequest {
     /// once, as kamal-proxy does.
     #[serde(default)]
     pub tunnel_timeout_ms: u64,
-    /// Whether to wait until the targets are healthy. Without it requests are answered 503 until a check succeeds.
-    #[serde(default = "yes")]
-    pub wait_for_health: bool,
+    /// What must be known of the targets' health before the switch.
+    #[serde(default)]
+    pub health: HealthGate,
     /// Whether to wait for the drain.
     #[serde(default)]
     pub drain: DrainMode,
@@ -101,7 +114,7 @@ impl DeployRequest {
             deploy_timeout_ms: thirty_seconds(),
             drain_timeout_ms: thirty_seconds(),
             tunnel_timeout_ms: 0,
-            wait_for_health: true,
+            health: HealthGate::Wait,
             drain: DrainMode::Wait,
             fence: None,
         }
@@ -128,7 +141,7 @@ impl ServiceSnapshot {
     #[must_use]
     pub fn restore(self) -> DeployRequest {
         let mut request = DeployRequest::new(self.targets, self.settings);
-        request.wait_for_health = false;
+        request.health = HealthGate::Trust;
         request.drain = DrainMode::Background;
         request
     }

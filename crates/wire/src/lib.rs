@@ -30,8 +30,8 @@ mod service;
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use client::ProxyClient;
 pub use deploy::{
-    DeployReply, DeployRequest, DrainMode, DrainReport, DrainRequest, RemoveReply, ServiceSettings,
-    ServiceSnapshot,
+    DeployReply, DeployRequest, DrainMode, DrainReport, DrainRequest, HealthGate, RemoveReply,
+    ServiceSettings, ServiceSnapshot,
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};

@@ -1,9 +1,13 @@
 //! The client against a peer that speaks plain bytes.
+#![expect(clippy::unwrap_used, reason = "a test's helper fails by panicking")]
 
 use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind, ProxyServiceName};
-use freehold_wire::{DeployRequest, ProbeOutcome, ProxyClient, ProxyError, ServiceSettings, TargetAddress};
+use freehold_wire::{
+    DeployRequest, DrainMode, HealthGate, ProbeOutcome, ProxyClient, ProxyError, ServiceSettings,
+    ServiceSnapshot, TargetAddress,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -125,6 +129,16 @@ async fn a_missing_socket_is_named() {
     let error = ProxyClient::connect("/nonexistent/proxy.sock".as_ref(), LIMIT).await.unwrap_err();
     assert_eq!(error.to_string(), "cannot connect to the proxy's socket `/nonexistent/proxy.sock`");
     assert!(!error.help().is_empty());
+}
+
+#[test]
+fn a_snapshot_is_put_back_without_asking_for_health() {
+    let text =
+        r#"{"name":"shop-web","targets":["web:3000"],"settings":{"hosts":["Example.com"]},"generation":3}"#;
+    let snapshot: ServiceSnapshot = serde_json::from_str(text).unwrap();
+    let request = snapshot.clone().restore();
+    assert_eq!((request.health, request.drain), (HealthGate::Trust, DrainMode::Background));
+    assert_eq!((request.targets, request.settings), (snapshot.targets, snapshot.settings));
 }
 
 #[test]
