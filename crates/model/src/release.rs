@@ -73,6 +73,8 @@ pub struct Release {
 pub struct ReleaseRole {
     /// The role's settings at that time, as the plan had them.
     pub role: crate::Role,
+    /// The container's name when it was made; its label `freehold.release` finds it after a rename.
+    pub container: crate::ContainerName,
     /// Secrets of the environment by name of the variable.
     pub secrets: BTreeMap<crate::EnvName, crate::SecretFingerprint>,
 }

@@ -1,1 +1,31 @@
-//! Decides: project and observed state to stages of steps.
+//! Decides: a project and what was observed on its hosts become stages of steps.
+//!
+//! Nothing here waits, reads a clock or draws a random number: identifiers, time and random bytes come in as
+//! arguments, so that the same inputs give the same plan and `freehold plan` prints the very plan that `deploy` runs.
+//!
+//! Start with [`rollout`], which replaces the running release over the whole fleet, and [`Plan`], the value that the
+//! executor walks through, that is printed, saved for `resume` and compared in tests.
+
+mod lifecycle;
+mod naming;
+mod observed;
+mod plan;
+mod removal;
+mod retention;
+mod rollback;
+mod rollout;
+mod stages;
+
+pub use lifecycle::{LifecycleError, start, stop};
+pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
+pub use observed::{
+    ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
+    Route,
+};
+pub use plan::{
+    Action, BuildPlaceName, ContainerRequest, Lane, OnFailure, Plan, PlanKind, Readiness, Stage, StageKind,
+    Step, StepId, Undo,
+};
+pub use removal::remove;
+pub use rollback::{RollbackError, RollbackTarget, rollback};
+pub use rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, rollout};

@@ -1,0 +1,121 @@
+use freehold_model::{Diagnose, ErrorKind, HostName, Project, ReleaseId, RoleName};
+
+use crate::observed::Observed;
+use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
+use crate::rollout::{readiness, roles_on, stop_timeout};
+use crate::stages::Stages;
+
+/// Why the service could not be planned to start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LifecycleError {
+    /// A host has no container of a role.
+    #[error("host `{host}` has no container of role `{role}` to start")]
+    NoContainer {
+        /// The host.
+        host: HostName,
+        /// The role.
+        role: RoleName,
+    },
+}
+
+impl Diagnose for LifecycleError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+
+    fn help(&self) -> Vec<String> {
+        vec!["deploy first: `freehold deploy`".to_owned()]
+    }
+}
+
+/// Plans starting the newest container of every role again and sending it the traffic.
+///
+/// # Errors
+/// [`LifecycleError::NoContainer`] when a role has none on a host.
+pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Plan, LifecycleError> {
+    let mut stages = Stages::default();
+    let mut switches = Vec::new();
+    stages.begin(StageKind::Boot, OnFailure::PutBack);
+    for host in project.hosts() {
+        let Some(seen) = observed.hosts.get(&host) else { continue };
+        for (role, _) in roles_on(project, &host) {
+            let container = seen
+                .current(project, &role.name)
+                .or_else(|| seen.containers_of(project, &role.name).next())
+                .ok_or_else(|| LifecycleError::NoContainer { host: host.clone(), role: role.name.clone() })?;
+            let name = container.name.clone();
+            if !container.state.is_running() {
+                let undo = Undo::StopContainer { container: name.clone() };
+                stages.step(
+                    &host,
+                    Action::StartAgain { role: role.name.clone(), container: name.clone() },
+                    undo,
+                );
+            }
+            let action = Action::AwaitHealthy {
+                role: role.name.clone(),
+                container: name.clone(),
+                readiness: readiness(project, role),
+            };
+            stages.step(&host, action, Undo::Nothing);
+            if let Some(settings) = &role.proxy {
+                let previous = seen.route(&role.proxy_service).cloned().map(Box::new);
+                switches.push((host.clone(), role, settings, name, previous));
+            }
+        }
+    }
+    stages.begin(StageKind::Commit, OnFailure::PutBack);
+    for (host, role, settings, container, previous) in switches {
+        let service = role.proxy_service.clone();
+        let action = Action::SwitchTarget {
+            role: role.name.clone(),
+            service: service.clone(),
+            container,
+            settings: settings.clone(),
+            drain: project.timeouts.drain,
+        };
+        stages.step(&host, action, Undo::RestoreRoute { service, previous });
+    }
+    Ok(plan(project, id, PlanKind::Start, stages))
+}
+
+/// Plans taking the service out of the proxy and stopping its containers.
+#[must_use]
+pub fn stop(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
+    let mut stages = Stages::default();
+    stages.begin(StageKind::Retire, OnFailure::GoOn);
+    for host in project.hosts() {
+        let Some(seen) = observed.hosts.get(&host) else { continue };
+        for (role, _) in roles_on(project, &host) {
+            if seen.route(&role.proxy_service).is_some() {
+                let action = Action::RemoveTarget { service: role.proxy_service.clone() };
+                stages.step(&host, action, Undo::Impossible);
+            }
+            for container in
+                seen.containers_of(project, &role.name).filter(|container| container.state.is_running())
+            {
+                let action = Action::StopContainer {
+                    role: role.name.clone(),
+                    container: container.name.clone(),
+                    drain: None,
+                    timeout: stop_timeout(project, role),
+                };
+                stages.step(&host, action, Undo::StartContainer { container: container.name.clone() });
+            }
+        }
+    }
+    plan(project, id, PlanKind::Stop, stages)
+}
+
+fn plan(project: &Project, id: ReleaseId, kind: PlanKind, stages: Stages) -> Plan {
+    Plan {
+        format: Plan::FORMAT,
+        id,
+        kind,
+        service: project.service.clone(),
+        destination: project.destination.clone(),
+        version: None,
+        hosts: project.hosts(),
+        stages: stages.finish(),
+    }
+}

@@ -1,0 +1,183 @@
+use std::collections::BTreeMap;
+
+use freehold_model::{
+    Architecture, ContainerName, HostName, ImageReference, Project, ProxyServiceName, ProxySettings, Release,
+    ReleaseId, RoleName,
+};
+use serde::{Deserialize, Serialize};
+
+/// What was seen on the hosts of a project before a plan is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Observed {
+    /// Every host of the project.
+    pub hosts: BTreeMap<HostName, ObservedHost>,
+}
+
+/// What was seen on one host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedHost {
+    /// The engine's version, for people.
+    pub engine: String,
+    /// The processor architecture, if it is one that Freehold names.
+    pub architecture: Option<Architecture>,
+    /// Whether the network of the service's containers exists.
+    pub has_network: bool,
+    /// The containers that carry the service's label, newest first.
+    pub containers: Vec<ObservedContainer>,
+    /// The images of the service's repository.
+    pub images: Vec<ObservedImage>,
+    /// The proxy.
+    pub proxy: ObservedProxy,
+    /// The releases stored on the host for this service and destination, newest first.
+    pub releases: Vec<Release>,
+}
+
+/// A container of the service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedContainer {
+    /// Its identifier, 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: ContainerName,
+    /// The role in its label.
+    pub role: Option<RoleName>,
+    /// The destination in its label; empty means none.
+    pub destination: String,
+    /// The reference it was created from.
+    pub image: String,
+    /// The identifier of its image.
+    pub image_id: String,
+    /// The release in its label.
+    pub release: Option<ReleaseId>,
+    /// Its state.
+    pub state: ContainerState,
+    /// When it was created, seconds since 1970.
+    pub created_seconds: i64,
+}
+
+/// The state of a container, in Docker's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ContainerState {
+    /// Made, never started.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Between two starts.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Ended.
+    Exited,
+    /// Could not be removed.
+    Dead,
+}
+
+impl ContainerState {
+    /// Says whether the container's processes exist.
+    #[must_use]
+    pub fn is_running(self) -> bool {
+        matches!(self, Self::Running | Self::Restarting | Self::Paused)
+    }
+}
+
+/// A tagged image of the service's repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedImage {
+    /// The reference.
+    pub reference: ImageReference,
+    /// The engine's identifier.
+    pub id: String,
+}
+
+/// The proxy of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ObservedProxy {
+    /// There is no container of that name.
+    #[default]
+    Absent,
+    /// There is one and it does not run.
+    Stopped {
+        /// The image it was made from.
+        image: String,
+        /// Whether it is Freehold's.
+        is_freehold: bool,
+    },
+    /// It runs.
+    Running {
+        /// The image it was made from.
+        image: String,
+        /// Whether it is Freehold's.
+        is_freehold: bool,
+        /// The routes of the project's services.
+        routes: BTreeMap<ProxyServiceName, ObservedRoute>,
+    },
+}
+
+/// One service of the proxy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedRoute {
+    /// Enough to set it again.
+    pub route: Route,
+}
+
+/// Where the proxy sends the requests of one service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The targets, `host:port`.
+    pub targets: Vec<String>,
+    /// The settings.
+    pub settings: ProxySettings,
+}
+
+impl ObservedHost {
+    /// Returns the containers of a role and the project's destination, newest first.
+    pub fn containers_of<'a>(
+        &'a self,
+        project: &'a Project,
+        role: &'a RoleName,
+    ) -> impl Iterator<Item = &'a ObservedContainer> {
+        let destination = project.destination.as_ref().map_or("", |destination| destination.as_str());
+        self.containers.iter().filter(move |container| {
+            container.role.as_ref() == Some(role) && container.destination == destination
+        })
+    }
+
+    /// Returns the container of a role that serves now: the one that the proxy sends requests to, otherwise the newest
+    /// running one.
+    #[must_use]
+    pub fn current<'a>(&'a self, project: &'a Project, role: &'a RoleName) -> Option<&'a ObservedContainer> {
+        let routed = project
+            .roles
+            .get(role)
+            .and_then(|role| self.route(&role.proxy_service))
+            .into_iter()
+            .flat_map(|route| &route.targets)
+            .filter_map(|target| target.split(':').next())
+            .find_map(|host| {
+                self.containers_of(project, role).find(|container| {
+                    container.state.is_running()
+                        && (container.id.starts_with(host) || container.name.as_str() == host)
+                })
+            });
+        routed.or_else(|| self.containers_of(project, role).find(|container| container.state.is_running()))
+    }
+
+    /// Returns the route of a proxy service.
+    #[must_use]
+    pub fn route(&self, service: &ProxyServiceName) -> Option<&Route> {
+        match &self.proxy {
+            ObservedProxy::Running { routes, .. } => routes.get(service).map(|observed| &observed.route),
+            ObservedProxy::Absent | ObservedProxy::Stopped { .. } => None,
+        }
+    }
+}

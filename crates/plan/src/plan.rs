@@ -1,0 +1,378 @@
+use std::fmt;
+use std::time::Duration;
+
+use freehold_model::{
+    BuildPlace, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
+    ProxyServiceName, Release, ReleaseId, ReleaseVersion, Role, RoleName, ServiceName,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::Route;
+
+/// Everything that one command will do, decided before it begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The format of this value; a plan of another format is refused.
+    pub format: u32,
+    /// The rollout's identifier.
+    pub id: ReleaseId,
+    /// What the plan is for.
+    pub kind: PlanKind,
+    /// The service.
+    pub service: ServiceName,
+    /// The destination.
+    pub destination: Option<Destination>,
+    /// The version that serves when the plan is done, if it is one.
+    pub version: Option<ReleaseVersion>,
+    /// The hosts, the primary host first.
+    pub hosts: Vec<HostName>,
+    /// The stages, one after another.
+    pub stages: Vec<Stage>,
+}
+
+impl Plan {
+    /// The format that this version writes.
+    pub const FORMAT: u32 = 1;
+
+    /// Returns every step in the order of stages, lanes and lines.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().flat_map(|stage| &stage.lanes).flat_map(|lane| &lane.steps)
+    }
+
+    /// Says whether the plan does nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.steps().next().is_none()
+    }
+}
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlanKind {
+    /// A new release.
+    Deploy,
+    /// An earlier release again.
+    Rollback,
+    /// Starting what was stopped.
+    Start,
+    /// Stopping what runs.
+    Stop,
+    /// Removing everything.
+    Remove,
+}
+
+/// A part of a plan that must be finished on every host before the next part begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stage {
+    /// What it is.
+    pub kind: StageKind,
+    /// What a failure in it does.
+    pub on_failure: OnFailure,
+    /// The steps by host; lanes run side by side.
+    pub lanes: Vec<Lane>,
+}
+
+/// The steps of one host in a stage, one after another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lane {
+    /// The host.
+    pub host: HostName,
+    /// The steps.
+    pub steps: Vec<Step>,
+}
+
+/// What a stage is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StageKind {
+    /// Builds the image.
+    Build,
+    /// Brings the image and makes the host ready.
+    Prepare,
+    /// Starts the new containers and waits until they are healthy.
+    Boot,
+    /// Switches the traffic.
+    Commit,
+    /// Watches the new release.
+    Soak,
+    /// Retires the old release and writes down the new one.
+    Retire,
+    /// Pauses between two batches.
+    Wait,
+}
+
+/// What a failed step in a stage does to the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Everything that the plan did is undone on every host.
+    PutBack,
+    /// The new release is live: the other steps go on, and what is left needs attention.
+    GoOn,
+}
+
+/// The number of a step in its plan, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct StepId(pub u32);
+
+impl fmt::Display for StepId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// One change of one host, with everything that it needs in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// Its number.
+    pub id: StepId,
+    /// The host.
+    pub host: HostName,
+    /// What is done. Every action recognises that it was done already and does nothing then.
+    pub action: Action,
+    /// How it is undone.
+    pub undo: Undo,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Action {
+    /// Builds the image. Done already: the builder's cache answers.
+    BuildImage {
+        /// The tag it gets.
+        image: ImageReference,
+        /// The engine.
+        place: BuildPlaceName,
+    },
+    /// Brings the image to the host, only the layers that it lacks. Done already: it has all of them.
+    DeliverImage {
+        /// The image.
+        image: ImageReference,
+        /// The engine that has it.
+        from: BuildPlaceName,
+    },
+    /// Makes folders and the network. Done already: they exist.
+    PrepareHost {
+        /// Folders relative to the login directory, mode 700.
+        directories: Vec<String>,
+        /// The network's name.
+        network: String,
+    },
+    /// Makes sure that the proxy runs. Done already: it does, of this image or a compatible one.
+    EnsureProxy {
+        /// How it runs.
+        run: ProxyRun,
+        /// The network's name.
+        network: String,
+    },
+    /// Gives a container another name. Done already: there is one of the new name and none of the old.
+    RenameContainer {
+        /// The old name.
+        from: ContainerName,
+        /// The new name.
+        to: ContainerName,
+    },
+    /// Creates and starts a container. Done already: it runs.
+    StartContainer(Box<ContainerRequest>),
+    /// Starts a container that exists. Done already: it runs.
+    StartAgain {
+        /// The role.
+        role: RoleName,
+        /// The container.
+        container: ContainerName,
+    },
+    /// Waits until a container is healthy.
+    AwaitHealthy {
+        /// The role.
+        role: RoleName,
+        /// The container.
+        container: ContainerName,
+        /// What healthy means.
+        readiness: Readiness,
+    },
+    /// Sends the requests of a proxy service to a container. Done already: they go there.
+    SwitchTarget {
+        /// The role.
+        role: RoleName,
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The container.
+        container: ContainerName,
+        /// The new route but for its targets, which are the container's identifier and port.
+        settings: freehold_model::ProxySettings,
+        /// How long requests in flight on the old target may take.
+        drain: Duration,
+    },
+    /// Takes a service out of the proxy. Done already: the proxy does not know it.
+    RemoveTarget {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+    },
+    /// Watches containers and their answers.
+    Soak {
+        /// The containers, with the proxy service of those that have one.
+        containers: Vec<(ContainerName, Option<ProxyServiceName>)>,
+        /// How long.
+        duration: Duration,
+    },
+    /// Lets requests in flight end and stops a container. Done already: it does not run.
+    StopContainer {
+        /// The role.
+        role: RoleName,
+        /// The container.
+        container: ContainerName,
+        /// The proxy service that drains first.
+        drain: Option<(ProxyServiceName, Duration)>,
+        /// How long it may take to stop; none is the engine's default.
+        timeout: Option<Duration>,
+    },
+    /// Writes the secrets' file of a role, as Kamal has it, mode 600.
+    WriteEnvironmentFile {
+        /// The role.
+        role: RoleName,
+        /// Its path relative to the login directory.
+        path: String,
+        /// The environment, secrets by name.
+        environment: Environment,
+    },
+    /// Stores the release on the host and tags its image as the latest.
+    RecordRelease {
+        /// The release, without what is only known when it runs.
+        release: Box<Release>,
+        /// The tag of the latest image.
+        latest: ImageReference,
+    },
+    /// Removes a container that does not run. Done already: there is none.
+    RemoveContainer {
+        /// The container.
+        container: ContainerName,
+    },
+    /// Removes a tag, and the image with its last tag. Done already: there is none.
+    RemoveImage {
+        /// The tag.
+        image: ImageReference,
+    },
+    /// Forgets stored releases.
+    ForgetReleases {
+        /// Their identifiers.
+        releases: Vec<ReleaseId>,
+    },
+    /// Removes the proxy if it serves nobody else.
+    RemoveProxyIfUnused,
+    /// Removes everything that is stored on the host for the service.
+    RemoveDirectories {
+        /// Folders relative to the login directory.
+        directories: Vec<String>,
+    },
+    /// Pauses.
+    Wait {
+        /// How long.
+        duration: Duration,
+    },
+}
+
+/// The engine that builds, as it stands in a plan.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BuildPlaceName {
+    /// The engine of the machine on which the command runs.
+    Local,
+    /// The engine of a host.
+    Host(HostName),
+}
+
+impl From<&BuildPlace> for BuildPlaceName {
+    fn from(place: &BuildPlace) -> Self {
+        match place {
+            BuildPlace::Local => Self::Local,
+            BuildPlace::Host(host) => Self::Host(host.clone()),
+        }
+    }
+}
+
+/// A container to create, complete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContainerRequest {
+    /// Its name.
+    pub name: ContainerName,
+    /// The image.
+    pub image: ImageReference,
+    /// Its host name.
+    pub hostname: String,
+    /// The network.
+    pub network: String,
+    /// The role, from which command, volumes, labels, options and logging are taken.
+    pub role: Role,
+    /// The environment: clear values and secrets by name.
+    pub environment: Environment,
+    /// All labels.
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// What healthy means.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Readiness {
+    /// The proxy gets a good answer from it.
+    Answers {
+        /// The port on which it listens.
+        port: u16,
+        /// The check.
+        check: freehold_model::HealthCheck,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// The engine's health check says so; without one it keeps running for the delay.
+    Runs {
+        /// How long it must keep running.
+        delay: Duration,
+        /// How long becoming healthy may take.
+        deadline: Duration,
+    },
+}
+
+/// How a step is undone. Undoing twice does nothing the second time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Undo {
+    /// Nothing to undo: what it made is harmless or needed anyway.
+    Nothing,
+    /// Cannot be undone.
+    Impossible,
+    /// Stops and removes the container.
+    RemoveContainer {
+        /// The container.
+        container: ContainerName,
+    },
+    /// Stops the container and leaves it.
+    StopContainer {
+        /// The container.
+        container: ContainerName,
+    },
+    /// Starts the container.
+    StartContainer {
+        /// The container.
+        container: ContainerName,
+    },
+    /// Gives a container its old name.
+    RenameContainer {
+        /// The name it has.
+        from: ContainerName,
+        /// The name it had.
+        to: ContainerName,
+    },
+    /// Sets the route that was there before, or removes the service if there was none.
+    RestoreRoute {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The earlier route.
+        previous: Option<Box<Route>>,
+    },
+}

@@ -1,0 +1,247 @@
+use std::fmt;
+
+use freehold_model::{
+    ContainerName, Diagnose, ErrorKind, HostName, Project, Release, ReleaseId, ReleaseRole, RoleName,
+};
+
+use crate::naming::latest_image;
+use crate::observed::{Observed, ObservedHost};
+use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
+use crate::rollout::{readiness, stop_timeout};
+use crate::stages::Stages;
+
+/// The release to go back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollbackTarget {
+    /// The newest release before the one that serves.
+    Previous,
+    /// The release of this identifier or version.
+    Named(String),
+}
+
+impl fmt::Display for RollbackTarget {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Previous => formatter.write_str("the previous release"),
+            Self::Named(name) => write!(formatter, "release `{name}`"),
+        }
+    }
+}
+
+/// Why no rollback could be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RollbackError {
+    /// No host has such a release.
+    #[error("there is no {} to go back to", .target)]
+    NoRelease {
+        /// What was asked for.
+        target: RollbackTarget,
+        /// The releases that there are, newest first.
+        available: Vec<String>,
+    },
+    /// The release serves already.
+    #[error("release `{release}` serves already")]
+    AlreadyLive {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// A host lacks the container of the release.
+    #[error("host `{host}` no longer has the container of role `{role}` of release `{release}`")]
+    NoContainer {
+        /// The host.
+        host: HostName,
+        /// The role.
+        role: RoleName,
+        /// The release.
+        release: ReleaseId,
+    },
+}
+
+impl Diagnose for RollbackError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoRelease { available, .. } if available.is_empty() => {
+                vec!["only one release was ever deployed here; see `freehold releases`".to_owned()]
+            }
+            Self::NoRelease { available, .. } => vec![format!("there are: {}", available.join(", "))],
+            Self::AlreadyLive { .. } => vec!["see `freehold releases`".to_owned()],
+            Self::NoContainer { release, .. } => {
+                vec![format!(
+                    "deploy its version again: `freehold deploy --version` with that of `{release}`"
+                )]
+            }
+        }
+    }
+}
+
+/// Plans going back to an earlier release, with the configuration and secrets that it had: its own containers, which
+/// the hosts have kept, are started again. Neither the registry nor the image on the laptop is needed.
+///
+/// # Errors
+/// [`RollbackError`] when a host cannot go back; nothing has been changed then.
+pub fn rollback(
+    project: &Project,
+    id: ReleaseId,
+    target: &RollbackTarget,
+    observed: &Observed,
+) -> Result<Plan, RollbackError> {
+    let hosts = project.hosts();
+    let chosen = choose(project, target, observed, &hosts)?;
+    let mut stages = Stages::default();
+    stages.begin(StageKind::Boot, OnFailure::PutBack);
+    let mut switches: Vec<(HostName, Vec<(ReleaseRole, ContainerName)>)> = Vec::new();
+    for host in &hosts {
+        let Some(seen) = observed.hosts.get(host) else { continue };
+        let Some(release) = seen.releases.iter().find(|release| release.id == chosen.id) else { continue };
+        let mut roles = Vec::new();
+        for (name, recorded) in &release.roles {
+            let container = container(project, host, seen, release, name)?;
+            let undo = Undo::StopContainer { container: container.clone() };
+            stages.step(host, Action::StartAgain { role: name.clone(), container: container.clone() }, undo);
+            let readiness = readiness(project, &recorded.role);
+            let action = Action::AwaitHealthy { role: name.clone(), container: container.clone(), readiness };
+            stages.step(host, action, Undo::Nothing);
+            roles.push((recorded.clone(), container));
+        }
+        switches.push((host.clone(), roles));
+    }
+    commit_and_soak(&mut stages, project, observed, &switches);
+    retire(&mut stages, project, observed, &chosen, &switches);
+    Ok(Plan {
+        format: Plan::FORMAT,
+        id,
+        kind: PlanKind::Rollback,
+        service: project.service.clone(),
+        destination: project.destination.clone(),
+        version: Some(chosen.version.clone()),
+        hosts,
+        stages: stages.finish(),
+    })
+}
+
+fn live(project: &Project, seen: &ObservedHost) -> Option<ReleaseId> {
+    seen.current(project, &project.primary_role).and_then(|container| container.release.clone())
+}
+
+fn choose(
+    project: &Project,
+    target: &RollbackTarget,
+    observed: &Observed,
+    hosts: &[HostName],
+) -> Result<Release, RollbackError> {
+    let primary = hosts.first().and_then(|host| observed.hosts.get(host));
+    let live = primary.and_then(|seen| live(project, seen));
+    let releases: Vec<&Release> = primary.map(|seen| seen.releases.iter().collect()).unwrap_or_default();
+    let found = match target {
+        RollbackTarget::Previous => {
+            releases.iter().find(|release| live.as_ref().is_none_or(|live| release.id < *live))
+        }
+        RollbackTarget::Named(name) => releases
+            .iter()
+            .find(|release| release.id.as_str() == name)
+            .or_else(|| releases.iter().find(|release| release.version.as_str() == name)),
+    };
+    let Some(release) = found else {
+        let available = releases
+            .iter()
+            .filter(|release| Some(&release.id) != live.as_ref())
+            .map(|release| format!("{} ({})", release.version, release.id))
+            .collect();
+        return Err(RollbackError::NoRelease { target: target.clone(), available });
+    };
+    if live.as_ref() == Some(&release.id) {
+        return Err(RollbackError::AlreadyLive { release: release.id.clone() });
+    }
+    Ok((*release).clone())
+}
+
+fn container(
+    project: &Project,
+    host: &HostName,
+    seen: &ObservedHost,
+    release: &Release,
+    role: &RoleName,
+) -> Result<ContainerName, RollbackError> {
+    seen.containers_of(project, role)
+        .find(|container| container.release.as_ref() == Some(&release.id))
+        .map(|container| container.name.clone())
+        .ok_or_else(|| RollbackError::NoContainer {
+            host: host.clone(),
+            role: role.clone(),
+            release: release.id.clone(),
+        })
+}
+
+type Switches = [(HostName, Vec<(ReleaseRole, ContainerName)>)];
+
+fn commit_and_soak(stages: &mut Stages, project: &Project, observed: &Observed, switches: &Switches) {
+    stages.begin(StageKind::Commit, OnFailure::PutBack);
+    for (host, roles) in switches {
+        for (recorded, container) in roles {
+            let Some(settings) = &recorded.role.proxy else { continue };
+            let service = recorded.role.proxy_service.clone();
+            let action = Action::SwitchTarget {
+                role: recorded.role.name.clone(),
+                service: service.clone(),
+                container: container.clone(),
+                settings: settings.clone(),
+                drain: project.timeouts.drain,
+            };
+            let previous =
+                observed.hosts.get(host).and_then(|seen| seen.route(&service)).cloned().map(Box::new);
+            stages.step(host, action, Undo::RestoreRoute { service, previous });
+        }
+    }
+    if project.timeouts.soak.is_zero() {
+        return;
+    }
+    stages.begin(StageKind::Soak, OnFailure::PutBack);
+    for (host, roles) in switches {
+        let containers = roles
+            .iter()
+            .map(|(recorded, container)| {
+                let service = recorded.role.proxy.as_ref().map(|_| recorded.role.proxy_service.clone());
+                (container.clone(), service)
+            })
+            .collect();
+        stages.step(host, Action::Soak { containers, duration: project.timeouts.soak }, Undo::Nothing);
+    }
+}
+
+fn retire(
+    stages: &mut Stages,
+    project: &Project,
+    observed: &Observed,
+    chosen: &Release,
+    switches: &Switches,
+) {
+    stages.begin(StageKind::Retire, OnFailure::GoOn);
+    for (host, _) in switches {
+        let Some(seen) = observed.hosts.get(host) else { continue };
+        for role in project.roles.values() {
+            let current = seen.current(project, &role.name).map(|container| &container.id);
+            for container in seen.containers_of(project, &role.name) {
+                if !container.state.is_running() || container.release.as_ref() == Some(&chosen.id) {
+                    continue;
+                }
+                let drains = current == Some(&container.id) && role.proxy.is_some();
+                let action = Action::StopContainer {
+                    role: role.name.clone(),
+                    container: container.name.clone(),
+                    drain: drains.then(|| (role.proxy_service.clone(), project.timeouts.drain)),
+                    timeout: stop_timeout(project, role),
+                };
+                stages.step(host, action, Undo::StartContainer { container: container.name.clone() });
+            }
+        }
+        let recorded = seen.releases.iter().find(|release| release.id == chosen.id);
+        if let (Some(release), Some(latest)) = (recorded, latest_image(project)) {
+            let action = Action::RecordRelease { release: Box::new(release.clone()), latest };
+            stages.step(host, action, Undo::Nothing);
+        }
+    }
+}

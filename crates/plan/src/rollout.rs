@@ -1,0 +1,528 @@
+use std::collections::BTreeMap;
+
+use freehold_model::{
+    Architecture, Author, BootLimit, ContainerName, Diagnose, Environment, ErrorKind, HostName,
+    ImageReference, Project, Release, ReleaseId, ReleaseRole, ReleaseVersion, Role, RoleHost,
+    SecretFingerprint, SecretName,
+};
+
+use crate::naming::{NETWORK, hex_digits, latest_image, role_labels, state_directory};
+use crate::observed::{Observed, ObservedHost, ObservedProxy};
+use crate::plan::{Action, ContainerRequest, OnFailure, Plan, PlanKind, Readiness, StageKind, Undo};
+use crate::retention::retention;
+use crate::stages::Stages;
+
+/// What a rollout is asked to do.
+#[derive(Debug, Clone)]
+pub struct RolloutRequest<'a> {
+    /// The project.
+    pub project: &'a Project,
+    /// The version of the new release.
+    pub version: ReleaseVersion,
+    /// The rollout's identifier.
+    pub id: ReleaseId,
+    /// The time, UTC, `2026-01-31T12:00:00Z`.
+    pub created_at: String,
+    /// Who deploys.
+    pub author: Author,
+    /// The git revision of the source, if there is one.
+    pub git_revision: Option<String>,
+    /// Fingerprints of the secrets that the project names.
+    pub secrets: BTreeMap<SecretName, SecretFingerprint>,
+    /// Random bytes from which names are drawn.
+    pub random: [u8; 16],
+    /// Where the image comes from.
+    pub image: ImageSource,
+    /// Whether the proxy is made sure of first.
+    pub proxy: ProxyBoot,
+}
+
+/// Where the image of a rollout comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImageSource {
+    /// It is built, then sent to the hosts.
+    Build,
+    /// It was built before and is sent to the hosts.
+    Built,
+    /// Every host has it.
+    OnHosts,
+}
+
+/// Whether a rollout makes sure of the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyBoot {
+    /// It does.
+    Ensure,
+    /// The proxy must run already.
+    Expect,
+}
+
+/// Why no rollout could be planned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RolloutError {
+    /// A host was not observed.
+    #[error("host `{host}` was not observed")]
+    NotObserved {
+        /// The host.
+        host: HostName,
+    },
+    /// A host runs another architecture than the image is built for.
+    #[error("host `{host}` is {actual}, but the image is built for {}", list(wanted))]
+    Architecture {
+        /// The host.
+        host: HostName,
+        /// Its architecture, as the engine reports it.
+        actual: String,
+        /// Those of the deploy file.
+        wanted: Vec<Architecture>,
+    },
+    /// A proxy that is not ours runs on a host.
+    #[error("host `{host}` runs a proxy that is not Freehold's: image `{image}`")]
+    ForeignProxy {
+        /// The host.
+        host: HostName,
+        /// The proxy's image.
+        image: String,
+    },
+    /// The proxy does not run on a host although it was expected to.
+    #[error("the proxy does not run on host `{host}`")]
+    NoProxy {
+        /// The host.
+        host: HostName,
+    },
+    /// The image is not on a host although it was expected to be.
+    #[error("image `{image}` is not on host `{host}`")]
+    NoImage {
+        /// The host.
+        host: HostName,
+        /// The image.
+        image: ImageReference,
+    },
+    /// A name that follows from the project is too long or holds what Docker does not allow.
+    #[error("cannot name the containers of the release")]
+    Name(#[from] freehold_model::InvalidName),
+}
+
+fn list(architectures: &[Architecture]) -> String {
+    architectures.iter().map(|architecture| architecture.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+impl Diagnose for RolloutError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotObserved { .. } => ErrorKind::Bug,
+            Self::Architecture { .. } | Self::Name(_) => ErrorKind::Configuration,
+            Self::ForeignProxy { .. } | Self::NoProxy { .. } | Self::NoImage { .. } => ErrorKind::Failed,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NotObserved { .. } => Vec::new(),
+            Self::Architecture { actual, .. } => {
+                vec![format!("set `builder: arch: {actual}` in the deploy file, or remove `arch` to follow the hosts")]
+            }
+            Self::ForeignProxy { .. } => vec![
+                "remove it with `docker rm -f kamal-proxy` on that host if nothing else needs it; taking over a running \
+                 kamal-proxy is not supported by this version of freehold"
+                    .to_owned(),
+            ],
+            Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
+            Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
+            Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
+        }
+    }
+}
+
+/// Plans the replacement of the running release on every host of the project, as one transaction.
+///
+/// # Errors
+/// [`RolloutError`] when a host cannot take the release; nothing has been changed then.
+pub fn rollout(request: &RolloutRequest<'_>, observed: &Observed) -> Result<Plan, RolloutError> {
+    let hosts = request.project.hosts();
+    for host in &hosts {
+        check_host(request, host, seen(observed, host)?)?;
+    }
+    let image = ImageReference { repository: request.project.image.clone(), tag: request.version.clone() };
+    let mut stages = Stages::default();
+    build_and_deliver(&mut stages, request, &image, &hosts);
+    let batches = batches(request.project.boot.limit, &hosts);
+    for (index, batch) in batches.iter().enumerate() {
+        if index > 0 && !request.project.boot.wait.is_zero() {
+            stages.begin(StageKind::Wait, OnFailure::PutBack);
+            if let Some(first) = batch.first() {
+                stages.step(first, Action::Wait { duration: request.project.boot.wait }, Undo::Nothing);
+            }
+        }
+        boot(&mut stages, request, observed, &image, batch)?;
+        commit(&mut stages, request, observed, batch)?;
+        soak(&mut stages, request, batch)?;
+    }
+    retire(&mut stages, request, observed, &image, &hosts)?;
+    Ok(Plan {
+        format: Plan::FORMAT,
+        id: request.id.clone(),
+        kind: PlanKind::Deploy,
+        service: request.project.service.clone(),
+        destination: request.project.destination.clone(),
+        version: Some(request.version.clone()),
+        hosts,
+        stages: stages.finish(),
+    })
+}
+
+fn seen<'a>(observed: &'a Observed, host: &HostName) -> Result<&'a ObservedHost, RolloutError> {
+    observed.hosts.get(host).ok_or_else(|| RolloutError::NotObserved { host: host.clone() })
+}
+
+fn check_host(
+    request: &RolloutRequest<'_>,
+    host: &HostName,
+    seen: &ObservedHost,
+) -> Result<(), RolloutError> {
+    let wanted = &request.project.builder.architectures;
+    if !wanted.is_empty() && !seen.architecture.is_some_and(|actual| wanted.contains(&actual)) {
+        return Err(RolloutError::Architecture {
+            host: host.clone(),
+            actual: seen.architecture.map_or_else(|| "of another architecture".to_owned(), |a| a.to_string()),
+            wanted: wanted.clone(),
+        });
+    }
+    if request.image == ImageSource::OnHosts {
+        let image =
+            ImageReference { repository: request.project.image.clone(), tag: request.version.clone() };
+        if !seen.images.iter().any(|present| present.reference == image) {
+            return Err(RolloutError::NoImage { host: host.clone(), image });
+        }
+    }
+    let needs_proxy = roles_on(request.project, host).any(|(role, _)| role.proxy.is_some());
+    match &seen.proxy {
+        ObservedProxy::Running { is_freehold: false, image, .. }
+        | ObservedProxy::Stopped { is_freehold: false, image }
+            if needs_proxy =>
+        {
+            Err(RolloutError::ForeignProxy { host: host.clone(), image: image.clone() })
+        }
+        ObservedProxy::Absent | ObservedProxy::Stopped { .. }
+            if needs_proxy && request.proxy == ProxyBoot::Expect =>
+        {
+            Err(RolloutError::NoProxy { host: host.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn roles_on<'a, 'h>(
+    project: &'a Project,
+    host: &'h HostName,
+) -> impl Iterator<Item = (&'a Role, &'a RoleHost)> + use<'a, 'h> {
+    project.roles.values().filter_map(move |role| {
+        role.hosts.iter().find(|entry| entry.name == *host).map(|entry| (role, entry))
+    })
+}
+
+fn batches(limit: Option<BootLimit>, hosts: &[HostName]) -> Vec<Vec<HostName>> {
+    let size = match limit {
+        None => hosts.len(),
+        Some(BootLimit::Hosts(limit)) => usize::try_from(limit.get()).unwrap_or(usize::MAX),
+        Some(BootLimit::Percent(percent)) => hosts.len() * usize::from(percent) / 100,
+    };
+    hosts.chunks(size.max(1)).map(<[HostName]>::to_vec).collect()
+}
+
+fn build_and_deliver(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    image: &ImageReference,
+    hosts: &[HostName],
+) {
+    let project = request.project;
+    let place = crate::BuildPlaceName::from(&project.builder.on);
+    if request.image == ImageSource::Build {
+        let host = match &project.builder.on {
+            freehold_model::BuildPlace::Host(host) => Some(host),
+            freehold_model::BuildPlace::Local => hosts.first(),
+        };
+        if let Some(host) = host {
+            stages.begin(StageKind::Build, OnFailure::PutBack);
+            stages.step(
+                host,
+                Action::BuildImage { image: image.clone(), place: place.clone() },
+                Undo::Nothing,
+            );
+        }
+    }
+    stages.begin(StageKind::Prepare, OnFailure::PutBack);
+    let stem = project.stem();
+    for host in hosts {
+        let directories = vec![
+            ".kamal".to_owned(),
+            format!(".kamal/apps/{stem}/env/roles"),
+            ".kamal/proxy/apps-config".to_owned(),
+            state_directory(&stem),
+        ];
+        stages.step(host, Action::PrepareHost { directories, network: NETWORK.to_owned() }, Undo::Nothing);
+        if request.image != ImageSource::OnHosts {
+            stages.step(
+                host,
+                Action::DeliverImage { image: image.clone(), from: place.clone() },
+                Undo::Nothing,
+            );
+        }
+        if request.proxy == ProxyBoot::Ensure && roles_on(project, host).any(|(role, _)| role.proxy.is_some())
+        {
+            let action = Action::EnsureProxy { run: project.proxy_run.clone(), network: NETWORK.to_owned() };
+            stages.step(host, action, Undo::Nothing);
+        }
+    }
+}
+
+fn container_name(request: &RolloutRequest<'_>, role: &Role) -> Result<ContainerName, RolloutError> {
+    Ok(ContainerName::parse(format!("{}-{}", request.project.role_prefix(&role.name), request.version))?)
+}
+
+/// The name that a container of the same version takes when the version is deployed again.
+fn replaced_name(
+    request: &RolloutRequest<'_>,
+    host: &HostName,
+    name: &ContainerName,
+) -> Result<ContainerName, RolloutError> {
+    let digits = hex_digits(request.random, &format!("replaced {host} {name}"), 16);
+    Ok(ContainerName::parse(format!("{name}_replaced_{digits}"))?)
+}
+
+fn boot(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    image: &ImageReference,
+    batch: &[HostName],
+) -> Result<(), RolloutError> {
+    let primary = &request.project.primary_role;
+    for is_primary in [true, false] {
+        stages.begin(StageKind::Boot, OnFailure::PutBack);
+        for host in batch {
+            for (role, entry) in
+                roles_on(request.project, host).filter(|(role, _)| (role.name == *primary) == is_primary)
+            {
+                boot_role(stages, request, seen(observed, host)?, image, (role, entry))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn boot_role(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    seen: &ObservedHost,
+    image: &ImageReference,
+    (role, entry): (&Role, &RoleHost),
+) -> Result<(), RolloutError> {
+    let host = &entry.name;
+    let name = container_name(request, role)?;
+    if seen.containers.iter().any(|container| container.name == name) {
+        let to = replaced_name(request, host, &name)?;
+        let undo = Undo::RenameContainer { from: to.clone(), to: name.clone() };
+        stages.step(host, Action::RenameContainer { from: name.clone(), to }, undo);
+    }
+    let container = ContainerRequest {
+        name: name.clone(),
+        image: image.clone(),
+        hostname: hostname(request, host, &name),
+        network: NETWORK.to_owned(),
+        environment: environment(request, entry, &name),
+        labels: role_labels(request.project, &role.name, &request.id),
+        role: Role { hosts: Vec::new(), ..role.clone() },
+    };
+    let undo = Undo::RemoveContainer { container: name.clone() };
+    stages.step(host, Action::StartContainer(Box::new(container)), undo);
+    let readiness = readiness(request.project, role);
+    stages.step(
+        host,
+        Action::AwaitHealthy { role: role.name.clone(), container: name, readiness },
+        Undo::Nothing,
+    );
+    Ok(())
+}
+
+pub(crate) fn readiness(project: &Project, role: &Role) -> Readiness {
+    let timeouts = &project.timeouts;
+    match &role.proxy {
+        Some(proxy) => Readiness::Answers {
+            port: proxy.app_port,
+            check: proxy.health_check.clone(),
+            deadline: timeouts.deploy,
+        },
+        None => Readiness::Runs { delay: timeouts.readiness_delay, deadline: timeouts.deploy },
+    }
+}
+
+fn hostname(request: &RolloutRequest<'_>, host: &HostName, name: &ContainerName) -> String {
+    let stem: String = host.as_str().chars().take(51).collect();
+    format!(
+        "{}-{}",
+        stem.strip_suffix('.').unwrap_or(&stem).replace(':', "-"),
+        hex_digits(request.random, &format!("hostname {host} {name}"), 12)
+    )
+}
+
+fn environment(request: &RolloutRequest<'_>, entry: &RoleHost, name: &ContainerName) -> Environment {
+    let mut environment = entry.environment.clone();
+    let mut add = |key: &str, value: String| {
+        if let Ok(key) = freehold_model::EnvName::parse(key) {
+            environment.clear.entry(key).or_insert(value);
+        }
+    };
+    add("KAMAL_CONTAINER_NAME", name.to_string());
+    add("KAMAL_VERSION", request.version.to_string());
+    add("KAMAL_HOST", entry.name.to_string());
+    if let Some(destination) = &request.project.destination {
+        add("KAMAL_DESTINATION", destination.to_string());
+    }
+    environment
+}
+
+fn commit(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    batch: &[HostName],
+) -> Result<(), RolloutError> {
+    stages.begin(StageKind::Commit, OnFailure::PutBack);
+    for host in batch {
+        for (role, _) in roles_on(request.project, host) {
+            let Some(settings) = &role.proxy else { continue };
+            let action = Action::SwitchTarget {
+                role: role.name.clone(),
+                service: role.proxy_service.clone(),
+                container: container_name(request, role)?,
+                settings: settings.clone(),
+                drain: request.project.timeouts.drain,
+            };
+            let previous = seen(observed, host)?.route(&role.proxy_service).cloned().map(Box::new);
+            stages.step(host, action, Undo::RestoreRoute { service: role.proxy_service.clone(), previous });
+        }
+    }
+    Ok(())
+}
+
+fn soak(stages: &mut Stages, request: &RolloutRequest<'_>, batch: &[HostName]) -> Result<(), RolloutError> {
+    if request.project.timeouts.soak.is_zero() {
+        return Ok(());
+    }
+    stages.begin(StageKind::Soak, OnFailure::PutBack);
+    for host in batch {
+        let mut containers = Vec::new();
+        for (role, _) in roles_on(request.project, host) {
+            let service = role.proxy.as_ref().map(|_| role.proxy_service.clone());
+            containers.push((container_name(request, role)?, service));
+        }
+        stages.step(
+            host,
+            Action::Soak { containers, duration: request.project.timeouts.soak },
+            Undo::Nothing,
+        );
+    }
+    Ok(())
+}
+
+fn retire(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    image: &ImageReference,
+    hosts: &[HostName],
+) -> Result<(), RolloutError> {
+    let project = request.project;
+    stages.begin(StageKind::Retire, OnFailure::GoOn);
+    for host in hosts {
+        let seen = seen(observed, host)?;
+        let mut roles = BTreeMap::new();
+        for (role, entry) in roles_on(project, host) {
+            let name = container_name(request, role)?;
+            retire_role(stages, request, (role, entry), seen)?;
+            roles.insert(role.name.clone(), release_role(request, role, entry, name));
+        }
+        if let Some(latest) = latest_image(project) {
+            let release = Release {
+                id: request.id.clone(),
+                version: request.version.clone(),
+                service: project.service.clone(),
+                destination: project.destination.clone(),
+                image: image.clone(),
+                created_at: request.created_at.clone(),
+                author: request.author.clone(),
+                git_revision: request.git_revision.clone(),
+                roles,
+            };
+            stages.step(host, Action::RecordRelease { release: Box::new(release), latest }, Undo::Nothing);
+        }
+        let kept = retention(project, seen, image);
+        for container in kept.containers {
+            stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
+        }
+        for image in kept.images {
+            stages.step(host, Action::RemoveImage { image }, Undo::Impossible);
+        }
+        if !kept.releases.is_empty() {
+            stages.step(host, Action::ForgetReleases { releases: kept.releases }, Undo::Impossible);
+        }
+    }
+    Ok(())
+}
+
+fn retire_role(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    (role, entry): (&Role, &RoleHost),
+    seen: &ObservedHost,
+) -> Result<(), RolloutError> {
+    let host = &entry.name;
+    let project = request.project;
+    let name = container_name(request, role)?;
+    let current = seen.current(project, &role.name).map(|container| container.id.clone());
+    for container in seen.containers_of(project, &role.name).filter(|container| container.state.is_running())
+    {
+        let drains = current.as_ref() == Some(&container.id) && role.proxy.is_some();
+        let action = Action::StopContainer {
+            role: role.name.clone(),
+            container: if container.name == name {
+                replaced_name(request, host, &name)?
+            } else {
+                container.name.clone()
+            },
+            drain: drains.then(|| (role.proxy_service.clone(), project.timeouts.drain)),
+            timeout: stop_timeout(project, role),
+        };
+        stages.step(host, action, Undo::StartContainer { container: container.name.clone() });
+    }
+    let path = format!(".kamal/apps/{}/env/roles/{}.env", project.stem(), role.name);
+    let action = Action::WriteEnvironmentFile {
+        role: role.name.clone(),
+        path,
+        environment: Environment { clear: BTreeMap::new(), secret: entry.environment.secret.clone() },
+    };
+    stages.step(host, action, Undo::Nothing);
+    Ok(())
+}
+
+/// Kamal's rule: a role behind the proxy stops in the engine's own time, another one within the drain timeout.
+pub(crate) fn stop_timeout(project: &Project, role: &Role) -> Option<std::time::Duration> {
+    role.stop_timeout.or_else(|| role.proxy.is_none().then_some(project.timeouts.drain))
+}
+
+fn release_role(
+    request: &RolloutRequest<'_>,
+    role: &Role,
+    entry: &RoleHost,
+    name: ContainerName,
+) -> ReleaseRole {
+    let secrets = entry
+        .environment
+        .secret
+        .iter()
+        .filter_map(|(variable, secret)| Some((variable.clone(), request.secrets.get(secret)?.clone())))
+        .collect();
+    ReleaseRole { role: Role { hosts: vec![entry.clone()], ..role.clone() }, container: name, secrets }
+}
