@@ -1,0 +1,3 @@
+//! Sends requests.
+
+fn main() {}

@@ -1,0 +1,64 @@
+# shellcheck shell=bash
+# Shared by the scripts: saying what happens, becoming root, installing what is missing.
+
+say() { printf '%s\n' "==> $*" >&2; }
+
+die() { printf '%s\n' "error: $*" >&2; exit 1; }
+
+# Runs a command as root: directly, or by sudo.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; return; fi
+  command -v sudo >/dev/null 2>&1 || die "this needs root: run it as root or install sudo"
+  sudo "$@"
+}
+
+# Installs those of the named Debian packages that are missing, and says which. Reads dpkg's database once, so that
+# nothing missing costs milliseconds.
+ensure_packages() {
+  local missing=() package
+  for package in "$@"; do
+    dpkg-query --show --showformat='${db:Status-Status}\n' "$package" 2>/dev/null | grep -qx installed ||
+      missing+=("$package")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  say "installing with apt: ${missing[*]}"
+  if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends \
+    "${missing[@]}" >/dev/null 2>&1; then
+    # A fresh machine has no package lists yet, or old ones.
+    as_root apt-get update --quiet=2 || say "apt-get update reported problems; going on"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes --quiet=2 --no-install-recommends \
+      "${missing[@]}" >&2 || die "apt could not install: ${missing[*]}"
+  fi
+}
+
+# Makes sure that there is a cargo, by rustup from Debian's or Ubuntu's packages.
+ensure_rust() {
+  # A shell that rustup's installer has not reached yet.
+  [ ! -d "$HOME/.cargo/bin" ] || PATH=$HOME/.cargo/bin:$PATH
+  # Some of what we build is C.
+  ensure_packages gcc libc6-dev
+  if cargo --version >/dev/null 2>&1; then return 0; fi
+  command -v rustup >/dev/null 2>&1 || install_rustup
+  say "installing the Rust toolchain with rustup"
+  rustup toolchain install stable --profile minimal --component clippy --component rustfmt >&2
+  rustup default stable >&2
+}
+
+# Debian 13 and Ubuntu 24.04 package rustup; Debian 12 does not, so its own installer is used there.
+install_rustup() {
+  as_root apt-get update --quiet=2 || true
+  if apt-cache show rustup >/dev/null 2>&1; then
+    ensure_packages rustup
+    return 0
+  fi
+  ensure_packages ca-certificates curl
+  say "installing rustup with its own installer"
+  curl --proto '=https' --tlsv1.2 --silent --show-error --fail https://sh.rustup.rs |
+    sh -s -- -y --profile minimal --component clippy --component rustfmt --no-modify-path >&2
+  PATH=$HOME/.cargo/bin:$PATH
+}
+
+# Prints where cargo puts what it builds.
+target_directory() {
+  if [ -n "${CARGO_TARGET_DIR:-}" ]; then echo "$CARGO_TARGET_DIR"; else echo "$root/target"; fi
+}
