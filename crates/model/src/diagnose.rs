@@ -61,4 +61,21 @@ pub trait Diagnose: Error {
     fn help(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Returns what was seen that supports the message, shown between the causes and the help.
+    fn evidence(&self) -> Vec<Evidence> {
+        Vec::new()
+    }
+}
+
+/// A titled block of lines that supports an error: answers of a health check, the last lines of a log.
+///
+/// The lines are as they came, possibly from a container: whoever shows them escapes control characters, see
+/// [`crate::printable`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Evidence {
+    /// What the lines are: `last lines of its log`.
+    pub title: String,
+    /// The lines.
+    pub lines: Vec<String>,
 }

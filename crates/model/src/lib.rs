@@ -9,16 +9,18 @@
 mod diagnose;
 mod image;
 mod name;
+mod printable;
 mod project;
 mod release;
 mod secret;
 
-pub use diagnose::{Diagnose, ErrorKind};
+pub use diagnose::{Diagnose, ErrorKind, Evidence};
 pub use image::{Architecture, ImageId, ImageReference, ParseImageError, Repository, Tag};
 pub use name::{
     ContainerName, Destination, EnvName, HostName, InvalidName, ProxyServiceName, RoleName, SecretName,
     ServiceName,
 };
+pub use printable::printable;
 pub use project::{
     Boot, BootLimit, Buffering, BuildPlace, Builder, ContainerOptions, Environment, HealthCheck,
     HookSettings, JumpHost, Logging, Project, ProxyRun, ProxySettings, RestartPolicy, Role, RoleHost,
