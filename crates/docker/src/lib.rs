@@ -1,1 +1,36 @@
 //! The Engine API over any byte stream: containers, builds, images, layers.
+//!
+//! An [`Engine`] speaks to one Docker engine (20.10 or newer, either image store) or to Podman's compatible socket,
+//! through whatever a [`Dial`] opens: a local socket or a channel of an SSH connection. It knows nothing of SSH,
+//! deploy files or rollouts, pulls nothing by itself and never runs the `docker` command.
+//!
+//! Start with [`Engine::over`], then [`ContainerSpec`] for containers.
+
+mod connection;
+mod container;
+mod engine;
+mod error;
+mod exec;
+mod frame;
+mod image;
+mod json;
+mod logs;
+mod network;
+mod proc_net;
+mod request;
+
+pub use connection::{ByteStream, Deadlines, Dial, UnixSocket};
+pub use container::{
+    ContainerDetails, ContainerHealth, ContainerId, ContainerScope, ContainerSpec, ContainerState,
+    ContainerSummary, CreateContainerError, EnvValue, HealthStatus, ImageName, Removal, RemoveOptions,
+    Removed, RenameContainerError, SpecError, StandardStreams, Started, Stopped,
+};
+pub use engine::{ApiVersion, Engine, EngineInfo, ImageStore};
+pub use error::{EngineError, EngineMessage};
+pub use exec::{
+    ExecControl, ExecError, ExecIo, ExecOutcome, ExecSession, ExecSpec, SessionInput, SessionOutput,
+};
+pub use frame::OutputStream;
+pub use image::{DiffId, ImageDetails, ImageSummary, Pruned, Untagged};
+pub use logs::{LogLine, LogOptions};
+pub use proc_net::{Listener, parse_proc_net_tcp};

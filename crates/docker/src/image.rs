@@ -1,0 +1,292 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use freehold_model::{Architecture, ImageReference, Repository};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::filters;
+use crate::json::or_default;
+use crate::request::{EngineRequest, escape};
+use crate::{Engine, EngineError};
+
+/// The digest of a layer's uncompressed tar, which names its content on every engine.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DiffId(pub(crate) String);
+
+impl DiffId {
+    /// Returns the digest as text: `sha256:` and 64 hex digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DiffId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0)
+    }
+}
+
+/// One image of a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageSummary {
+    /// The engine's identifier of it, which differs between engines of different stores.
+    pub id: String,
+    /// Its names with tags, none for a dangling image.
+    pub tags: Vec<String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its size in bytes, shared layers included.
+    pub size_bytes: u64,
+}
+
+/// An image in detail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImageDetails {
+    /// The engine's identifier of it, which differs between engines of different stores; compare layers instead.
+    pub id: String,
+    /// Its names with tags.
+    pub tags: Vec<String>,
+    /// Its names with the digests under which registries know it.
+    pub repository_digests: Vec<String>,
+    /// Its layers, the lowest first.
+    pub layers: Vec<DiffId>,
+    /// The processor architecture as the image names it (`amd64`).
+    pub architecture_name: String,
+    /// The architecture, if it is one that Freehold knows.
+    pub architecture: Option<Architecture>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// The ports that it says it listens on, such as `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// Whether it has a health check of its own.
+    pub has_healthcheck: bool,
+    /// The names, never the values, of its environment variables.
+    pub env_names: Vec<String>,
+    /// The entry point.
+    pub entrypoint: Vec<String>,
+    /// The command.
+    pub command: Vec<String>,
+    /// The user, empty for root.
+    pub user: String,
+}
+
+/// What came of the removal of a name of an image. Both mean: the name is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Untagged {
+    /// The name was removed, and the image if that was its last.
+    Untagged,
+    /// There was no such name.
+    AlreadyGone,
+}
+
+/// What a pruning removed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many images and names.
+    pub images: usize,
+    /// How many bytes that freed.
+    pub reclaimed_bytes: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawSummary {
+    id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    repo_tags: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    size: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawDetails {
+    id: String,
+    #[serde(default, deserialize_with = "or_default")]
+    repo_tags: Vec<String>,
+    #[serde(default, deserialize_with = "or_default")]
+    repo_digests: Vec<String>,
+    #[serde(default)]
+    architecture: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default, deserialize_with = "or_default")]
+    config: RawConfig,
+    #[serde(default, rename = "RootFS", deserialize_with = "or_default")]
+    root_fs: RawRootFs,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawConfig {
+    #[serde(deserialize_with = "or_default")]
+    labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "or_default")]
+    exposed_ports: BTreeMap<String, serde_json::Value>,
+    healthcheck: Option<RawHealthcheck>,
+    #[serde(deserialize_with = "or_default")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    entrypoint: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    cmd: Vec<String>,
+    #[serde(deserialize_with = "or_default")]
+    user: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawHealthcheck {
+    #[serde(default, deserialize_with = "or_default")]
+    test: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawRootFs {
+    #[serde(deserialize_with = "or_default")]
+    layers: Vec<DiffId>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawPruned {
+    #[serde(default, deserialize_with = "or_default")]
+    images_deleted: Vec<serde_json::Value>,
+    #[serde(default)]
+    space_reclaimed: u64,
+}
+
+impl From<RawDetails> for ImageDetails {
+    fn from(raw: RawDetails) -> Self {
+        let config = raw.config;
+        Self {
+            id: raw.id,
+            tags: raw.repo_tags,
+            repository_digests: raw.repo_digests,
+            layers: raw.root_fs.layers,
+            architecture: Architecture::from_name(&raw.architecture),
+            architecture_name: raw.architecture,
+            labels: config.labels,
+            size_bytes: raw.size,
+            exposed_ports: config.exposed_ports.into_keys().collect(),
+            has_healthcheck: config
+                .healthcheck
+                .is_some_and(|check| check.test.first().is_some_and(|kind| kind != "NONE")),
+            env_names: config
+                .env
+                .iter()
+                .filter_map(|entry| entry.split('=').next())
+                .map(str::to_owned)
+                .collect(),
+            entrypoint: config.entrypoint,
+            command: config.cmd,
+            user: config.user,
+        }
+    }
+}
+
+impl From<RawSummary> for ImageSummary {
+    fn from(raw: RawSummary) -> Self {
+        let tags = raw.repo_tags.into_iter().filter(|tag| tag != "<none>:<none>").collect();
+        Self { id: raw.id, tags, labels: raw.labels, size_bytes: raw.size }
+    }
+}
+
+/// In every function here `image` is a name with tag or an identifier.
+impl Engine {
+    /// Lists the images with a tag of that repository.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn list_images(&self, repository: &Repository) -> Result<Vec<ImageSummary>, EngineError> {
+        self.images(&[("reference", vec![repository.to_string()])]).await
+    }
+
+    /// Lists the images that carry a label, given as `name` or `name=value`.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn list_labelled_images(&self, label: &str) -> Result<Vec<ImageSummary>, EngineError> {
+        self.images(&[("label", vec![label.to_owned()])]).await
+    }
+
+    async fn images(&self, wanted: &[(&str, Vec<String>)]) -> Result<Vec<ImageSummary>, EngineError> {
+        let request = EngineRequest::get("list images", "/images/json").query("filters", filters(wanted));
+        let images: Vec<RawSummary> = self.read(request).await?;
+        Ok(images.into_iter().map(ImageSummary::from).collect())
+    }
+
+    /// Describes an image, or gives nothing if there is none.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn inspect_image(&self, image: &str) -> Result<Option<ImageDetails>, EngineError> {
+        let action = format!("describe image `{image}`");
+        let details: Option<RawDetails> =
+            self.read_if_there(EngineRequest::get(action, format!("/images/{}/json", escape(image)))).await?;
+        Ok(details.map(ImageDetails::from))
+    }
+
+    /// Gives an image a further name; a name that another image had moves over.
+    ///
+    /// # Errors
+    /// [`EngineError`]; status 404 if there is no such image.
+    ///
+    /// # Cancel safety
+    /// The name may have been given; doing it again is harmless.
+    pub async fn tag_image(&self, image: &str, name: &ImageReference) -> Result<(), EngineError> {
+        let action = format!("tag image `{image}` as `{name}`");
+        let request = EngineRequest::post(action, format!("/images/{}/tag", escape(image)))
+            .query("repo", name.repository.as_str())
+            .query("tag", name.tag.as_str());
+        self.order(request, self.deadlines().request).await.map(|_| ())
+    }
+
+    /// Removes a name of an image, and the image with the layers that nobody else uses if it was the last. Never
+    /// forced: an image by identifier that a container uses is refused.
+    ///
+    /// # Errors
+    /// [`EngineError`]; status 409 if a container needs the image.
+    ///
+    /// # Cancel safety
+    /// The engine may go on; doing it again is harmless.
+    pub async fn remove_image(&self, image: &str) -> Result<Untagged, EngineError> {
+        let action = format!("remove image `{image}`");
+        let request = EngineRequest::delete(action, format!("/images/{}", escape(image)));
+        match self.order(request, self.deadlines().request).await {
+            Ok(_) => Ok(Untagged::Untagged),
+            Err(error) if error.status() == Some(404) => Ok(Untagged::AlreadyGone),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the images without a name that carry the label (`name` or `name=value`) and that no container uses.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    ///
+    /// # Cancel safety
+    /// The engine goes on.
+    pub async fn prune_dangling_images(&self, label: &str) -> Result<Pruned, EngineError> {
+        let wanted = filters(&[("dangling", vec!["true".to_owned()]), ("label", vec![label.to_owned()])]);
+        let request = EngineRequest::post("remove unused images", "/images/prune").query("filters", wanted);
+        let pruned: RawPruned = self.read(request).await?;
+        Ok(Pruned { images: pruned.images_deleted.len(), reclaimed_bytes: pruned.space_reclaimed })
+    }
+}
