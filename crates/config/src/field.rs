@@ -1,0 +1,285 @@
+//! Checked access to the tree: every look-up that does not fit its type becomes a mistake.
+
+use crate::reference::{Support, keys_of, nearest};
+use crate::report::{Finding, Report};
+use crate::source::Place;
+use crate::yaml::{Entry, Node, ScalarKind, Value, shorten};
+
+/// The longest span of time in seconds that a key takes: ten years.
+const MAX_SECONDS: u64 = 315_360_000;
+
+/// A value with the keys that lead to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Field<'a> {
+    pub(crate) node: &'a Node,
+    /// The place of the key, for what is wrong with the key itself.
+    pub(crate) key_at: Place,
+    /// The keys joined by `/`, as Kamal writes them; empty for the root.
+    pub(crate) path: String,
+}
+
+/// A map whose keys are those of one section of the reference.
+#[derive(Debug, Clone)]
+pub(crate) struct Section<'a> {
+    field: Field<'a>,
+    entries: &'a [Entry],
+}
+
+impl<'a> Field<'a> {
+    pub(crate) fn new(node: &'a Node, path: impl Into<String>) -> Self {
+        Self { node, key_at: node.at, path: path.into() }
+    }
+
+    fn child(&self, entry: &'a Entry) -> Self {
+        Self { node: &entry.value, key_at: entry.key_at, path: join(&self.path, &entry.key) }
+    }
+
+    pub(crate) fn is_boolean(&self) -> bool {
+        self.boolean_value().is_some()
+    }
+
+    pub(crate) fn boolean_value(&self) -> Option<bool> {
+        match &self.node.value {
+            Value::Scalar(scalar) => match scalar.kind {
+                ScalarKind::Boolean(value) => Some(value),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_list(&self) -> bool {
+        matches!(self.node.value, Value::List(_))
+    }
+
+    pub(crate) fn is_map(&self) -> bool {
+        matches!(self.node.value, Value::Map(_))
+    }
+
+    /// Makes a mistake about the value.
+    pub(crate) fn mistake(&self, message: impl Into<String>) -> Finding {
+        Finding::new(self.node.at, &self.path, message)
+    }
+
+    /// Reports that the value has another type.
+    pub(crate) fn wrong_type(&self, expected: &str, report: &mut Report) {
+        let finding = self.mistake(format!("should be {expected}, not {}", self.node.describe()));
+        report.mistake(match self.node.is_null() {
+            true => finding.help("remove the key to get the default; null is not the same"),
+            false => finding,
+        });
+    }
+
+    /// Reads a string; numbers and booleans are taken as Ruby prints them.
+    pub(crate) fn text(&self, report: &mut Report) -> Option<String> {
+        let scalar = match &self.node.value {
+            Value::Scalar(scalar) => scalar,
+            _ => {
+                self.wrong_type("a string", report);
+                return None;
+            }
+        };
+        let Some(text) = scalar.as_text() else {
+            self.wrong_type("a string", report);
+            return None;
+        };
+        if !matches!(scalar.kind, ScalarKind::Text(_)) && text != scalar.raw {
+            let message =
+                format!("`{}` without quotes is read as `{}`", shorten(&scalar.raw), shorten(&text));
+            report.warn(
+                self.mistake(message)
+                    .help(format!("write `\"{}\"` if the text is meant", shorten(&scalar.raw))),
+            );
+        }
+        Some(text)
+    }
+
+    /// Reads a string that is not blank.
+    pub(crate) fn filled_text(&self, report: &mut Report) -> Option<String> {
+        let text = self.text(report)?;
+        if text.trim().is_empty() {
+            report.mistake(self.mistake("should not be empty"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// Reads a string and makes something of it.
+    pub(crate) fn parsed<T, E: std::fmt::Display>(
+        &self,
+        report: &mut Report,
+        parse: impl FnOnce(&str) -> Result<T, (E, String)>,
+    ) -> Option<T> {
+        let text = self.text(report)?;
+        match parse(&text) {
+            Ok(value) => Some(value),
+            Err((error, help)) => {
+                let finding = self.mistake(error.to_string());
+                report.mistake(if help.is_empty() { finding } else { finding.help(help) });
+                None
+            }
+        }
+    }
+
+    pub(crate) fn integer(&self, range: std::ops::RangeInclusive<u64>, report: &mut Report) -> Option<u64> {
+        let Value::Scalar(scalar) = &self.node.value else {
+            self.wrong_type("an integer", report);
+            return None;
+        };
+        let ScalarKind::Integer(value) = scalar.kind else {
+            let number: String = scalar.raw.chars().take_while(char::is_ascii_digit).take(19).collect();
+            let finding = self.mistake(format!("should be an integer, not {}", scalar.describe()));
+            report.mistake(match number.as_str() {
+                "" => finding,
+                number => finding.help(format!("write it without a unit or quotes: `{number}`")),
+            });
+            return None;
+        };
+        let plain = scalar.raw.replace(['_', '+'], "");
+        if plain != value.to_string() {
+            report.warn(
+                self.mistake(format!("`{}` is read as `{value}`", scalar.raw))
+                    .help(format!("write `{value}`")),
+            );
+        }
+        let found = u64::try_from(value).ok().filter(|value| range.contains(value));
+        if found.is_none() {
+            let message = format!("should be from {} to {}, not `{value}`", range.start(), range.end());
+            report.mistake(self.mistake(message));
+        }
+        found
+    }
+
+    /// Returns a number that is written as text, `"22"`.
+    pub(crate) fn quoted_number(&self) -> Option<u64> {
+        match &self.node.value {
+            Value::Scalar(scalar) => match &scalar.kind {
+                ScalarKind::Text(text) => text.parse().ok(),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    pub(crate) fn port(&self, report: &mut Report) -> Option<u16> {
+        self.integer(1..=65535, report).and_then(|port| u16::try_from(port).ok())
+    }
+
+    /// Reads whole seconds, at least so many.
+    pub(crate) fn seconds(&self, least: u64, report: &mut Report) -> Option<std::time::Duration> {
+        self.integer(least..=MAX_SECONDS, report).map(std::time::Duration::from_secs)
+    }
+
+    pub(crate) fn boolean(&self, report: &mut Report) -> Option<bool> {
+        let value = self.boolean_value();
+        if value.is_none() {
+            self.wrong_type("a boolean", report);
+        }
+        value
+    }
+
+    /// Reads a list; none and a mistake if it is something else.
+    pub(crate) fn list(&self, report: &mut Report) -> Option<Vec<Field<'a>>> {
+        let Value::List(items) = &self.node.value else {
+            self.wrong_type("an array", report);
+            return None;
+        };
+        let item = |(index, node)| Field::new(node, join(&self.path, &format!("{index}")));
+        Some(items.iter().enumerate().map(item).collect())
+    }
+
+    /// Reads a list of strings.
+    pub(crate) fn texts(&self, report: &mut Report) -> Vec<(Field<'a>, String)> {
+        let items = self.list(report).unwrap_or_default();
+        items.into_iter().filter_map(|item| item.filled_text(report).map(|text| (item, text))).collect()
+    }
+
+    /// Reads a map whose keys are free.
+    pub(crate) fn map(&self, report: &mut Report) -> Vec<(&'a str, Field<'a>)> {
+        let Some(entries) = self.node.entries() else {
+            self.wrong_type("a hash", report);
+            return Vec::new();
+        };
+        entries.iter().map(|entry| (entry.key.as_str(), self.child(entry))).collect()
+    }
+
+    /// Reads a map with the keys of a section; unknown and unsupported ones are mistakes.
+    pub(crate) fn section(&self, section: &str, report: &mut Report) -> Option<Section<'a>> {
+        let Some(entries) = self.node.entries() else {
+            self.wrong_type("a hash", report);
+            return None;
+        };
+        for entry in entries {
+            check_key(section, &self.child(entry), &entry.key, report);
+        }
+        Some(Section { field: self.clone(), entries })
+    }
+}
+
+impl<'a> Section<'a> {
+    /// Returns the value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<Field<'a>> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| self.field.child(entry))
+    }
+
+    /// The map itself.
+    pub(crate) fn field(&self) -> &Field<'a> {
+        &self.field
+    }
+}
+
+fn check_key(section: &str, field: &Field<'_>, name: &str, report: &mut Report) {
+    let is_extension = section.is_empty() && name.starts_with("x-");
+    let Some(key) = keys_of(section).find(|key| key.name == name) else {
+        if !is_extension {
+            report.mistake(unknown_key(section, field, name));
+        }
+        return;
+    };
+    match key.support {
+        Support::Full => {}
+        Support::Refused { unless: Some(value), .. } if field.boolean_value() == Some(value) => {}
+        Support::Refused { unless, help } => {
+            let what = if unless.is_some() {
+                format!("`{name}: {}`", brief(field.node))
+            } else {
+                format!("`{name}`")
+            };
+            let message = format!("{what} is not supported by this version of freehold");
+            report.mistake(Finding::new(field.key_at, &field.path, message).help(help));
+        }
+        Support::NoEffect => {
+            let message = format!("`{name}` has no effect");
+            report.warn(Finding::new(field.key_at, &field.path, message).help("remove it"));
+        }
+    }
+}
+
+fn unknown_key(section: &str, field: &Field<'_>, name: &str) -> Finding {
+    let finding = Finding::new(field.key_at, &field.path, format!("unknown key `{}`", shorten(name)));
+    if let Some(near) = nearest(name, keys_of(section).map(|key| key.name)) {
+        return finding.help(format!("did you mean `{near}`?"));
+    }
+    // The usual reason otherwise: one level of indentation too few or too many.
+    let elsewhere = |key: &&crate::reference::Key| key.name == name && key.section != section;
+    match crate::reference::KEYS.iter().find(elsewhere) {
+        Some(key) if key.section.is_empty() => {
+            finding.help(format!("`{name}` is a key of the root of the file"))
+        }
+        Some(key) => finding.help(format!("`{name}` is a key of `{}`", key.section)),
+        None => finding,
+    }
+}
+
+/// A value in few words: the scalar as written, or the kind of collection.
+fn brief(node: &Node) -> String {
+    match &node.value {
+        Value::Scalar(scalar) => shorten(&scalar.raw),
+        Value::List(_) => "[…]".to_owned(),
+        Value::Map(_) => "{…}".to_owned(),
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}/{key}") }
+}

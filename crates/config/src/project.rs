@@ -1,0 +1,96 @@
+//! From the merged tree to a [`Project`]: one module for each section of the file.
+
+mod boot;
+mod builder;
+mod environment;
+mod logging;
+mod proxy;
+mod root;
+mod servers;
+mod ssh;
+
+use freehold_model::Project;
+
+use crate::mistake::{ConfigErrors, Mistake};
+use crate::report::{Finding, Report};
+use crate::source::{Place, Source, Sources};
+use crate::template::{Scope, render};
+use crate::yaml::{Node, Value, build, merge};
+
+/// A project, and what is surprising about its files though not wrong.
+#[derive(Debug, Clone)]
+pub struct Parsed {
+    /// The project.
+    pub project: Project,
+    /// In the order of file and position.
+    pub warnings: Vec<Mistake>,
+}
+
+/// Reads the deploy file and, if there is one, the destination's file over it.
+///
+/// # Errors
+/// [`ConfigErrors`] with every mistake of both files.
+pub fn parse(sources: &Sources<'_>) -> Result<Parsed, ConfigErrors> {
+    let mut report = Report::default();
+    let mut files = vec![sources.base];
+    files.extend(sources.destination.as_ref().map(|(_, source)| *source));
+    let project = read(sources, &files, &mut report);
+    let failed = report.has_mistakes();
+    let (mut mistakes, warnings) = report.into_located(&files);
+    match project {
+        Some(project) if !failed => Ok(Parsed { project, warnings }),
+        _ => {
+            if mistakes.is_empty() {
+                let message =
+                    "the file could not be read, and freehold cannot say why: please report this as a bug";
+                mistakes.push(Mistake::locate(Place::file(0), &sources.base, "", message, None));
+            }
+            Err(ConfigErrors::new(mistakes))
+        }
+    }
+}
+
+fn read(sources: &Sources<'_>, files: &[Source<'_>], report: &mut Report) -> Option<Project> {
+    let destination = sources.destination.as_ref().map(|(destination, _)| destination);
+    let scope = Scope {
+        environment: sources.environment,
+        destination: destination.map(freehold_model::Destination::as_str),
+    };
+    let mut trees = Vec::new();
+    for (index, source) in files.iter().enumerate() {
+        let rendered = render(source.text, index, &scope, report);
+        trees.push(build(&rendered, index, report).and_then(|node| layer(node, index, report)));
+    }
+    // With one file unreadable, what the other one lacks cannot be told.
+    let root = trees.into_iter().collect::<Option<Vec<Node>>>()?.into_iter().reduce(merge)?;
+    if report.has_mistakes() {
+        // A template or duplicate key that went wrong leaves a hole; the rest is still worth checking, but not what
+        // is missing.
+        return None;
+    }
+    root::project(&root, destination, report)
+}
+
+/// Checks that a file is a map, and merges its `x-freehold` over its other keys.
+fn layer(node: Node, file: usize, report: &mut Report) -> Option<Node> {
+    if node.is_null() {
+        return Some(Node::empty_map(Place::file(file)));
+    }
+    let at = node.at;
+    let Value::Map(mut entries) = node.value else {
+        let message = format!("a deploy file should be a hash, not {}", node.describe());
+        report.mistake(Finding::new(at, "", message).help("start with `service: NAME`"));
+        return None;
+    };
+    let ours = entries.iter().position(|entry| entry.key == "x-freehold").map(|index| entries.remove(index));
+    let base = Node { at, value: Value::Map(entries) };
+    match ours {
+        Some(ours) if ours.value.entries().is_some() => Some(merge(base, ours.value)),
+        Some(ours) => {
+            let message = format!("should be a hash, not {}", ours.value.describe());
+            report.mistake(Finding::new(ours.value.at, "x-freehold", message));
+            None
+        }
+        None => Some(base),
+    }
+}

@@ -1,0 +1,310 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use freehold_model::{
+    Destination, HostName, ProxyRun, ProxyServiceName, Role, RoleHost, RoleName, ServiceName,
+};
+
+use super::environment::{self, RootEnvironment};
+use super::{logging, proxy};
+use crate::container_option;
+use crate::field::{Field, Section};
+use crate::report::{Finding, Report};
+use crate::shell_word::split_words;
+use crate::source::Place;
+use crate::yaml::Value;
+
+/// What the roles take from the rest of the file.
+pub(super) struct Context<'a> {
+    pub(super) root: &'a Section<'a>,
+    pub(super) service: Option<&'a ServiceName>,
+    pub(super) destination: Option<&'a Destination>,
+    pub(super) primary_role: Option<&'a RoleName>,
+    pub(super) drain: Duration,
+    pub(super) environment: RootEnvironment,
+}
+
+/// The roles, and the settings of the proxy's container that each proxied one asks for.
+#[derive(Default)]
+pub(super) struct Servers {
+    pub(super) roles: BTreeMap<RoleName, Role>,
+    pub(super) proxy_runs: Vec<(RoleName, Place, ProxyRun)>,
+}
+
+/// Reads `servers`: the list of one role, or a map of roles.
+pub(super) fn read(context: &Context<'_>, report: &mut Report) -> Servers {
+    let mut servers = Servers::default();
+    // The root's own mistakes are told under the root's keys, also if no role takes requests.
+    let root_proxy = context.root.get("proxy");
+    if let Some(field) = &root_proxy {
+        proxy::check_root(field, report);
+    }
+    let Some(field) = context.root.get("servers").filter(|field| !field.node.is_null()) else {
+        let finding = Finding::new(Place::file(0), "", "missing required key `servers`");
+        report.mistake(finding.help("list the hosts: `servers: [192.0.2.10]`"));
+        return servers;
+    };
+    if field.is_list() {
+        if let Ok(name) = RoleName::parse("web") {
+            add(&name, &field, context, report, &mut servers);
+        }
+        return servers;
+    }
+    if !field.is_map() {
+        field.wrong_type("an array or a hash", report);
+        return servers;
+    }
+    for (key, role) in field.map(report) {
+        match RoleName::parse(key) {
+            Ok(name) => add(&name, &role, context, report, &mut servers),
+            Err(error) => {
+                report.mistake(Finding::new(role.key_at, &role.path, error.to_string()).help(error.rule()))
+            }
+        }
+    }
+    if servers.roles.is_empty() && !report.has_mistakes() {
+        report.mistake(field.mistake("no role is defined").help("list the hosts: `servers: [192.0.2.10]`"));
+    }
+    servers
+}
+
+fn add(
+    name: &RoleName,
+    field: &Field<'_>,
+    context: &Context<'_>,
+    report: &mut Report,
+    servers: &mut Servers,
+) {
+    let section = match &field.node.value {
+        Value::List(_) => None,
+        Value::Map(_) => match field.section("servers/ROLE", report) {
+            Some(section) => Some(section),
+            None => return,
+        },
+        Value::Scalar(_) => return field.wrong_type("an array or a hash", report),
+    };
+    let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
+    let hosts = match &section {
+        None => hosts(field, &context.environment, report),
+        Some(section) => {
+            section.get("hosts").map(|field| hosts(&field, &context.environment, report)).unwrap_or_default()
+        }
+    };
+    check_not_empty(name, field, &hosts, context, report);
+    let role_environment = get("env").map(|field| environment::layer(&field, report)).unwrap_or_default();
+    let is_primary = context.primary_role == Some(name);
+    let proxy = proxy::of_role(context.root.get("proxy"), get("proxy"), is_primary, report);
+    if let Some((at, run)) = proxy.as_ref().and_then(|proxy| proxy.run.clone()) {
+        servers.proxy_runs.push((name.clone(), at, run));
+    }
+    let proxy = proxy.map(|proxy| proxy.settings);
+    let hosts = hosts
+        .into_iter()
+        .map(|host| RoleHost {
+            environment: context.environment.of_host(&role_environment, &host.tags),
+            name: host.name,
+        })
+        .collect();
+    let stop_timeout = get("stop_timeout").or_else(|| context.root.get("stop_timeout"));
+    let stop_timeout = stop_timeout.and_then(|field| field.seconds(0, report));
+    let Some(proxy_service) = proxy_service(name, context, field, report) else { return };
+    let role = Role {
+        name: name.clone(),
+        proxy_service,
+        hosts,
+        command: get("cmd").and_then(|field| command(&field, report)),
+        // Kamal stops a role without the proxy with its drain time-out, one with the proxy with Docker's default.
+        stop_timeout: stop_timeout.or((proxy.is_none()).then_some(context.drain)),
+        proxy,
+        volumes: context.root.get("volumes").map(|field| volumes(&field, report)).unwrap_or_default(),
+        labels: labels(context, get("labels"), report),
+        options: get("options").map(|field| container_option::read(&field, report)).unwrap_or_default(),
+        logging: logging::read(context.root.get("logging"), get("logging"), report),
+    };
+    servers.roles.insert(name.clone(), role);
+}
+
+fn check_not_empty(
+    name: &RoleName,
+    field: &Field<'_>,
+    hosts: &[Host],
+    context: &Context<'_>,
+    report: &mut Report,
+) {
+    if !hosts.is_empty() || report.has_mistakes() {
+        return;
+    }
+    let is_allowed =
+        context.root.get("allow_empty_roles").is_some_and(|field| field.boolean_value() == Some(true));
+    if context.primary_role == Some(name) {
+        report.mistake(Finding::new(
+            field.key_at,
+            &field.path,
+            format!("the primary role `{name}` has no hosts"),
+        ));
+    } else if !is_allowed {
+        let finding = Finding::new(field.key_at, &field.path, format!("the role `{name}` has no hosts"));
+        report.mistake(finding.help("list its hosts, or set `allow_empty_roles: true`"));
+    }
+}
+
+fn proxy_service(
+    name: &RoleName,
+    context: &Context<'_>,
+    field: &Field<'_>,
+    report: &mut Report,
+) -> Option<ProxyServiceName> {
+    let service = context.service?;
+    let text = match context.destination {
+        Some(destination) => format!("{service}-{name}-{destination}"),
+        None => format!("{service}-{name}"),
+    };
+    let parsed = ProxyServiceName::parse(text);
+    if let Err(error) = &parsed {
+        report.mistake(Finding::new(field.key_at, &field.path, error.to_string()));
+    }
+    parsed.ok()
+}
+
+/// One host with its tags.
+struct Host {
+    name: HostName,
+    tags: Vec<String>,
+}
+
+fn hosts(field: &Field<'_>, known: &RootEnvironment, report: &mut Report) -> Vec<Host> {
+    let mut found: Vec<Host> = Vec::new();
+    for item in field.list(report).unwrap_or_default() {
+        let host = match &item.node.value {
+            Value::Map(_) => tagged_host(&item, known, report),
+            Value::List(_) => {
+                item.wrong_type("a string or a hash", report);
+                None
+            }
+            Value::Scalar(_) => {
+                let name = item.text(report).and_then(|text| host_name(&text, &item, report));
+                name.map(|name| Host { name, tags: Vec::new() })
+            }
+        };
+        let Some(host) = host else { continue };
+        if found.iter().any(|other| other.name == host.name) {
+            report.warn(
+                item.mistake(format!("the host `{}` is listed twice", host.name))
+                    .help("remove one of the two"),
+            );
+            continue;
+        }
+        found.push(host);
+    }
+    found
+}
+
+/// `HOST: TAG` or `HOST: [TAG, TAG]`.
+fn tagged_host(item: &Field<'_>, known: &RootEnvironment, report: &mut Report) -> Option<Host> {
+    let entries = item.map(report);
+    let [(name, tags)] = entries.as_slice() else {
+        let finding = item.mistake("one host with its tags is expected here");
+        report.mistake(finding.help("give each host a `-` of its own: `- HOST: TAG`"));
+        return None;
+    };
+    let name = host_name(name, item, report);
+    let tags = match &tags.node.value {
+        Value::List(_) => tags.texts(report),
+        Value::Scalar(scalar) if scalar.as_text().is_some() => {
+            tags.filled_text(report).map(|tag| (tags.clone(), tag)).into_iter().collect()
+        }
+        _ => {
+            tags.wrong_type("a string or an array", report);
+            Vec::new()
+        }
+    };
+    for (field, tag) in tags.iter().filter(|(_, tag)| !known.has_tag(tag)) {
+        report.warn(field.mistake(format!("`env/tags` has no tag `{tag}`")));
+    }
+    let tags = tags.into_iter().map(|(_, tag)| tag).collect();
+    name.map(|name| Host { name, tags })
+}
+
+fn host_name(text: &str, item: &Field<'_>, report: &mut Report) -> Option<HostName> {
+    // `HostName` takes `8080`, but nobody means a host by it.
+    let is_number = text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
+    match HostName::parse(text) {
+        Ok(name) if !is_number => Some(name),
+        Ok(_) => {
+            report.mistake(item.mistake(format!("the number `{text}` is not a host")));
+            None
+        }
+        Err(error) => {
+            let help = match text.split_once('@') {
+                Some((user, host)) => format!("write `{host}` here and `ssh: {{user: {user}}}`"),
+                None => error.rule().to_owned(),
+            };
+            report.mistake(item.mistake(format!("`{text}` is not a host")).help(help));
+            None
+        }
+    }
+}
+
+fn command(field: &Field<'_>, report: &mut Report) -> Option<Vec<String>> {
+    let text = field.text(report)?;
+    match split_words(&text) {
+        Ok(words) => Some(words).filter(|words| !words.is_empty()),
+        Err(error) => {
+            let finding = field.mistake(format!("the command is not plain words: {error}"));
+            report
+                .mistake(finding.help("quote it, or let a shell of the container run it: `cmd: sh -c '…'`"));
+            None
+        }
+    }
+}
+
+fn volumes(field: &Field<'_>, report: &mut Report) -> Vec<String> {
+    let mut volumes = Vec::new();
+    for (item, text) in field.texts(report) {
+        match check_volume(&text) {
+            Ok(()) => volumes.push(text),
+            Err((message, help)) => report.mistake(item.mistake(message).help(help)),
+        }
+    }
+    volumes
+}
+
+/// `[SOURCE:]TARGET[:OPTIONS]`.
+fn check_volume(text: &str) -> Result<(), (String, String)> {
+    if text.starts_with('~') || text.contains('$') {
+        let help = "write a path relative to the login directory, or an absolute one".to_owned();
+        return Err((format!("no shell expands the volume `{text}`"), help));
+    }
+    let parts: Vec<&str> = text.split(':').collect();
+    let target = match parts.as_slice() {
+        [target] => Some(*target),
+        [source, target] | [source, target, _] if !source.is_empty() => Some(*target),
+        _ => None,
+    };
+    match target {
+        Some(target) if target.starts_with('/') => Ok(()),
+        _ => Err((
+            format!("`{text}` is not a volume"),
+            "write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`".to_owned(),
+        )),
+    }
+}
+
+fn labels(
+    context: &Context<'_>,
+    of_role: Option<Field<'_>>,
+    report: &mut Report,
+) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    for field in context.root.get("labels").iter().chain(&of_role) {
+        for (name, value) in field.map(report) {
+            if ["service", "role", "destination"].contains(&name) {
+                let message = format!("the label `{name}` is reserved");
+                let help = "`service`, `role` and `destination` are set by freehold";
+                report.mistake(Finding::new(value.key_at, &value.path, message).help(help));
+            }
+            labels.extend(value.text(report).map(|text| (name.to_owned(), text)));
+        }
+    }
+    labels
+}
