@@ -1,7 +1,6 @@
 //! The lab keeps its promises: real hosts, faults on demand, nothing left behind.
 #![expect(clippy::unwrap_used, reason = "a failing test ends by panicking, also in its helper functions")]
 
-
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -243,7 +242,7 @@ fn watcher(id: &str) -> String {
     let processes = std::fs::read_dir("/proc").unwrap();
     let pids = processes.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
     let is_watcher = |pid: &String| {
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let arguments = fs_err::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let arguments = String::from_utf8_lossy(&arguments).into_owned();
         arguments.contains("e2e/lab/watch") && arguments.contains(id)
     };

@@ -60,5 +60,22 @@ install_rustup() {
 
 # Prints where cargo puts what it builds.
 target_directory() {
-  if [ -n "${CARGO_TARGET_DIR:-}" ]; then echo "$CARGO_TARGET_DIR"; else echo "$root/target"; fi
+  local repository
+  repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+  echo "${CARGO_TARGET_DIR:-$repository/target}"
+}
+
+# Makes sure of a tool that cargo installs, at the version given when it is missing.
+ensure_cargo_tool() {
+  local tool=$1 version=$2
+  if command -v "$tool" >/dev/null 2>&1; then return 0; fi
+  say "installing $tool $version with cargo (some minutes, once)"
+  cargo install --quiet --locked --version "$version" "$tool" >&2 || die "cargo could not install $tool"
+}
+
+# Prints where script/build puts the static executables.
+release_directory() {
+  local host
+  host=$(rustc --version --verbose | sed -n 's/^host: //p')
+  echo "$(target_directory)/$host/release"
 }
