@@ -30,7 +30,7 @@ fn unknown(name: &str, value: &Field<'_>) -> Finding {
         let finding = Finding::new(value.key_at, &value.path, message);
         return if help.is_empty() { finding } else { finding.help(*help) };
     }
-    let message = format!("unknown `docker run` flag `--{}`", crate::yaml::shorten(name));
+    let message = format!("unknown `docker run` flag `{}`", crate::yaml::shorten(name));
     let finding = Finding::new(value.key_at, &value.path, message);
     let names = FLAGS
         .iter()
@@ -54,9 +54,8 @@ fn set(flag: &Flag, field: &Field<'_>, options: &mut ContainerOptions, report: &
                 None => field.wrong_type("a boolean", report),
             }
         }
-        Setter::Value(set) if field.is_list() => {
+        Setter::Value(_) if field.is_list() => {
             let message = format!("`--{}` takes one value, not {}", flag.name, field.node.describe());
-            let _ = set;
             report.mistake(field.mistake(message));
         }
         Setter::Value(set) => apply(field, report, |text| set(options, text)),

@@ -52,6 +52,10 @@ impl<'a> Field<'a> {
         matches!(self.node.value, Value::List(_))
     }
 
+    pub(crate) fn is_empty_list(&self) -> bool {
+        matches!(&self.node.value, Value::List(items) if items.is_empty())
+    }
+
     pub(crate) fn is_map(&self) -> bool {
         matches!(self.node.value, Value::Map(_))
     }
@@ -65,7 +69,7 @@ impl<'a> Field<'a> {
     pub(crate) fn wrong_type(&self, expected: &str, report: &mut Report) {
         let finding = self.mistake(format!("should be {expected}, not {}", self.node.describe()));
         report.mistake(match self.node.is_null() {
-            true => finding.help("remove the key to get the default; null is not the same"),
+            true => finding.help("remove it; null does not stand for the default"),
             false => finding,
         });
     }
@@ -127,11 +131,11 @@ impl<'a> Field<'a> {
             return None;
         };
         let ScalarKind::Integer(value) = scalar.kind else {
-            let number: String = scalar.raw.chars().take_while(char::is_ascii_digit).take(19).collect();
             let finding = self.mistake(format!("should be an integer, not {}", scalar.describe()));
-            report.mistake(match number.as_str() {
-                "" => finding,
-                number => finding.help(format!("write it without a unit or quotes: `{number}`")),
+            let is_text = matches!(scalar.kind, ScalarKind::Text(_));
+            report.mistake(match as_integer(&scalar.raw).filter(|_| is_text) {
+                Some(number) => finding.help(format!("write it without a unit or quotes: `{number}`")),
+                None => finding,
             });
             return None;
         };
@@ -144,8 +148,11 @@ impl<'a> Field<'a> {
         }
         let found = u64::try_from(value).ok().filter(|value| range.contains(value));
         if found.is_none() {
-            let message = format!("should be from {} to {}, not `{value}`", range.start(), range.end());
-            report.mistake(self.mistake(message));
+            let (limit, bound) = match u64::try_from(value) {
+                Ok(value) if value > *range.end() => ("at most", range.end()),
+                _ => ("at least", range.start()),
+            };
+            report.mistake(self.mistake(format!("should be {limit} {bound}, not `{value}`")));
         }
         found
     }
@@ -246,7 +253,11 @@ fn check_key(section: &str, field: &Field<'_>, name: &str, report: &mut Report) 
                 format!("`{name}`")
             };
             let message = format!("{what} is not supported by this version of freehold");
-            report.mistake(Finding::new(field.key_at, &field.path, message).help(help));
+            let finding = Finding::new(field.key_at, &field.path, message).covering_the_rest();
+            report.mistake(match unless {
+                Some(value) => finding.help(format!("only `{name}: {value}` is supported yet")),
+                None => finding.help(help),
+            });
         }
         Support::NoEffect => {
             let message = format!("`{name}` has no effect");
@@ -260,6 +271,9 @@ fn unknown_key(section: &str, field: &Field<'_>, name: &str) -> Finding {
     if let Some(near) = nearest(name, keys_of(section).map(|key| key.name)) {
         return finding.help(format!("did you mean `{near}`?"));
     }
+    if section == "env" {
+        return finding.help("beside `clear`, `secret` and `tags`, variables go under `clear`");
+    }
     // The usual reason otherwise: one level of indentation too few or too many.
     let elsewhere = |key: &&crate::reference::Key| key.name == name && key.section != section;
     match crate::reference::KEYS.iter().find(elsewhere) {
@@ -267,8 +281,17 @@ fn unknown_key(section: &str, field: &Field<'_>, name: &str) -> Finding {
             finding.help(format!("`{name}` is a key of the root of the file"))
         }
         Some(key) => finding.help(format!("`{name}` is a key of `{}`", key.section)),
-        None => finding,
+        None => match nearest(name, crate::reference::KEYS.iter().map(|key| key.name)) {
+            Some(near) => finding.help(format!("did you mean `{near}`, a key of another section?")),
+            None => finding,
+        },
     }
+}
+
+/// What a text most likely means as an integer: `"30"`, or `1m30s` in seconds.
+fn as_integer(text: &str) -> Option<u64> {
+    let seconds = || crate::quantity::parse_duration(text).ok().filter(|time| time.subsec_nanos() == 0);
+    text.parse().ok().or_else(|| seconds().map(|time| time.as_secs()))
 }
 
 /// A value in few words: the scalar as written, or the kind of collection.

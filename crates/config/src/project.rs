@@ -11,7 +11,7 @@ mod ssh;
 
 use freehold_model::Project;
 
-use crate::mistake::{ConfigErrors, Mistake};
+use crate::mistake::{ConfigErrors, Mistake, Show};
 use crate::report::{Finding, Report};
 use crate::source::{Place, Source, Sources};
 use crate::template::{Scope, render};
@@ -43,7 +43,13 @@ pub fn parse(sources: &Sources<'_>) -> Result<Parsed, ConfigErrors> {
             if mistakes.is_empty() {
                 let message =
                     "the file could not be read, and freehold cannot say why: please report this as a bug";
-                mistakes.push(Mistake::locate(Place::file(0), &sources.base, "", message, None));
+                mistakes.push(Mistake::locate(
+                    Place::file(0),
+                    &sources.base,
+                    ("", message),
+                    None,
+                    Show::Line,
+                ));
             }
             Err(ConfigErrors::new(mistakes))
         }
@@ -58,16 +64,13 @@ fn read(sources: &Sources<'_>, files: &[Source<'_>], report: &mut Report) -> Opt
     };
     let mut trees = Vec::new();
     for (index, source) in files.iter().enumerate() {
+        // An expression without a value leaves a hole, and what YAML makes of that says nothing about the file.
         let rendered = render(source.text, index, &scope, report);
-        trees.push(build(&rendered, index, report).and_then(|node| layer(node, index, report)));
+        let tree = rendered.and_then(|rendered| build(&rendered, index, report));
+        trees.push(tree.and_then(|node| layer(node, index, report)));
     }
     // With one file unreadable, what the other one lacks cannot be told.
     let root = trees.into_iter().collect::<Option<Vec<Node>>>()?.into_iter().reduce(merge)?;
-    if report.has_mistakes() {
-        // A template or duplicate key that went wrong leaves a hole; the rest is still worth checking, but not what
-        // is missing.
-        return None;
-    }
     root::project(&root, destination, report)
 }
 

@@ -1,4 +1,4 @@
-use crate::mistake::Mistake;
+use crate::mistake::{Mistake, Show};
 use crate::source::{Place, Source};
 
 /// One mistake or warning before it is joined with the text of its file.
@@ -8,11 +8,12 @@ pub(crate) struct Finding {
     key: String,
     message: String,
     help: Option<String>,
+    show: Show,
 }
 
 impl Finding {
     pub(crate) fn new(at: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { at, key: key.into(), message: message.into(), help: None }
+        Self { at, key: key.into(), message: message.into(), help: None, show: Show::Line }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -20,9 +21,15 @@ impl Finding {
         self
     }
 
+    /// Shows nothing of what stands behind the mistake.
+    pub(crate) fn covering_the_rest(mut self) -> Self {
+        self.show = Show::UpToMistake;
+        self
+    }
+
     fn locate(self, sources: &[Source<'_>]) -> Option<Mistake> {
         let source = sources.get(self.at.file)?;
-        Some(Mistake::locate(self.at, source, &self.key, &self.message, self.help))
+        Some(Mistake::locate(self.at, source, (&self.key, &self.message), self.help.as_deref(), self.show))
     }
 }
 

@@ -19,6 +19,10 @@ pub(super) fn read(field: Option<Field<'_>>, report: &mut Report) -> Boot {
 fn limit(field: &Field<'_>, report: &mut Report) -> Option<BootLimit> {
     let is_text =
         matches!(&field.node.value, Value::Scalar(scalar) if matches!(scalar.kind, ScalarKind::Text(_)));
+    if field.is_list() || field.is_map() {
+        field.wrong_type("an integer or a string", report);
+        return None;
+    }
     if !is_text {
         let hosts = field.integer(1..=u64::from(u32::MAX), report)?;
         return u32::try_from(hosts).ok().and_then(NonZeroU32::new).map(BootLimit::Hosts);

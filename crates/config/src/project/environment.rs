@@ -103,6 +103,13 @@ fn clear(field: &Field<'_>, report: &mut Report) -> BTreeMap<EnvName, String> {
 /// `NAME`, or `NAME:SECRET` for a variable that is called otherwise than the secret.
 fn secret(field: &Field<'_>, report: &mut Report) -> BTreeMap<EnvName, SecretName> {
     let mut variables = BTreeMap::new();
+    if !field.is_list() {
+        let message =
+            format!("should be an array, not {}", if field.is_map() { "a map" } else { "a single value" });
+        let finding = Finding::new(field.node.at.hidden(), &field.path, message);
+        report.mistake(finding.help("list names, and write the values in `.kamal/secrets`"));
+        return variables;
+    }
     for (item, text) in field.texts(report) {
         let (variable, secret) = text.split_once(':').unwrap_or((&text, &text));
         match (EnvName::parse(variable), SecretName::parse(secret)) {

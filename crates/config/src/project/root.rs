@@ -29,23 +29,24 @@ pub(super) fn project(
     minimum_version(&section, report);
     let primary_role = primary_role(&section, report);
     let timeouts = timeouts(&section, report);
+    let allow_empty_roles = section.get("allow_empty_roles").and_then(|field| field.boolean(report));
     let context = servers::Context {
         root: &section,
         service: service.as_ref(),
         destination,
-        primary_role: primary_role.as_ref().map(|(name, _)| name),
+        primary_role: primary_role.as_ref(),
         drain: timeouts.drain,
+        allow_empty_roles: allow_empty_roles == Some(true),
         environment: environment::root(section.get("env"), report),
     };
     let servers::Servers { roles, proxy_runs } = servers::read(&context, report);
-    check_primary_role(&section, primary_role.as_ref(), &roles, report);
     let hosts: Vec<&HostName> = roles.values().flat_map(|role| &role.hosts).map(|host| &host.name).collect();
     let builder = builder::read(section.get("builder"), &hosts, report);
     let project = Project {
         service: service?,
         destination: destination.cloned(),
         image: image?,
-        primary_role: primary_role?.0,
+        primary_role: primary_role?,
         builder,
         ssh: ssh::read(section.get("ssh"), report),
         proxy_run: proxy::agreed_run(proxy_runs, report),
@@ -119,34 +120,28 @@ fn minimum_version(section: &Section<'_>, report: &mut Report) {
     }
 }
 
-/// Returns the primary role's name and where it is set.
-fn primary_role(section: &Section<'_>, report: &mut Report) -> Option<(RoleName, Option<Place>)> {
-    match section.get("primary_role") {
-        Some(field) => field
-            .parsed(report, |text| RoleName::parse(text).map_err(|error| (error, String::new())))
-            .map(|name| (name, Some(field.node.at))),
-        None => RoleName::parse("web").ok().map(|name| (name, None)),
+/// Returns the primary role's name, which must be that of a role of the file.
+fn primary_role(section: &Section<'_>, report: &mut Report) -> Option<RoleName> {
+    let set = section.get("primary_role");
+    let name = match &set {
+        Some(field) => {
+            field.parsed(report, |text| RoleName::parse(text).map_err(|error| (error, String::new())))?
+        }
+        None => RoleName::parse("web").ok()?,
+    };
+    let servers = section.get("servers")?;
+    let known: Vec<&str> = match servers.node.entries() {
+        Some(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
+        None => vec!["web"],
+    };
+    if !known.is_empty() && !known.contains(&name.as_str()) {
+        let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
+        let (at, path) = set.map_or((servers.key_at, "servers"), |field| (field.node.at, "primary_role"));
+        let message = format!("the primary role `{name}` is not defined");
+        let help = format!("set `primary_role` to one of the roles: {}", known.join(", "));
+        report.mistake(Finding::new(at, path, message).help(help));
     }
-}
-
-fn check_primary_role(
-    section: &Section<'_>,
-    primary: Option<&(RoleName, Option<Place>)>,
-    roles: &std::collections::BTreeMap<RoleName, freehold_model::Role>,
-    report: &mut Report,
-) {
-    let (Some((name, set_at)), Some(servers)) = (primary, section.get("servers")) else { return };
-    let names: Vec<&str> =
-        servers.node.entries().unwrap_or_default().iter().map(|entry| entry.key.as_str()).collect();
-    if roles.contains_key(name) || names.contains(&name.as_str()) || servers.node.is_null() {
-        return;
-    }
-    let known = if names.is_empty() { roles.keys().map(RoleName::as_str).collect() } else { names };
-    let known: Vec<String> = known.iter().map(|name| format!("`{name}`")).collect();
-    let (at, path) = set_at.map_or((servers.key_at, "servers"), |at| (at, "primary_role"));
-    let message = format!("the primary role `{name}` is not defined");
-    let help = format!("set `primary_role` to one of the roles: {}", known.join(", "));
-    report.mistake(Finding::new(at, path, message).help(help));
+    Some(name)
 }
 
 fn timeouts(section: &Section<'_>, report: &mut Report) -> Timeouts {

@@ -21,6 +21,7 @@ pub(super) struct Context<'a> {
     pub(super) destination: Option<&'a Destination>,
     pub(super) primary_role: Option<&'a RoleName>,
     pub(super) drain: Duration,
+    pub(super) allow_empty_roles: bool,
     pub(super) environment: RootEnvironment,
 }
 
@@ -57,12 +58,10 @@ pub(super) fn read(context: &Context<'_>, report: &mut Report) -> Servers {
     for (key, role) in field.map(report) {
         match RoleName::parse(key) {
             Ok(name) => add(&name, &role, context, report, &mut servers),
-            Err(error) => {
-                report.mistake(Finding::new(role.key_at, &role.path, error.to_string()).help(error.rule()))
-            }
+            Err(error) => report.mistake(Finding::new(role.key_at, &role.path, error.to_string())),
         }
     }
-    if servers.roles.is_empty() && !report.has_mistakes() {
+    if field.node.entries().is_some_and(<[_]>::is_empty) {
         report.mistake(field.mistake("no role is defined").help("list the hosts: `servers: [192.0.2.10]`"));
     }
     servers
@@ -90,7 +89,13 @@ fn add(
             section.get("hosts").map(|field| hosts(&field, &context.environment, report)).unwrap_or_default()
         }
     };
-    check_not_empty(name, field, &hosts, context, report);
+    let listed = match &section {
+        None => Some(field.clone()),
+        Some(section) => section.get("hosts"),
+    };
+    if listed.is_none_or(|field| field.is_empty_list()) {
+        report_empty(name, field, context, report);
+    }
     let role_environment = get("env").map(|field| environment::layer(&field, report)).unwrap_or_default();
     let is_primary = context.primary_role == Some(name);
     let proxy = proxy::of_role(context.root.get("proxy"), get("proxy"), is_primary, report);
@@ -107,42 +112,36 @@ fn add(
         .collect();
     let stop_timeout = get("stop_timeout").or_else(|| context.root.get("stop_timeout"));
     let stop_timeout = stop_timeout.and_then(|field| field.seconds(0, report));
+    let command = get("cmd").and_then(|field| command(&field, report));
+    let options = get("options").map(|field| container_option::read(&field, report)).unwrap_or_default();
+    let logging = logging::read(context.root.get("logging"), get("logging"), report);
+    let volumes = context.root.get("volumes").map(|field| volumes(&field, report)).unwrap_or_default();
+    let labels = labels(context, get("labels"), report);
     let Some(proxy_service) = proxy_service(name, context, field, report) else { return };
     let role = Role {
         name: name.clone(),
         proxy_service,
         hosts,
-        command: get("cmd").and_then(|field| command(&field, report)),
+        command,
+        volumes,
+        labels,
+        options,
+        logging,
         // Kamal stops a role without the proxy with its drain time-out, one with the proxy with Docker's default.
         stop_timeout: stop_timeout.or((proxy.is_none()).then_some(context.drain)),
         proxy,
-        volumes: context.root.get("volumes").map(|field| volumes(&field, report)).unwrap_or_default(),
-        labels: labels(context, get("labels"), report),
-        options: get("options").map(|field| container_option::read(&field, report)).unwrap_or_default(),
-        logging: logging::read(context.root.get("logging"), get("logging"), report),
     };
     servers.roles.insert(name.clone(), role);
 }
 
-fn check_not_empty(
-    name: &RoleName,
-    field: &Field<'_>,
-    hosts: &[Host],
-    context: &Context<'_>,
-    report: &mut Report,
-) {
-    if !hosts.is_empty() || report.has_mistakes() {
-        return;
-    }
-    let is_allowed =
-        context.root.get("allow_empty_roles").is_some_and(|field| field.boolean_value() == Some(true));
+fn report_empty(name: &RoleName, field: &Field<'_>, context: &Context<'_>, report: &mut Report) {
     if context.primary_role == Some(name) {
         report.mistake(Finding::new(
             field.key_at,
             &field.path,
             format!("the primary role `{name}` has no hosts"),
         ));
-    } else if !is_allowed {
+    } else if !context.allow_empty_roles {
         let finding = Finding::new(field.key_at, &field.path, format!("the role `{name}` has no hosts"));
         report.mistake(finding.help("list its hosts, or set `allow_empty_roles: true`"));
     }

@@ -61,8 +61,7 @@ impl Key {
     }
 
     const fn refused_unless(self, value: bool) -> Self {
-        let help = "this version supports only the value that is also the default of freehold";
-        Self { support: Support::Refused { unless: Some(value), help }, ..self }
+        Self { support: Support::Refused { unless: Some(value), help: "" }, ..self }
     }
 
     const fn refused_because(self, help: &'static str) -> Self {

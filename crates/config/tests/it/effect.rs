@@ -1,0 +1,81 @@
+//! No option is parsed and ignored: each supported key of the reference changes the project or is checked.
+
+use std::collections::BTreeMap;
+
+use freehold_config::{ConfigErrors, Parsed, Source, Sources, json_schema, parse};
+
+fn parsed(text: &str) -> Result<Parsed, ConfigErrors> {
+    let environment = BTreeMap::new();
+    let base = Source { path: "deploy.yml", text };
+    parse(&Sources { base, destination: None, environment: &environment })
+}
+
+/// The rest of a project into which a key of a section is put.
+fn around(section: &str, line: &str) -> String {
+    let servers = "servers: {web: {hosts: [192.0.2.1]}, job: {hosts: [203.0.113.1]}}";
+    let head = format!("service: base\n{servers}\n");
+    match section {
+        "" if line.starts_with("service") => format!("{servers}\n{line}\n"),
+        "" => format!("{head}{line}\n"),
+        "servers/ROLE" => format!("service: base\nservers: {{web: {{hosts: [192.0.2.1], {line}}}}}\n"),
+        "env" => format!("{head}env: {{{line}}}\n"),
+        "proxy/healthcheck" => format!("{head}proxy: {{healthcheck: {{{line}}}}}\n"),
+        "proxy/run" => format!("{head}proxy: {{run: {{{line}}}}}\n"),
+        section => format!("{head}{section}: {{{line}}}\n"),
+    }
+}
+
+/// Reads the examples from the reference, the only place where the table can be seen from outside.
+fn examples() -> Vec<(String, String, String)> {
+    let mut section = String::new();
+    let mut found = Vec::new();
+    for line in freehold_config::reference_markdown().lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            section = if title == "Root" { String::new() } else { title.trim_matches('`').to_owned() };
+        }
+        let key =
+            line.strip_prefix("| `").and_then(|rest| rest.split_once('`')).map(|(key, _)| key.to_owned());
+        let example = line.split_once(" Example: `").and_then(|(_, rest)| rest.rsplit_once("` |"));
+        if let (Some(key), Some((example, _))) = (key, example) {
+            found.push((section.clone(), key, example.to_owned()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_supported_key_has_an_effect() {
+    let examples = examples();
+    assert!(examples.len() >= 59, "{}", examples.len());
+    for (section, key, example) in examples {
+        let text = around(&section, &format!("{key}: {example}"));
+        let without =
+            around(&section, if key == "service" { "service: base" } else { "" }).replace(", }", "}");
+        let default = parsed(&without).unwrap_or_else(|errors| panic!("{without}\n{errors}")).project;
+        match (key.as_str(), parsed(&text)) {
+            // These two are only checked.
+            ("minimum_version", Ok(_)) => assert!(parsed(&text.replace("2.0.0", "99.0")).is_err()),
+            ("require_destination", result) => assert!(result.is_err(), "{text}"),
+            ("allow_empty_roles", Ok(_)) => {
+                let empty = text.replace("[203.0.113.1]", "[]");
+                assert!(
+                    parsed(&empty).is_ok() && parsed(&empty.replace("allow_empty_roles: true", "")).is_err()
+                );
+            }
+            (_, Ok(with)) => assert_ne!(with.project, default, "{text}"),
+            (_, Err(errors)) => panic!("{text}\n{errors}"),
+        }
+    }
+}
+
+#[test]
+fn the_schema_is_json_and_names_every_example() {
+    let schema: serde_json::Value = serde_json::from_str(&json_schema()).unwrap();
+    for (section, key, _) in examples() {
+        let object = match section.as_str() {
+            "" => &schema,
+            name => &schema["$defs"][name.replace('/', ".")],
+        };
+        assert!(object["properties"][&key].is_object(), "{section}/{key}");
+    }
+}

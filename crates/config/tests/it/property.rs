@@ -1,0 +1,108 @@
+use std::collections::BTreeMap;
+
+use freehold_config::{Source, Sources, parse};
+use freehold_model::Destination;
+use proptest::prelude::*;
+
+/// Parses a text in both places, and renders what is wrong with it.
+fn read(text: &str) {
+    let environment = BTreeMap::new();
+    let source = |text| Source { path: "deploy.yml", text };
+    let staging = Destination::parse("staging").unwrap();
+    let plain = "service: app\nservers: [192.0.2.1]\n";
+    for sources in [
+        Sources { base: source(text), destination: None, environment: &environment },
+        Sources {
+            base: source(plain),
+            destination: Some((staging, source(text))),
+            environment: &environment,
+        },
+    ] {
+        match parse(&sources) {
+            Ok(parsed) => assert!(parsed.project.roles.contains_key(&parsed.project.primary_role)),
+            Err(errors) => assert!(!errors.render().is_empty()),
+        }
+    }
+}
+
+/// Pieces of deploy files in any order and nesting: nearer to what can go wrong than arbitrary text.
+fn pieces() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        Just("service: app\n"),
+        Just("servers:\n"),
+        Just("  web:\n"),
+        Just("  - 192.0.2.1\n"),
+        Just("env: "),
+        Just("proxy: {"),
+        Just("}"),
+        Just("["),
+        Just("]"),
+        Just("&a "),
+        Just("*a"),
+        Just("<<: *a\n"),
+        Just("\n"),
+        Just("  "),
+        Just("\t"),
+        Just("- "),
+        Just(": "),
+        Just(", "),
+        Just("<%= ENV[\"X\"] %>"),
+        Just("<%"),
+        Just("%>"),
+        Just("\"é"),
+        Just("'"),
+        Just("|\n"),
+        Just(">-\n"),
+        Just("!!str "),
+        Just("? "),
+        Just("12:30"),
+        Just("no"),
+        Just("\r\n"),
+        Just("# "),
+        Just("---\n"),
+        Just("..."),
+        Just("%YAML 1.1\n"),
+        Just("\u{feff}"),
+        Just("options: "),
+        Just("secret: "),
+        Just("clear: "),
+        Just("tags: "),
+        Just("日本"),
+    ];
+    proptest::collection::vec(piece, 0..24).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,200}") {
+        read(&text);
+    }
+
+    #[test]
+    fn pieces_of_deploy_files_never_panic(text in pieces()) {
+        read(&text);
+    }
+}
+
+#[test]
+fn aliases_cannot_make_a_small_file_large() {
+    let mut text = "x-a: &l0 [a, a, a, a, a, a, a, a, a, a]\n".to_owned();
+    for level in 1..12 {
+        let alias = format!("*l{}", level - 1);
+        let row = vec![alias; 10].join(", ");
+        text.push_str(&format!("x-l{level}: &l{level} [{row}]\n"));
+    }
+    let environment = BTreeMap::new();
+    let base = Source { path: "deploy.yml", text: &text };
+    let errors = parse(&Sources { base, destination: None, environment: &environment }).unwrap_err();
+    assert!(errors.render().contains("aliases make this file too large"), "{errors}");
+}
+
+#[test]
+fn deep_nesting_is_refused() {
+    for text in ["[".repeat(10_000), "- ".repeat(5_000), "a: {".repeat(3_000), "? ".repeat(4_000)] {
+        read(&text);
+    }
+}
