@@ -188,7 +188,7 @@ impl<'a> Field<'a> {
     /// Reads a list; none and a mistake if it is something else.
     pub(crate) fn list(&self, report: &mut Report) -> Option<Vec<Field<'a>>> {
         let Value::List(items) = &self.node.value else {
-            self.wrong_type("an array", report);
+            self.wrong_type("a list", report);
             return None;
         };
         let item = |(index, node)| Field::new(node, join(&self.path, &format!("{index}")));
@@ -204,7 +204,7 @@ impl<'a> Field<'a> {
     /// Reads a map whose keys are free.
     pub(crate) fn map(&self, report: &mut Report) -> Vec<(&'a str, Field<'a>)> {
         let Some(entries) = self.node.entries() else {
-            self.wrong_type("a hash", report);
+            self.wrong_type("a map", report);
             return Vec::new();
         };
         entries.iter().map(|entry| (entry.key.as_str(), self.child(entry))).collect()
@@ -213,7 +213,7 @@ impl<'a> Field<'a> {
     /// Reads a map with the keys of a section; unknown and unsupported ones are mistakes.
     pub(crate) fn section(&self, section: &str, report: &mut Report) -> Option<Section<'a>> {
         let Some(entries) = self.node.entries() else {
-            self.wrong_type("a hash", report);
+            self.wrong_type("a map", report);
             return None;
         };
         for entry in entries {

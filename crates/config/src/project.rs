@@ -81,7 +81,7 @@ fn layer(node: Node, file: usize, report: &mut Report) -> Option<Node> {
     }
     let at = node.at;
     let Value::Map(mut entries) = node.value else {
-        let message = format!("a deploy file should be a hash, not {}", node.describe());
+        let message = format!("a deploy file should be a map, not {}", node.describe());
         report.mistake(Finding::new(at, "", message).help("start with `service: NAME`"));
         return None;
     };
@@ -90,7 +90,7 @@ fn layer(node: Node, file: usize, report: &mut Report) -> Option<Node> {
     match ours {
         Some(ours) if ours.value.entries().is_some() => Some(merge(base, ours.value)),
         Some(ours) => {
-            let message = format!("should be a hash, not {}", ours.value.describe());
+            let message = format!("should be a map, not {}", ours.value.describe());
             report.mistake(Finding::new(ours.value.at, "x-freehold", message));
             None
         }

@@ -37,7 +37,7 @@ fn architectures(field: &Field<'_>, report: &mut Report) -> Vec<Architecture> {
     let names = if field.is_list() {
         field.texts(report)
     } else if field.is_map() {
-        field.wrong_type("a string or an array", report);
+        field.wrong_type("a string or a list", report);
         Vec::new()
     } else {
         field.filled_text(report).map(|text| (field.clone(), text)).into_iter().collect()

@@ -105,7 +105,7 @@ fn secret(field: &Field<'_>, report: &mut Report) -> BTreeMap<EnvName, SecretNam
     let mut variables = BTreeMap::new();
     if !field.is_list() {
         let message =
-            format!("should be an array, not {}", if field.is_map() { "a map" } else { "a single value" });
+            format!("should be a list, not {}", if field.is_map() { "a map" } else { "a single value" });
         let finding = Finding::new(field.node.at.hidden(), &field.path, message);
         report.mistake(finding.help("list names, and write the values in `.kamal/secrets`"));
         return variables;

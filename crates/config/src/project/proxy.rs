@@ -36,7 +36,7 @@ pub(super) fn of_role(
         Some(field) if field.is_map() => true,
         Some(field) if field.is_boolean() => field.boolean_value() == Some(true),
         Some(field) => {
-            field.wrong_type("a boolean or a hash", report);
+            field.wrong_type("a boolean or a map", report);
             false
         }
     };

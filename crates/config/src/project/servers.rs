@@ -52,7 +52,7 @@ pub(super) fn read(context: &Context<'_>, report: &mut Report) -> Servers {
         return servers;
     }
     if !field.is_map() {
-        field.wrong_type("an array or a hash", report);
+        field.wrong_type("a list or a map", report);
         return servers;
     }
     for (key, role) in field.map(report) {
@@ -80,7 +80,7 @@ fn add(
             Some(section) => Some(section),
             None => return,
         },
-        Value::Scalar(_) => return field.wrong_type("an array or a hash", report),
+        Value::Scalar(_) => return field.wrong_type("a list or a map", report),
     };
     let get = |key: &str| section.as_ref().and_then(|section| section.get(key));
     let hosts = match &section {
@@ -177,7 +177,7 @@ fn hosts(field: &Field<'_>, known: &RootEnvironment, report: &mut Report) -> Vec
         let host = match &item.node.value {
             Value::Map(_) => tagged_host(&item, known, report),
             Value::List(_) => {
-                item.wrong_type("a string or a hash", report);
+                item.wrong_type("a string or a map", report);
                 None
             }
             Value::Scalar(_) => {
@@ -213,7 +213,7 @@ fn tagged_host(item: &Field<'_>, known: &RootEnvironment, report: &mut Report) -
             tags.filled_text(report).map(|tag| (tags.clone(), tag)).into_iter().collect()
         }
         _ => {
-            tags.wrong_type("a string or an array", report);
+            tags.wrong_type("a string or a list", report);
             Vec::new()
         }
     };

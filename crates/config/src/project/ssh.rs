@@ -68,7 +68,7 @@ fn config(field: &Field<'_>, report: &mut Report) -> SshConfigFiles {
         return SshConfigFiles::Files(field.texts(report).into_iter().map(|(_, text)| text.into()).collect());
     }
     if field.is_map() || field.node.is_null() {
-        field.wrong_type("a boolean, a string or an array", report);
+        field.wrong_type("a boolean, a string or a list", report);
         return SshConfigFiles::Default;
     }
     let path = field.filled_text(report);
