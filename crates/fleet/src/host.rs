@@ -68,6 +68,12 @@ pub trait Host: Send + Sync {
     /// [`HostError::Fenced`] when the host has seen a greater number.
     async fn raise_fence(&self, token: &LeaseToken) -> Result<(), HostError>;
 
+    /// Returns the greatest fencing number that this host has seen for the service, 0 if it has seen none.
+    ///
+    /// # Errors
+    /// [`HostError`] when the host does not answer.
+    async fn read_fence(&self, stem: &str) -> Result<u64, HostError>;
+
     /// Begins the journal of a rollout: stores the plan, if given, and an empty journal, and syncs it to disk.
     ///
     /// # Errors

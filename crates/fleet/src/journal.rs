@@ -23,6 +23,9 @@ pub enum JournalState {
     Done,
     /// It was undone.
     Undone,
+    /// It failed, or the run was stopped at it: from here on everything is put back. The line stands in the journal of
+    /// every host that could be reached, so that a crash right after the decision does not turn it round.
+    PuttingBack,
 }
 
 /// A rollout that its client did not finish, as the hosts have it.

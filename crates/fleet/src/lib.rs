@@ -1,16 +1,29 @@
 //! Observes hosts, executes a plan over all of them, journals what it did and tells what happens.
 //!
 //! Only this crate changes a host. [`Host`] is what it needs of one; `EngineHost` is the real thing, over SSH or the
-//! local engine. `execute` walks through a plan under a lease; `recover` finishes or undoes what a dead client
+//! local engine. [`execute`] walks through a plan under a lease; [`recover`] finishes or undoes what a dead client
 //! left. Progress lines, JSON and the journal all follow from the same [`Event`]s.
 
+mod clock;
 mod event;
+mod execute;
+mod failures;
 mod host;
 mod journal;
+mod lease;
+mod pause;
+mod recover;
+mod world;
 
+pub use clock::{BootClock, Clock};
 pub use event::{Event, Progress, StepOutcome, Watch};
+pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};
+pub use failures::Failures;
 pub use host::{
     Explanation, Holder, Host, HostError, LeaseAttempt, LeaseHeld, LeaseRequest, LeaseToken, Outcome, Scope,
     StepContext, StepError,
 };
 pub use journal::{JournalEntry, JournalState, StoredJournal};
+pub use lease::{AUTOMATIC_LOCK_MESSAGE, LEASE_TIME_TO_LIVE, Lease, LeaseError, LeaseLost, Waiting};
+pub use recover::{Intent, RecoverError, Recovered, recover};
+pub use world::{Limits, Stop, World, observe};

@@ -15,6 +15,7 @@ mod retention;
 mod rollback;
 mod rollout;
 mod stages;
+mod title;
 
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};

@@ -1,0 +1,153 @@
+use std::sync::Arc;
+
+use freehold_model::{Diagnose, ErrorKind, HostName};
+use freehold_plan::{Lane, OnFailure, Stage, Step};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::event::{Event, StepOutcome, milliseconds};
+use crate::execute::StepFailure;
+use crate::execute::run::{Halt, Run, as_host_error};
+use crate::failures::chain;
+use crate::host::{Host, HostError, Outcome, StepContext, StepError};
+use crate::journal::JournalState;
+use crate::pause::Retry;
+use crate::world::{BoxFuture, together};
+
+/// What the lanes of a stage share.
+struct Course<'s> {
+    on_failure: OnFailure,
+    ends: &'s Mutex<Ends>,
+    /// No lane begins a new step.
+    halt: CancellationToken,
+    /// Waits end early.
+    cut: CancellationToken,
+}
+
+#[derive(Default)]
+struct Ends {
+    failures: Vec<StepFailure>,
+    fenced: Option<HostName>,
+    is_stopped: bool,
+}
+
+impl Run<'_> {
+    /// Does the steps of a stage, the hosts side by side.
+    pub(crate) async fn stage(&self, stage: &Stage) -> Result<(), Halt> {
+        let ends = Mutex::new(Ends::default());
+        let halt = self.stop.soft.child_token();
+        let cut = halt.child_token();
+        let course = Course { on_failure: stage.on_failure, ends: &ends, halt, cut };
+        let lanes: Vec<BoxFuture<'_, ()>> = stage
+            .lanes
+            .iter()
+            .filter_map(|lane| Some((lane, self.world.hosts.get(&lane.host)?)))
+            .map(|(lane, host)| Box::pin(self.lane(lane, host, &course)) as BoxFuture<'_, ()>)
+            .collect();
+        let ended = self.until_hard_stop(together(self.world, lanes)).await;
+        let ends = std::mem::take(&mut *ends.lock());
+        match ends {
+            Ends { fenced: Some(host), .. } => Err(Halt::Fenced(host)),
+            Ends { failures, .. } if !failures.is_empty() => Err(Halt::Failed(failures)),
+            Ends { is_stopped: true, .. } => Err(Halt::Stopped),
+            Ends { .. } if ended.is_none() => Err(Halt::Stopped),
+            Ends { .. } => Ok(()),
+        }
+    }
+
+    async fn lane(&self, lane: &Lane, host: &Arc<dyn Host>, course: &Course<'_>) {
+        let mut is_gone = false;
+        for step in &lane.steps {
+            if self.ledger.lock().is_done(step) {
+                continue;
+            }
+            if is_gone || course.halt.is_cancelled() {
+                course.ends.lock().is_stopped |= course.halt.is_cancelled();
+                self.finished(step, StepOutcome::Skipped, Instant::now());
+                continue;
+            }
+            let Err(error) = self.step(step, host, course).await else { continue };
+            if let StepError::Host(HostError::Fenced { host }) = &error {
+                course.ends.lock().fenced.get_or_insert_with(|| host.clone());
+                course.halt.cancel();
+                continue;
+            }
+            if matches!(error, StepError::Stopped) && course.halt.is_cancelled() {
+                course.ends.lock().is_stopped = true;
+                continue;
+            }
+            is_gone = error.kind() == ErrorKind::Unreachable;
+            course.ends.lock().failures.push(StepFailure {
+                host: step.host.clone(),
+                step: step.id,
+                title: step.action.to_string(),
+                error,
+            });
+            if course.on_failure == OnFailure::PutBack {
+                course.halt.cancel();
+            }
+        }
+    }
+
+    async fn step(&self, step: &Step, host: &Arc<dyn Host>, course: &Course<'_>) -> Result<(), StepError> {
+        let began = Instant::now();
+        let (host_name, id, title) = (step.host.clone(), step.id, step.action.to_string());
+        self.world.emit(Event::StepStarted { host: host_name, step: id, title });
+        let stop = match course.on_failure {
+            OnFailure::PutBack if step.action.may_be_cut_short() => course.cut.clone(),
+            OnFailure::PutBack | OnFailure::GoOn => self.stop.hard.child_token(),
+        };
+        let mut retry = Retry::new(&self.world.limits);
+        let result = loop {
+            match self.attempt(step, host, &stop).await {
+                // The release is live: it is better to go on late than not at all.
+                Err(error)
+                    if course.on_failure == OnFailure::GoOn && retry.again(&error, &course.halt).await => {}
+                result => break result,
+            }
+        };
+        match result {
+            Ok(outcome) => {
+                self.count(&outcome);
+                let outcome = match outcome {
+                    Outcome::Done(note) => StepOutcome::Done { note },
+                    Outcome::AlreadyDone => StepOutcome::AlreadyDone,
+                };
+                self.finished(step, outcome, began);
+                Ok(())
+            }
+            Err(error) => {
+                self.finished(step, StepOutcome::Failed { error: chain(&error) }, began);
+                Err(error)
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        step: &Step,
+        host: &Arc<dyn Host>,
+        stop: &CancellationToken,
+    ) -> Result<Outcome, StepError> {
+        self.lease.check().await.map_err(as_host_error)?;
+        self.append(host, step, JournalState::Begun).await?;
+        let progress = |progress| {
+            self.world.emit(Event::StepProgress { host: step.host.clone(), step: step.id, progress });
+        };
+        let context =
+            StepContext { lease: self.lease.token(), secrets: self.secrets, progress: &progress, stop };
+        let outcome = host.perform(step, &context).await?;
+        self.append(host, step, JournalState::Done).await?;
+        Ok(outcome)
+    }
+
+    fn finished(&self, step: &Step, outcome: StepOutcome, began: Instant) {
+        self.world.emit(Event::StepFinished {
+            host: step.host.clone(),
+            step: step.id,
+            outcome,
+            elapsed_ms: milliseconds(began.elapsed()),
+        });
+    }
+}

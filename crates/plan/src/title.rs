@@ -1,0 +1,80 @@
+use std::fmt;
+
+use crate::plan::{Action, BuildPlaceName, Undo};
+
+impl fmt::Display for Action {
+    /// Says in a few words what is done: `start app-web-3f2a`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuildImage { image, place: BuildPlaceName::Local } => write!(formatter, "build {image}"),
+            Self::BuildImage { image, place: BuildPlaceName::Host(host) } => {
+                write!(formatter, "build {image} on {host}")
+            }
+            Self::DeliverImage { image, .. } => write!(formatter, "deliver {image}"),
+            Self::PrepareHost { .. } => formatter.write_str("prepare the host"),
+            Self::EnsureProxy { .. } => formatter.write_str("make sure that the proxy runs"),
+            Self::RenameContainer { from, to } => write!(formatter, "rename {from} to {to}"),
+            Self::StartContainer(request) => write!(formatter, "start {}", request.name),
+            Self::StartAgain { container, .. } => write!(formatter, "start {container} again"),
+            Self::AwaitHealthy { container, .. } => write!(formatter, "wait until {container} is healthy"),
+            Self::SwitchTarget { service, container, .. } => {
+                write!(formatter, "send requests of {service} to {container}")
+            }
+            Self::RemoveTarget { service } => write!(formatter, "take {service} out of the proxy"),
+            Self::Soak { duration, .. } => {
+                write!(formatter, "watch the new release for {} s", duration.as_secs_f64())
+            }
+            Self::StopContainer { container, drain: Some(_), .. } => {
+                write!(formatter, "drain and stop {container}")
+            }
+            Self::StopContainer { container, .. } => write!(formatter, "stop {container}"),
+            Self::WriteEnvironmentFile { role, .. } => write!(formatter, "write the secrets of {role}"),
+            Self::RecordRelease { release, .. } => write!(formatter, "record release {}", release.version),
+            Self::RemoveContainer { container } => write!(formatter, "remove container {container}"),
+            Self::RemoveImage { image } => write!(formatter, "remove image {image}"),
+            Self::ForgetReleases { releases } => {
+                let names: Vec<&str> = releases.iter().map(|release| release.as_str()).collect();
+                write!(formatter, "forget release {}", names.join(", "))
+            }
+            Self::RemoveProxyIfUnused => formatter.write_str("remove the proxy if it is unused"),
+            Self::RemoveDirectories { directories } => write!(formatter, "remove {}", directories.join(", ")),
+            Self::Wait { duration } => write!(formatter, "wait for {} s", duration.as_secs_f64()),
+        }
+    }
+}
+
+impl Action {
+    /// Says whether the action only waits or makes what may be left half made, so that it can be cut short when the
+    /// rollout fails elsewhere. Any other action is always let end.
+    #[must_use]
+    pub fn may_be_cut_short(&self) -> bool {
+        matches!(
+            self,
+            Self::BuildImage { .. }
+                | Self::DeliverImage { .. }
+                | Self::AwaitHealthy { .. }
+                | Self::Soak { .. }
+                | Self::Wait { .. }
+        )
+    }
+}
+
+impl fmt::Display for Undo {
+    /// Says in a few words what is undone: `remove container app-web-3f2a`.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => formatter.write_str("leave it"),
+            Self::Impossible => formatter.write_str("cannot be undone"),
+            Self::RemoveContainer { container } => write!(formatter, "remove container {container}"),
+            Self::StopContainer { container } => write!(formatter, "stop {container}"),
+            Self::StartContainer { container } => write!(formatter, "start {container} again"),
+            Self::RenameContainer { from, to } => write!(formatter, "rename {from} to {to}"),
+            Self::RestoreRoute { service, previous: None } => {
+                write!(formatter, "take {service} out of the proxy")
+            }
+            Self::RestoreRoute { service, previous: Some(route) } => {
+                write!(formatter, "send requests of {service} back to {}", route.targets.join(", "))
+            }
+        }
+    }
+}
