@@ -6,6 +6,7 @@
 //!
 //! Start with [`Engine::over`], then [`ContainerSpec`] for containers.
 
+mod byte_channel;
 mod connection;
 mod container;
 mod engine;
@@ -14,11 +15,14 @@ mod exec;
 mod frame;
 mod image;
 mod json;
+mod load;
 mod logs;
 mod network;
 mod proc_net;
 mod request;
+mod scratch_image;
 
+pub use byte_channel::ByteFlow;
 pub use connection::{ByteStream, Deadlines, Dial, UnixSocket};
 pub use container::{
     ContainerDetails, ContainerHealth, ContainerId, ContainerScope, ContainerSpec, ContainerState,
@@ -34,3 +38,6 @@ pub use frame::OutputStream;
 pub use image::{DiffId, ImageDetails, ImageSummary, Pruned, Untagged};
 pub use logs::{LogLine, LogOptions};
 pub use proc_net::{Listener, parse_proc_net_tcp};
+pub use scratch_image::{
+    FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, ScratchImageError, SealedImage,
+};

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use freehold_model::{ContainerOptions, Diagnose, EnvName, ErrorKind, RestartPolicy};
@@ -304,6 +304,7 @@ fn healthcheck(options: &ContainerOptions) -> Option<Healthcheck> {
 fn host_config(spec: &ContainerSpec) -> Result<HostConfig, SpecError> {
     let options = &spec.options;
     let security = security_options(&options.security_opt)?;
+    let capabilities = capabilities(options);
     Ok(HostConfig {
         auto_remove: spec.removal == Removal::WhenStopped,
         network_mode: spec.network.clone(),
@@ -324,8 +325,8 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, SpecError> {
         privileged: options.privileged,
         readonly_rootfs: options.read_only,
         extra_hosts: options.add_host.iter().map(|entry| host_entry(entry)).collect(),
-        cap_add: options.cap_add.clone(),
-        cap_drop: options.cap_drop.clone(),
+        cap_add: capabilities.add,
+        cap_drop: capabilities.drop,
         security_opt: security.options,
         masked_paths: security.all_paths.then_some([]),
         readonly_paths: security.all_paths.then_some([]),
@@ -340,6 +341,27 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, SpecError> {
             .collect(),
         ..HostConfig::default()
     })
+}
+
+struct Capabilities {
+    add: Vec<String>,
+    drop: Vec<String>,
+}
+
+/// Source: `EffectiveCapAddCapDrop` of github.com/docker/cli: full names, in order, `ALL` alone.
+fn capabilities(options: &ContainerOptions) -> Capabilities {
+    let named = |names: &[String]| -> BTreeSet<String> {
+        let full = |name: &String| match name.to_ascii_uppercase() {
+            name if name == "ALL" || name.starts_with("CAP_") => name,
+            name => format!("CAP_{name}"),
+        };
+        let names: BTreeSet<String> = names.iter().map(full).collect();
+        if names.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { names }
+    };
+    Capabilities {
+        add: named(&options.cap_add).into_iter().collect(),
+        drop: named(&options.cap_drop).into_iter().collect(),
+    }
 }
 
 /// Docker's newer `name=address` means the same as `name:address`, the only form the API takes.

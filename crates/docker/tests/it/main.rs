@@ -1,0 +1,5 @@
+//! Tests against real Docker engines, which they start themselves: see [`lab`].
+
+mod containers;
+mod docker_run;
+mod lab;
