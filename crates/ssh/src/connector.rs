@@ -1,0 +1,258 @@
+use std::sync::Arc;
+
+use freehold_model::{HostName, SshSettings};
+use russh::SshId;
+use russh::client::{Config, connect_stream};
+use secrecy::SecretString;
+
+use crate::authenticate::{Authenticator, Means};
+use crate::client::{Client, ClientError, Overflow, Shared};
+use crate::connect_error::{ConnectError, HopName};
+use crate::connection::{Connection, OpenFailure, Target};
+use crate::deadline::Deadline;
+use crate::dial::{self, DialError, ProxyCommand, Transport};
+use crate::environment::{ClientEnvironment, FirstUse, Prompt};
+use crate::host_key::{Checker, Known};
+use crate::memory::Memory;
+use crate::route::{Hop, Route};
+use crate::session::Session;
+use crate::{Authentication, ByteStream};
+
+/// Makes sessions to several hosts that share one person: each question is asked once, one at a time, and an encrypted
+/// key is unlocked once for all of them.
+#[derive(Clone)]
+pub struct Connector {
+    environment: Arc<ClientEnvironment>,
+    first_use: FirstUse,
+    person: Arc<dyn Prompt>,
+    memory: Arc<Memory>,
+}
+
+impl Connector {
+    /// Makes a connector.
+    #[must_use]
+    pub fn new(environment: ClientEnvironment, first_use: FirstUse, prompt: Arc<dyn Prompt>) -> Self {
+        Self { environment: Arc::new(environment), first_use, person: prompt, memory: Arc::default() }
+    }
+
+    /// Opens a session to a host. `key_data` are the values of the secrets that `settings.key_data` names.
+    ///
+    /// # Errors
+    /// [`ConnectError`] names the hop and the stage that failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends all connections that it has made.
+    pub async fn connect(
+        &self,
+        host: &HostName,
+        settings: &SshSettings,
+        key_data: &[SecretString],
+    ) -> Result<Session, ConnectError> {
+        let route = Route::resolve(host, settings, &self.environment).await?;
+        let plan = Arc::new(Plan {
+            route,
+            key_data: key_data.to_vec(),
+            first_use: self.first_use,
+            memory: Arc::clone(&self.memory),
+        });
+        let prompt = self.memory.prompt(Some(Arc::clone(&self.person)));
+        let connection = plan.connect(&prompt, Overflow::Close).await?;
+        Ok(Session::new(connection, plan))
+    }
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Connector").field("first_use", &self.first_use).finish_non_exhaustive()
+    }
+}
+
+/// Everything needed to connect to a host, and to do it again.
+pub(crate) struct Plan {
+    pub(crate) route: Route,
+    key_data: Vec<SecretString>,
+    first_use: FirstUse,
+    memory: Arc<Memory>,
+}
+
+/// How many keep-alive messages may stay unanswered.
+const KEEPALIVE_LIMIT: usize = 3;
+
+impl Plan {
+    /// Connects once more; what a person has answered is used again, and nothing new is asked.
+    pub(crate) async fn reconnect(&self) -> Result<Arc<Connection>, ConnectError> {
+        self.connect(&self.memory.prompt(None), Overflow::Wait).await
+    }
+
+    async fn connect(
+        &self,
+        prompt: &Arc<dyn Prompt>,
+        overflow: Overflow,
+    ) -> Result<Arc<Connection>, ConnectError> {
+        let hops = self.route.hops();
+        let target = hops.last().map(|hop| hop.name.clone());
+        let mut previous: Option<Arc<Connection>> = None;
+        for (index, hop) in hops.iter().enumerate() {
+            let is_last = index + 1 == hops.len();
+            let name = HopName { name: hop.name.clone(), target: target.clone().filter(|_| !is_last) };
+            // A connection that only carries another one has nobody to share with: its one reader may wait.
+            let overflow = if is_last { overflow } else { Overflow::Wait };
+            let stage = Stage {
+                plan: self,
+                hop,
+                name,
+                prompt,
+                overflow,
+                deadline: Deadline::after(hop.connect_timeout),
+            };
+            previous = Some(stage.connect(previous).await?);
+        }
+        previous.ok_or(ConnectError::NoHops)
+    }
+}
+
+/// The making of one connection of a route.
+struct Stage<'a> {
+    plan: &'a Plan,
+    hop: &'a Hop,
+    name: HopName,
+    prompt: &'a Arc<dyn Prompt>,
+    overflow: Overflow,
+    deadline: Arc<Deadline>,
+}
+
+impl Stage<'_> {
+    async fn connect(&self, previous: Option<Arc<Connection>>) -> Result<Arc<Connection>, ConnectError> {
+        match (previous, &self.hop.proxy_command) {
+            (Some(previous), _) => {
+                let stream = self.through(&previous).await?;
+                self.handshake(stream).await
+            }
+            (None, Some(command)) => {
+                let failed = |source| ConnectError::ProxyCommand {
+                    hop: self.name.clone(),
+                    command: command.clone(),
+                    source,
+                };
+                let stream = ProxyCommand::start(command).map_err(failed)?;
+                let complaints = stream.complaints();
+                self.handshake(stream).await.map_err(|error| error.with_complaints(complaints.text()))
+            }
+            (None, None) => {
+                let stream =
+                    dial::tcp(self.hop, &self.deadline).await.map_err(|error| self.dial_error(error))?;
+                self.handshake(stream).await
+            }
+        }
+    }
+
+    async fn through(&self, previous: &Arc<Connection>) -> Result<ByteStream, ConnectError> {
+        let target = Target::Tcp(self.hop.address.clone(), self.hop.port);
+        let opened = self.deadline.within(previous.open(target)).await;
+        let limit = self.deadline.limit();
+        match opened.unwrap_or(Err(OpenFailure::TimedOut(limit))) {
+            Ok(guard) => Ok(ByteStream::new(&guard)),
+            Err(failure) => {
+                let through = previous.hop().name.clone();
+                Err(ConnectError::Jump {
+                    hop: self.name.clone(),
+                    source: crate::open::OpenError::of(
+                        failure,
+                        &through,
+                        &format!("{}:{}", self.hop.address, self.hop.port),
+                    ),
+                    through,
+                })
+            }
+        }
+    }
+
+    async fn handshake(&self, stream: impl Transport) -> Result<Arc<Connection>, ConnectError> {
+        let hop = self.hop;
+        let (policy, address, port) = (hop.host_key.clone(), hop.address.clone(), hop.port);
+        let known = tokio::task::spawn_blocking(move || Known::read(&policy, &address, port)).await;
+        let known = known
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|source| ConnectError::KnownHosts { hop: self.name.clone(), source })?;
+        let config = Arc::new(self.config(&known));
+        let shared = Shared::new(self.overflow);
+        let client = Client {
+            host: hop.name.clone(),
+            checker: Checker {
+                host: hop.name.clone(),
+                known,
+                policy: hop.host_key.clone(),
+                first_use: self.plan.first_use,
+                prompt: Arc::clone(self.prompt),
+                deadline: Arc::clone(&self.deadline),
+            },
+            prompt: Arc::clone(self.prompt),
+            shared: Arc::clone(&shared),
+        };
+        let hop_name = || self.name.clone();
+        let mut handle = match self.deadline.within(connect_stream(config, stream, client)).await {
+            None => {
+                return Err(ConnectError::HandshakeTimedOut { hop: hop_name(), after: self.deadline.limit() });
+            }
+            Some(Err(ClientError::HostKey(source))) => {
+                return Err(ConnectError::HostKey { hop: hop_name(), source });
+            }
+            Some(Err(ClientError::Ssh(source))) => {
+                return Err(ConnectError::Handshake { hop: hop_name(), complaints: String::new(), source });
+            }
+            Some(Ok(handle)) => handle,
+        };
+        let authentication = {
+            let means = Means {
+                hop,
+                key_data: &self.plan.key_data,
+                prompt: Arc::clone(self.prompt),
+                memory: Arc::clone(&self.plan.memory),
+                deadline: Arc::clone(&self.deadline),
+            };
+            let work = Authenticator::new(&mut handle, means).run();
+            self.deadline.within(work).await
+        };
+        let authentication: Authentication = match authentication {
+            None => {
+                let after = self.deadline.limit();
+                return Err(ConnectError::AuthenticationTimedOut { hop: hop_name(), after });
+            }
+            Some(Err(source)) => {
+                // What the host said when it closed is heard by the connection's task.
+                let said = shared.ended().borrow().clone();
+                return Err(ConnectError::Authentication { hop: hop_name(), source: source.because(said) });
+            }
+            Some(Ok(authentication)) => authentication,
+        };
+        tracing::debug!(host = %hop.name, user = %hop.user, %authentication, "connected");
+        Ok(Connection::new(handle, shared, hop.clone(), authentication))
+    }
+
+    fn config(&self, known: &Known) -> Config {
+        let keepalive = Some(self.hop.keepalive).filter(|interval| !interval.is_zero());
+        Config {
+            client_id: SshId::Standard(concat!("SSH-2.0-Freehold_", env!("CARGO_PKG_VERSION")).into()),
+            preferred: self.hop.algorithms.preferred(&known.algorithms(), known.has_authority()),
+            keepalive_interval: keepalive,
+            keepalive_max: KEEPALIVE_LIMIT,
+            ..Config::default()
+        }
+    }
+
+    fn dial_error(&self, error: DialError) -> ConnectError {
+        let hop = self.name.clone();
+        let address = self.hop.address.clone();
+        let after = self.deadline.limit();
+        match error {
+            DialError::Lookup(source) => ConnectError::Lookup { hop, address, source },
+            DialError::LookupTimedOut => ConnectError::LookupTimedOut { hop, address, after },
+            DialError::NoAddress => ConnectError::NoAddress { hop, address },
+            DialError::TimedOut(addresses) => ConnectError::TimedOut { hop, addresses, after },
+            DialError::Failed(mut errors) => match errors.pop() {
+                Some((address, source)) => ConnectError::Tcp { hop, address, source },
+                None => ConnectError::NoAddress { hop, address },
+            },
+        }
+    }
+}

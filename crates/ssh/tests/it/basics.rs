@@ -1,0 +1,104 @@
+use std::time::Duration;
+
+use freehold_ssh::{ExitStatus, RemoteCommand};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+
+use crate::support::{Client, PATIENCE, Sshd};
+
+const LIMIT: usize = 1 << 20;
+
+#[tokio::test]
+async fn a_command_gets_its_arguments_and_input_and_gives_its_output_and_code() {
+    let (mut client, key) = Client::new();
+    let server = Sshd::start(&key);
+    let session = client.knows(&server).connect().await.unwrap();
+    assert!(session.server_version().starts_with("SSH-2.0-OpenSSH"), "{}", session.server_version());
+    let words =
+        ["sh", "-c", "cat; printf '%s|' \"$@\"; echo oops >&2; exit 7", "x", "a b", "it's", "", "$HOME\n*"];
+    let output = session.run(&RemoteCommand::arguments(words), b"input ", PATIENCE, LIMIT).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "input a b|it's||$HOME\n*|");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "oops\n");
+    assert_eq!(output.status, ExitStatus::Code(7));
+    assert!(!output.truncated);
+    session.close().await;
+}
+
+#[tokio::test]
+async fn output_is_cut_at_the_limit_and_the_command_still_ends() {
+    let (mut client, key) = Client::new();
+    let server = Sshd::start(&key);
+    let session = client.knows(&server).connect().await.unwrap();
+    let script = RemoteCommand::script("head -c 5000000 /dev/zero; kill -TERM $$");
+    let output = session.run(&script, b"", PATIENCE, 1000).await.unwrap();
+    assert_eq!((output.stdout.len(), output.truncated), (1000, true));
+    assert_eq!(output.status, ExitStatus::Signal("TERM".to_owned()));
+    let slow = session.run(&RemoteCommand::script("sleep 60"), b"", Duration::from_millis(200), LIMIT).await;
+    assert!(slow.unwrap_err().to_string().contains("did not end within 0.2 s"));
+}
+
+#[tokio::test]
+async fn streams_to_sockets_and_ports_carry_bytes_both_ways() {
+    let (mut client, key) = Client::new();
+    let server = Sshd::start(&key);
+    let session = client.knows(&server).connect().await.unwrap();
+
+    let path = server.path().join("echo.sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    let echo = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let (mut read, mut write) = stream.split();
+        tokio::io::copy(&mut read, &mut write).await.unwrap()
+    });
+    let stream = session.open_unix_socket(path.to_str().unwrap()).await.unwrap();
+    let (mut read, mut write) = tokio::io::split(stream);
+    let sent = vec![7_u8; 3_000_000];
+    let mut received = Vec::new();
+    let (wrote, got) = tokio::join!(
+        async {
+            write.write_all(&sent).await?;
+            write.shutdown().await
+        },
+        read.read_to_end(&mut received)
+    );
+    wrote.unwrap();
+    got.unwrap();
+    assert_eq!(received.len(), sent.len());
+    assert_eq!(echo.await.unwrap(), 3_000_000);
+
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let greet = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+    });
+    let mut text = String::new();
+    session.open_tcp("127.0.0.1", port).await.unwrap().read_to_string(&mut text).await.unwrap();
+    greet.await.unwrap();
+    assert_eq!(text, "hello");
+}
+
+#[tokio::test]
+async fn a_forwarded_port_brings_connections_until_it_is_closed() {
+    let (mut client, key) = Client::new();
+    let server = Sshd::start(&key);
+    let session = client.knows(&server).connect().await.unwrap();
+    let mut forward = session.forward_remote_port().await.unwrap();
+    let port = forward.port();
+    let caller = tokio::spawn(async move {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        stream.write_all(b"ping").await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    });
+    let mut stream = forward.accept().await.unwrap();
+    let mut question = String::new();
+    stream.read_to_string(&mut question).await.unwrap();
+    stream.write_all(format!("{question} pong").as_bytes()).await.unwrap();
+    drop(stream);
+    assert_eq!(caller.await.unwrap(), "ping pong");
+    forward.close().await;
+    assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "the port is closed");
+}
