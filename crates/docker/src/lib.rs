@@ -6,6 +6,7 @@
 //!
 //! Start with [`Engine::over`], then [`ContainerSpec`] for containers.
 
+mod build;
 mod byte_channel;
 mod connection;
 mod container;
@@ -22,6 +23,10 @@ mod proc_net;
 mod request;
 mod scratch_image;
 
+pub use build::{
+    BuildCache, BuildError, BuildEvent, BuildRequest, BuilderChoice, BuiltImage, ContextError, FailedStep,
+    IgnorePatternError, StepId, StepOutcome,
+};
 pub use byte_channel::ByteFlow;
 pub use connection::{ByteStream, Deadlines, Dial, UnixSocket};
 pub use container::{
