@@ -1,1 +1,22 @@
 //! Turns a command line into a plan, shows what became of it.
+//!
+//! [`Invocation::parse`] reads the words, [`Invocation::run`] does what they say. Everything that belongs to the
+//! process (environment, working directory, terminal, clock, randomness) comes in as a [`Process`]; nothing here reads
+//! it by itself, and nothing here exits. What is shown goes through one `Ui`: results to standard output, all
+//! else to standard error.
+//!
+//! Each command is one file at its own path under `command`. Most of them are the same few steps: load the project
+//! (`project`), check what can be checked (`preflight`), observe, plan, execute, show.
+
+mod arguments;
+mod command;
+mod context;
+mod error;
+mod invocation;
+mod process;
+mod reference;
+mod ui;
+
+pub use error::CommandError;
+pub use invocation::{Invocation, Parsed};
+pub use process::{Clock, Process, SystemClock, Terminal};

@@ -1,0 +1,33 @@
+use jiff::Timestamp;
+
+use crate::arguments::GlobalArgs;
+use crate::process::Process;
+use crate::ui::Ui;
+
+/// What every command gets.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) process: Process,
+    pub(crate) arguments: GlobalArgs,
+    /// The words of the command line without the program's name.
+    pub(crate) words: Vec<String>,
+    /// The command's name: `deploy`, `app logs`.
+    pub(crate) command: &'static str,
+    pub(crate) ui: Ui,
+}
+
+impl Context {
+    pub(crate) fn new(
+        process: Process,
+        arguments: GlobalArgs,
+        words: Vec<String>,
+        command: &'static str,
+        ui: Ui,
+    ) -> Self {
+        Self { process, arguments, words, command, ui }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.process.clock.now()
+    }
+}

@@ -1,0 +1,145 @@
+use std::ffi::OsString;
+
+use clap::FromArgMatches;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::arguments::{Cli, UNSUPPORTED};
+use crate::command;
+use crate::context::Context;
+use crate::error::{CommandError, UsageError};
+use crate::process::Process;
+use crate::ui::{Detail, Ui, UiOptions};
+
+/// A command line that was understood.
+#[derive(Debug)]
+pub struct Invocation {
+    arguments: Cli,
+    words: Vec<String>,
+}
+
+/// What the words of a command line ask for.
+#[derive(Debug)]
+pub enum Parsed {
+    /// A command.
+    Invocation(Box<Invocation>),
+    /// A text for standard output: help. It holds escape sequences for colours.
+    Text(String),
+}
+
+impl Invocation {
+    /// Reads the words of a command line, the program's name first.
+    ///
+    /// # Errors
+    /// [`CommandError`] of kind `Usage` that says what is not understood.
+    pub fn parse(words: &[OsString], columns: Option<u16>) -> Result<Parsed, CommandError> {
+        let plain: Vec<String> =
+            words.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+        if let [only] = plain.as_slice()
+            && ["--version", "-V"].contains(&only.as_str())
+        {
+            return Ok(Parsed::Text(format!("{}\n", command::version::TEXT)));
+        }
+        let mut tree = command::help::command(columns);
+        match tree.try_get_matches_from_mut(words) {
+            Ok(matches) => match Cli::from_arg_matches(&matches) {
+                Ok(arguments) => Ok(Parsed::Invocation(Box::new(Self { arguments, words: plain }))),
+                Err(error) => Err(usage_error(&error, &plain).into()),
+            },
+            Err(error) => match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                    Ok(Parsed::Text(error.render().ansi().to_string()))
+                }
+                _ => Err(usage_error(&error, &plain).into()),
+            },
+        }
+    }
+
+    /// Says whether the result is JSON; an error is to be shown as JSON then, too.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.arguments.global.json
+    }
+
+    /// Says whether colours are unwanted.
+    #[must_use]
+    pub fn has_no_color(&self) -> bool {
+        self.arguments.global.no_color
+    }
+
+    /// Says how much is logged: 0 errors, 1 as usual, 2 decisions too.
+    #[must_use]
+    pub fn is_verbose(&self) -> bool {
+        self.arguments.global.verbose
+    }
+
+    /// Returns the command's name: `deploy`, `app logs`.
+    #[must_use]
+    pub fn command_name(&self) -> &'static str {
+        self.arguments.command.name()
+    }
+
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// [`CommandError`] with what went wrong and what to try next.
+    ///
+    /// # Cancel safety
+    /// Not cancel safe: it is ended through [`Process::stop`], never by dropping it.
+    pub async fn run(self, process: Process) -> Result<(), CommandError> {
+        let global = self.arguments.global;
+        let detail = match (global.quiet, global.verbose) {
+            (true, _) => Detail::Quiet,
+            (_, true) => Detail::Verbose,
+            _ => Detail::Normal,
+        };
+        let options = UiOptions { is_json: global.json, no_color: global.no_color, detail };
+        let ui = Ui::new(&process, options);
+        let context = Context::new(process, global, self.words, self.arguments.command.name(), ui.clone());
+        let outcome = self.arguments.command.run(&context).await;
+        ui.close();
+        outcome
+    }
+}
+
+/// Turns clap's error into ours: its first paragraph is the message, its tips and the usage become help.
+fn usage_error(error: &clap::Error, words: &[String]) -> UsageError {
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(words) = unsupported(word, words)
+    {
+        return UsageError::new(format!("`freehold {}` is not supported by this version", words.join(" ")))
+            .help("see what there is: `freehold help`");
+    }
+    let text = error.render().to_string();
+    let mut paragraphs = text.split("\n\n");
+    let first = paragraphs.next().unwrap_or_default().trim();
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let (said, values): (Vec<&str>, Vec<&str>) =
+        first.lines().map(str::trim).partition(|line| !line.starts_with('['));
+    let mut usage = UsageError::new(quoted(&said.join(" ")));
+    for paragraph in std::iter::once(values.join("\n").as_str()).chain(paragraphs) {
+        for line in paragraph.lines().map(str::trim) {
+            if let Some(tip) = line.strip_prefix("tip: ") {
+                usage = usage.help(quoted(tip));
+            } else if let Some(line) = line.strip_prefix("Usage: ") {
+                usage = usage.help(format!("usage: {line}"));
+            } else if line.starts_with("[possible values") {
+                usage = usage.help(line.trim_matches(['[', ']']));
+            }
+        }
+    }
+    usage.help("for more: `--help`")
+}
+
+/// Our messages have values in backticks, clap's have them in single quotes.
+fn quoted(text: &str) -> String {
+    text.replace('\'', "`")
+}
+
+fn unsupported<'a>(word: &str, words: &[String]) -> Option<&'a [&'static str]> {
+    let word = word.replace('-', "_");
+    UNSUPPORTED.into_iter().find(|path| match path {
+        [only] => *only == word,
+        [first, second] => *second == word && words.iter().any(|given| given == first),
+        _ => false,
+    })
+}

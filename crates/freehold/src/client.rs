@@ -1,0 +1,152 @@
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use freehold_cli::{Invocation, Parsed, Process, SystemClock, Terminal};
+use freehold_model::{Diagnose, ErrorKind};
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::Format;
+use crate::{environment, fail, interrupt};
+
+/// Reads a command line, does what it says and shows what went wrong.
+pub(crate) fn run(words: &[OsString]) -> ExitCode {
+    let clock = SystemClock::start();
+    let environment = environment();
+    let terminal = terminal();
+    let wants_no_colour = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || environment.get("TERM").is_some_and(|value| value == "dumb");
+    let columns = if terminal.is_stdout { (terminal.size)().map(|(columns, _)| columns) } else { None };
+    let has_word = |word: &str| words.iter().take_while(|given| *given != "--").any(|given| given == word);
+    let colours = |is_terminal: bool| is_terminal && !wants_no_colour && !has_word("--no-color");
+    let format = match (has_word("--json"), colours(terminal.is_stderr)) {
+        (true, _) => Format::Json,
+        (false, true) => Format::Coloured,
+        (false, false) => Format::Plain,
+    };
+    let outcome = match Invocation::parse(words, columns) {
+        Ok(Parsed::Text(text)) => return print(&text, colours(terminal.is_stdout)),
+        Ok(Parsed::Invocation(invocation)) => {
+            log(invocation.is_verbose());
+            process(environment, terminal, clock).and_then(|process| start(*invocation, process))
+        }
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error.diagnose(), format),
+    }
+}
+
+/// Something that every process needs is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation}")]
+struct ProcessError {
+    operation: &'static str,
+    source: std::io::Error,
+}
+
+impl Diagnose for ProcessError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+}
+
+fn start(invocation: Invocation, process: Process) -> Result<(), freehold_cli::CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|source| ProcessError { operation: "start the threads of this program", source })?;
+    let outcome = runtime.block_on(async {
+        let signals = interrupt::listen(process.stop.clone(), process.abort.clone());
+        tokio::select! {
+            outcome = invocation.run(process) => outcome,
+            // It never ends before the command does, except where signals cannot be caught.
+            () = signals => std::future::pending().await,
+        }
+    });
+    // A blocked read of the terminal must not hold the process up.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn process(
+    environment: BTreeMap<String, String>,
+    terminal: Terminal,
+    clock: SystemClock,
+) -> Result<Process, freehold_cli::CommandError> {
+    #[expect(clippy::disallowed_methods, reason = "main is where the working directory is read")]
+    let directory = std::env::current_dir()
+        .map_err(|source| ProcessError { operation: "find the working directory", source })?;
+    let executable = std::env::current_exe()
+        .map_err(|source| ProcessError { operation: "find the running executable", source })?;
+    let mut seed = [0; 16];
+    getrandom::fill(&mut seed).map_err(|error| ProcessError {
+        operation: "draw random bytes",
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(Process {
+        environment,
+        directory,
+        executable,
+        id: std::process::id(),
+        terminal,
+        clock: Arc::new(clock),
+        seed,
+        stop: CancellationToken::new(),
+        abort: CancellationToken::new(),
+    })
+}
+
+fn terminal() -> Terminal {
+    Terminal {
+        is_stdin: std::io::stdin().is_terminal(),
+        is_stdout: std::io::stdout().is_terminal(),
+        is_stderr: std::io::stderr().is_terminal(),
+        size: || {
+            let size = rustix::termios::tcgetwinsize(std::io::stderr())
+                .or_else(|_| rustix::termios::tcgetwinsize(std::io::stdout()))
+                .ok()?;
+            (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
+        },
+    }
+}
+
+/// Sends what libraries log to standard error, if a person asked for everything.
+fn log(is_verbose: bool) {
+    if !is_verbose {
+        return;
+    }
+    let filter = tracing_subscriber::EnvFilter::new(
+        "warn,freehold=debug,freehold_cli=debug,freehold_fleet=debug,freehold_ssh=debug,freehold_docker=debug",
+    );
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_env_filter(filter);
+    // It fails only if there is a subscriber already, which then does the same.
+    drop(subscriber.try_init());
+}
+
+fn print(text: &str, has_colours: bool) -> ExitCode {
+    let text = if has_colours { text.to_owned() } else { without_escapes(text) };
+    match writeln!(std::io::stdout(), "{}", text.trim_end()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Removes escape sequences for colours: from ESC to the next letter.
+fn without_escapes(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut is_escape = false;
+    for character in text.chars() {
+        match (is_escape, character) {
+            (false, '\u{1b}') => is_escape = true,
+            (false, other) => plain.push(other),
+            (true, other) => is_escape = !other.is_ascii_alphabetic(),
+        }
+    }
+    plain
+}
