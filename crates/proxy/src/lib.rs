@@ -1,1 +1,43 @@
 //! Reverse proxy: routes, health checks, drain.
+//!
+//! The proxy stands in front of the containers of all services on a host. It takes HTTP/1.1 (and 1.0), chooses a service
+//! by host and path, forwards to one of its healthy targets, and can replace a service's targets without losing a
+//! request. It is not for building or starting containers, and not yet for TLS, HTTP/2, buffering, canary and metrics:
+//! what asks for those is refused by name.
+//!
+//! Layers, each of which knows only those before it:
+//!
+//! - `http1`: heads in, rewritten heads and body framing out; no input or output.
+//! - `view`, `table`, `generation`: what a request looks like, which service has it, what is in flight where.
+//! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
+//! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
+//! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
+//! - `command`: the command line, ours and kamal-proxy's.
+//!
+//! Start with [`Server`] for the whole, `admit` for what happens to a request, and `control` for a deploy.
+
+mod access;
+mod admit;
+mod buffer;
+mod clock;
+mod command;
+mod control;
+mod exchange;
+mod generation;
+mod health;
+mod http1;
+mod inlet;
+mod log;
+mod page;
+mod pool;
+mod runtime;
+mod serve;
+mod server;
+mod state;
+mod table;
+mod view;
+mod watch;
+mod worker;
+
+pub use command::{CommandError, Console, Invocation, run};
+pub use server::{Server, ServerConfig, StartError};

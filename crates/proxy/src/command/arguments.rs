@@ -1,0 +1,181 @@
+//! The verbs and flags, shared by `freehold proxy` and `kamal-proxy`.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use super::duration;
+
+/// The reverse proxy of a host.
+#[derive(Debug, Parser)]
+#[command(disable_version_flag = true, subcommand_required = true, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Serves traffic in the foreground until SIGTERM or SIGINT.
+    #[command(alias = "run")]
+    Serve(ServeArguments),
+    /// Installs a service's targets, or replaces the earlier ones once the new are healthy.
+    Deploy(Box<DeployArguments>),
+    /// Removes a service.
+    #[command(alias = "rm")]
+    Remove(RemoveArguments),
+    /// Lists the services.
+    #[command(alias = "ls")]
+    List(ListArguments),
+    /// Connects standard input and output to the control socket, byte for byte.
+    Api(ApiArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// The port for HTTP.
+    #[arg(long)]
+    pub(super) http_port: Option<u16>,
+    /// The port for HTTPS; not listened on, because this version has no TLS.
+    #[arg(long)]
+    pub(super) https_port: Option<u16>,
+    /// The port for metrics; only 0 (off), because this version has none.
+    #[arg(long)]
+    pub(super) metrics_port: Option<u16>,
+    /// Log debug lines.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) debug: Option<bool>,
+    /// The address to listen on; every address where none is given.
+    #[arg(long)]
+    pub(super) bind: Option<IpAddr>,
+    /// The folder that holds the state.
+    #[arg(long)]
+    pub(super) state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SocketArgument {
+    /// The control socket.
+    #[arg(long)]
+    pub(super) socket: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DeployArguments {
+    /// The service.
+    pub(super) service: String,
+    /// The targets, `host` or `host:port`.
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub(super) target: Vec<String>,
+    /// The hosts that it answers to; none means any.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) host: Vec<String>,
+    /// The paths that it is mounted on; none means `/`.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) path_prefix: Vec<String>,
+    /// Remove the mount point before forwarding.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) strip_path_prefix: bool,
+    /// How long to wait for the targets to be healthy.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) deploy_timeout: Duration,
+    /// How long to wait for requests at the earlier targets.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) drain_timeout: Duration,
+    /// How long upgraded connections at the earlier targets may go on.
+    #[arg(long, default_value = "0s", value_parser = duration::parse)]
+    pub(super) tunnel_timeout: Duration,
+    /// Do not wait for the targets to be healthy.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) force: bool,
+    /// The time between health checks.
+    #[arg(long, default_value = "1s", value_parser = duration::parse)]
+    pub(super) health_check_interval: Duration,
+    /// The longest that a health check may take.
+    #[arg(long, default_value = "5s", value_parser = duration::parse)]
+    pub(super) health_check_timeout: Duration,
+    /// The path of the health check.
+    #[arg(long, default_value = "/up")]
+    pub(super) health_check_path: String,
+    /// The port of the health check; 0 for the target's.
+    #[arg(long, default_value_t = 0)]
+    pub(super) health_check_port: u16,
+    /// The `Host` of the health check; empty for the target's address.
+    #[arg(long, default_value = "")]
+    pub(super) health_check_host: String,
+    /// How long to wait for the head of an answer; 0s for no limit.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) target_timeout: Duration,
+    /// Trust the `X-Forwarded-*` lines of clients.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) forward_headers: bool,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RemoveArguments {
+    /// The service.
+    pub(super) service: String,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ListArguments {
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ApiArguments {
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+/// Flags of kamal-proxy that this version does not have: they are refused by name and never ignored.
+pub(super) const MISSING_FLAGS: [&str; 24] = [
+    "--buffer-memory",
+    "--buffer-requests",
+    "--buffer-responses",
+    "--canonical-host",
+    "--client-ip-header",
+    "--error-pages",
+    "--exclude-metrics-path",
+    "--http3",
+    "--log-request-header",
+    "--log-response-header",
+    "--max-request-body",
+    "--max-response-body",
+    "--read-target",
+    "--read-target-websockets",
+    "--scope-cookie-paths",
+    "--tls",
+    "--tls-acme-cache-path",
+    "--tls-certificate-path",
+    "--tls-on-demand-url",
+    "--tls-private-key-path",
+    "--tls-redirect",
+    "--tls-staging",
+    "--writer-affinity-timeout",
+    "--message",
+];
+
+/// Verbs of kamal-proxy that this version does not have.
+pub(super) const MISSING_VERBS: [&str; 4] = ["pause", "stop", "resume", "rollout"];
+
+/// Reads a boolean as Go does.
+fn parse_bool(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
+        "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
+        _ => Err(format!("strconv.ParseBool: parsing \"{text}\": invalid syntax")),
+    }
+}

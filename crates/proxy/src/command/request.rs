@@ -1,0 +1,82 @@
+//! `deploy` and `remove`: one call to the running proxy each.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use freehold_model::ProxyServiceName;
+use freehold_wire::{
+    DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient, ProxyError,
+    ServiceSettings, TargetAddress,
+};
+
+use super::arguments::{DeployArguments, RemoveArguments};
+use super::{CommandError, socket_path};
+
+/// How long a call may take beyond what it asks the proxy to wait for.
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) fn deploy(
+    arguments: DeployArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<(), CommandError> {
+    let path = socket_path(&arguments.socket, environment);
+    let name = ProxyServiceName::parse(&arguments.service)?;
+    let request = deploy_request(&arguments)?;
+    let limit = arguments.deploy_timeout + arguments.drain_timeout + arguments.tunnel_timeout + CALL_LIMIT;
+    call(&path, async |mut client| client.deploy(&name, &request, limit).await.map(drop))
+}
+
+fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidAddress> {
+    let targets = arguments.target.iter().map(|text| TargetAddress::parse(text)).collect::<Result<_, _>>()?;
+    let hosts = arguments.host.iter().filter(|text| !text.is_empty()).map(|text| HostPattern::parse(text));
+    let prefixes =
+        arguments.path_prefix.iter().filter(|text| !text.is_empty()).map(|text| PathPrefix::parse(text));
+    let settings = ServiceSettings {
+        hosts: hosts.collect::<Result<_, _>>()?,
+        path_prefixes: prefixes.collect::<Result<_, _>>()?,
+        strip_path_prefix: arguments.strip_path_prefix,
+        health_check: HealthCheck {
+            path: arguments.health_check_path.clone(),
+            host: Some(arguments.health_check_host.clone()).filter(|host| !host.is_empty()),
+            port: Some(arguments.health_check_port).filter(|port| *port > 0),
+            interval_ms: milliseconds(arguments.health_check_interval),
+            timeout_ms: milliseconds(arguments.health_check_timeout),
+        },
+        response_timeout_ms: milliseconds(arguments.target_timeout),
+        forward_headers: arguments.forward_headers,
+    };
+    let mut request = DeployRequest::new(targets, settings);
+    request.deploy_timeout_ms = milliseconds(arguments.deploy_timeout);
+    request.drain_timeout_ms = milliseconds(arguments.drain_timeout);
+    request.tunnel_timeout_ms = milliseconds(arguments.tunnel_timeout);
+    request.health = if arguments.force { HealthGate::Skip } else { HealthGate::Wait };
+    Ok(request)
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn remove(
+    arguments: &RemoveArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<(), CommandError> {
+    let path = socket_path(&arguments.socket, environment);
+    let name = ProxyServiceName::parse(&arguments.service)?;
+    call(&path, async |mut client| client.remove(&name, None, CALL_LIMIT).await.map(drop))
+}
+
+/// Makes one call to the proxy behind a socket.
+pub(super) fn call<T, F>(path: &Path, use_client: impl FnOnce(ProxyClient) -> F) -> Result<T, CommandError>
+where
+    F: Future<Output = Result<T, ProxyError>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime =
+        runtime.map_err(|source: io::Error| CommandError::Bridge { path: path.to_owned(), source })?;
+    let result = runtime.block_on(async { use_client(ProxyClient::connect(path, CALL_LIMIT).await?).await });
+    Ok(result?)
+}

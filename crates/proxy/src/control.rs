@@ -1,0 +1,323 @@
+//! Changing what the threads serve: deploy, drain, remove, and the state that survives a restart.
+//!
+//! It runs on a thread of its own that serves no traffic.
+
+pub(crate) mod api;
+mod check;
+mod drain;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use freehold_model::ProxyServiceName;
+use freehold_wire::{
+    DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply,
+    HealthGate, HealthState, ProbeOutcome, ProbeReport, RemoveReply, ServiceSnapshot, ServiceStatus,
+    VersionReply,
+};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::generation::Generation;
+use crate::health::{Follow, Until, follow};
+use crate::log::Log;
+use crate::runtime::Threads;
+use crate::state::{State, StateFile};
+use crate::table::{Service, Shared, Table};
+
+use drain::Retired;
+
+/// Directs the threads.
+#[derive(Debug)]
+pub(crate) struct Control {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) threads: Threads,
+    pub(crate) thread_count: usize,
+    pub(crate) log: Log,
+    pub(crate) state_file: StateFile,
+    pub(crate) http_port: u16,
+    pub(crate) started_at: String,
+    /// Cancelled when the proxy stops.
+    pub(crate) stopping: CancellationToken,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) ledger: Mutex<Ledger>,
+}
+
+/// What is known beside the routing table.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    generation: u64,
+    fences: BTreeMap<ProxyServiceName, u64>,
+    draining: BTreeMap<ProxyServiceName, Vec<Retired>>,
+    /// The health checks of the current targets; dropping them ends them.
+    checks: BTreeMap<ProxyServiceName, JoinSet<()>>,
+}
+
+fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
+    ErrorReply { code, message: message.into(), probes: Vec::new() }
+}
+
+/// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
+/// be called inside a runtime, which then carries their health checks.
+pub(crate) fn restore(state: State, thread_count: usize, log: &Log) -> (Table, Ledger) {
+    let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
+    let mut services = Vec::new();
+    for ServiceSnapshot { name, targets, settings, generation: number } in state.services {
+        let generation = Arc::new(Generation::new(&targets, HealthState::Healthy, thread_count));
+        generation.set_number(number);
+        let service = Arc::new(Service { name: name.clone(), settings, generation });
+        ledger.checks.insert(name, follow_installed(&service, log));
+        services.push(service);
+    }
+    (Table::new(services), ledger)
+}
+
+/// Follows the targets of an installed service: a single one until it was healthy once, as nothing could take its
+/// place; several for ever.
+fn follow_installed(service: &Service, log: &Log) -> JoinSet<()> {
+    if service.generation.targets.len() > 1 || !service.generation.is_healthy() {
+        return follow_all(service, log);
+    }
+    JoinSet::new()
+}
+
+fn follow_all(service: &Service, log: &Log) -> JoinSet<()> {
+    let mut checks = JoinSet::new();
+    let until = if service.generation.targets.len() > 1 { Until::Forever } else { Until::Healthy };
+    for target in &service.generation.targets {
+        let options = Follow { check: service.settings.health_check.clone(), until, log: log.clone() };
+        checks.spawn(follow(Arc::clone(&service.generation), Arc::clone(target), options));
+    }
+    checks
+}
+
+impl Control {
+    /// Says which proxy this is.
+    pub(crate) fn version(&self) -> VersionReply {
+        VersionReply {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            api: freehold_wire::API_VERSION,
+            started_at: self.started_at.clone(),
+            generation: self.ledger.lock().generation,
+            http_port: self.http_port,
+        }
+    }
+
+    /// Describes all services.
+    pub(crate) fn statuses(&self) -> Vec<ServiceStatus> {
+        let (_, table) = self.shared.load();
+        table.services().map(|service| self.status_of(service)).collect()
+    }
+
+    /// Describes one service.
+    pub(crate) fn status(&self, name: &ProxyServiceName) -> Result<ServiceStatus, ErrorReply> {
+        let (_, table) = self.shared.load();
+        table.service(name).map(|service| self.status_of(service)).ok_or_else(|| unknown(name))
+    }
+
+    fn status_of(&self, service: &Service) -> ServiceStatus {
+        let ledger = self.ledger.lock();
+        let draining =
+            ledger.draining.get(&service.name).into_iter().flatten().map(|retired| DrainingGeneration {
+                generation: retired.generation.number(),
+                targets: retired.generation.addresses(),
+                in_flight: retired.generation.in_flight(),
+            });
+        ServiceStatus {
+            name: service.name.clone(),
+            settings: service.settings.clone(),
+            generation: service.generation.number(),
+            targets: service.generation.statuses(),
+            in_flight: service.generation.in_flight(),
+            draining: draining.collect(),
+            counters: service.generation.counters(),
+            fence: ledger.fences.get(&service.name).copied(),
+        }
+    }
+
+    /// Installs a service's targets.
+    ///
+    /// # Cancel safety
+    /// Dropped before the switch, nothing was changed; dropped after it, the switch is complete and the drain goes on.
+    pub(crate) async fn deploy(
+        self: &Arc<Self>,
+        name: ProxyServiceName,
+        request: DeployRequest,
+    ) -> Result<DeployReply, ErrorReply> {
+        check::deploy(&request)?;
+        self.raise_fence(&name, request.fence)?;
+        self.check_holder(&name, &request)?;
+        let targets: Vec<String> = request.targets.iter().map(ToString::to_string).collect();
+        self.log.info("Deploying", &[("service", &name), ("targets", &targets.join(","))]);
+        let health =
+            if request.health == HealthGate::Trust { HealthState::Healthy } else { HealthState::Adding };
+        let generation = Arc::new(Generation::new(&request.targets, health, self.thread_count));
+        let service = Service { name: name.clone(), settings: request.settings.clone(), generation };
+        let checks = if request.health == HealthGate::Wait {
+            let checks = follow_all(&service, &self.log);
+            self.await_health(&service.generation, &request).await?;
+            checks
+        } else {
+            follow_installed(&service, &self.log)
+        };
+        let (reply, drained) = self.switch(service, checks, &request)?;
+        self.log.info("Deployed", &[("service", &name), ("targets", &targets.join(","))]);
+        match drained {
+            // The drain's task drops its sender only when the proxy stops.
+            Some(drained) if request.drain == DrainMode::Wait => {
+                Ok(DeployReply { drained: drained.await.ok(), ..reply })
+            }
+            _ => Ok(reply),
+        }
+    }
+
+    async fn await_health(&self, generation: &Generation, request: &DeployRequest) -> Result<(), ErrorReply> {
+        let started = Instant::now();
+        let limit = Duration::from_millis(request.deploy_timeout_ms);
+        let healthy = async {
+            loop {
+                let mut changed = std::pin::pin!(generation.health_changed.notified());
+                changed.as_mut().enable();
+                if generation.is_healthy() {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        if timeout(limit, healthy).await.is_ok() {
+            return Ok(());
+        }
+        let probes = generation.targets.iter().map(|target| ProbeReport {
+            target: target.address.clone(),
+            healthy: target.health() == HealthState::Healthy,
+            attempts: target.checks(),
+            elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            last: target.last_check().unwrap_or(ProbeOutcome::Timeout { connected: false }),
+        });
+        let limit = crate::command::duration::format(limit);
+        let message = format!("target failed to become healthy within configured timeout ({limit})");
+        Err(ErrorReply { code: ErrorCode::Unhealthy, message, probes: probes.collect() })
+    }
+
+    /// Refuses a fencing number below the greatest one, or takes note of it.
+    fn raise_fence(&self, name: &ProxyServiceName, fence: Option<u64>) -> Result<(), ErrorReply> {
+        let mut ledger = self.ledger.lock();
+        let seen = ledger.fences.get(name).copied();
+        match (fence, seen) {
+            (Some(fence), Some(seen)) if fence < seen => {
+                let message = format!("fencing number {fence} for service `{name}` is behind {seen}");
+                Err(refusal(ErrorCode::Fenced, message))
+            }
+            (Some(fence), _) => {
+                ledger.fences.insert(name.clone(), fence);
+                Ok(())
+            }
+            (None, _) => Ok(()),
+        }
+    }
+
+    fn check_holder(&self, name: &ProxyServiceName, request: &DeployRequest) -> Result<(), ErrorReply> {
+        let (_, table) = self.shared.load();
+        match table.holder(name, &request.settings) {
+            None => Ok(()),
+            Some(holder) => {
+                let message = format!(
+                    "host settings conflict with another service: `{}` has the same host and path",
+                    holder.name
+                );
+                Err(refusal(ErrorCode::HostConflict, message))
+            }
+        }
+    }
+
+    /// Stores the new state and swaps the table, without a point at which a dropped call could leave one without the
+    /// other. Writing blocks this thread, which serves no traffic.
+    fn switch(
+        self: &Arc<Self>,
+        service: Service,
+        checks: JoinSet<()>,
+        request: &DeployRequest,
+    ) -> Result<(DeployReply, Option<oneshot::Receiver<DrainReport>>), ErrorReply> {
+        self.raise_fence(&service.name, request.fence)?;
+        self.check_holder(&service.name, request)?;
+        let mut ledger = self.ledger.lock();
+        let (_, table) = self.shared.load();
+        let number = ledger.generation + 1;
+        service.generation.set_number(number);
+        let service = Arc::new(service);
+        let replaced = table.service(&service.name).cloned();
+        let table = table.with(Arc::clone(&service));
+        self.save(&State::new(
+            number,
+            ledger.fences.clone(),
+            table.services().map(|s| s.snapshot()).collect(),
+        ))?;
+        ledger.generation = number;
+        self.shared.store(table);
+        ledger.checks.insert(service.name.clone(), checks);
+        let previous = replaced.as_ref().map(|replaced| replaced.snapshot());
+        let drained = replaced.map(|replaced| {
+            let requests = Duration::from_millis(request.drain_timeout_ms);
+            let tunnels = Duration::from_millis(request.tunnel_timeout_ms);
+            self.retire(&mut ledger, &replaced, Some((requests, tunnels)))
+        });
+        Ok((DeployReply { generation: number, previous, drained: None }, drained))
+    }
+
+    /// Removes a service at once. Its requests in flight finish by themselves.
+    pub(crate) fn remove(
+        self: &Arc<Self>,
+        name: &ProxyServiceName,
+        fence: Option<u64>,
+    ) -> Result<RemoveReply, ErrorReply> {
+        self.raise_fence(name, fence)?;
+        let mut ledger = self.ledger.lock();
+        let (_, table) = self.shared.load();
+        let removed = table.service(name).cloned().ok_or_else(|| unknown(name))?;
+        let number = ledger.generation + 1;
+        let table = table.without(name);
+        self.save(&State::new(
+            number,
+            ledger.fences.clone(),
+            table.services().map(|s| s.snapshot()).collect(),
+        ))?;
+        ledger.generation = number;
+        self.shared.store(table);
+        ledger.checks.remove(name);
+        drop(self.retire(&mut ledger, &removed, None));
+        self.log.info("Removed", &[("service", name)]);
+        Ok(RemoveReply { previous: removed.snapshot() })
+    }
+
+    fn save(&self, state: &State) -> Result<(), ErrorReply> {
+        self.state_file.save(state).map_err(|error| {
+            let text = chain(&error);
+            self.log.error("State not saved", &[("error", &text)]);
+            refusal(
+                ErrorCode::State,
+                format!("nothing was changed, because the state cannot be stored: {text}"),
+            )
+        })
+    }
+}
+
+fn unknown(name: &ProxyServiceName) -> ErrorReply {
+    refusal(ErrorCode::UnknownService, format!("service not found: `{name}`"))
+}
+
+/// Writes an error with all its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

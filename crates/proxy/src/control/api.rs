@@ -1,0 +1,141 @@
+//! The control API over a Unix socket.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use freehold_model::ProxyServiceName;
+use freehold_wire::{DrainRequest, ErrorCode, ErrorReply, ProbeRequest, ServiceList};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
+
+use super::{Control, chain, check, refusal};
+use crate::health::probe;
+use crate::log::Level;
+
+const MAX_REQUEST_BYTES: usize = 1024 * 1024;
+
+/// Serves the API until the proxy stops. Only the proxy's own user and root are let in.
+pub(crate) async fn serve(control: Arc<Control>, listener: UnixListener, own_uid: u32) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = control.stopping.cancelled() => return,
+            Some(ended) = connections.join_next() => report(&control, ended),
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) if is_allowed(&stream, own_uid) => {
+                    connections.spawn(serve_connection(Arc::clone(&control), stream));
+                }
+                Ok(_) => control.log.line(Level::Warn, "Control connection refused: another user", &[]),
+                Err(error) => {
+                    control.log.error("Control connection not accepted", &[("error", &error)]);
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+}
+
+fn is_allowed(stream: &UnixStream, own_uid: u32) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == own_uid || peer.uid() == 0)
+}
+
+fn report(control: &Control, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        control.log.error("Control connection panicked", &[("error", &error)]);
+    }
+}
+
+async fn serve_connection(control: Arc<Control>, stream: UnixStream) {
+    let log = control.log.clone();
+    let service = service_fn(move |request| {
+        let control = Arc::clone(&control);
+        async move { Ok::<_, Infallible>(respond(&control, request).await) }
+    });
+    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+        log.line(Level::Debug, "Control connection ended", &[("error", &error)]);
+    }
+}
+
+async fn respond(control: &Arc<Control>, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    match route(control, request).await {
+        Ok(body) => reply(StatusCode::OK, body),
+        Err(error) => {
+            let status =
+                StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            reply(status, serde_json::to_vec(&error).unwrap_or_default())
+        }
+    }
+}
+
+fn reply(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert("content-type", http::HeaderValue::from_static("application/json"));
+    response
+}
+
+async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec<u8>, ErrorReply> {
+    if control.stopping.is_cancelled() {
+        return Err(refusal(ErrorCode::Stopping, "the proxy is stopping"));
+    }
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let segments: Vec<&str> = path.split('/').skip(1).collect();
+    match (&method, segments.as_slice()) {
+        (&Method::GET, ["v1", "version"]) => json(&control.version()),
+        (&Method::GET, ["v1", "services"]) => json(&ServiceList { services: control.statuses() }),
+        (&Method::GET, ["v1", "services", name]) => json(&control.status(&service(name)?)?),
+        (&Method::POST, ["v1", "probe"]) => {
+            let body: ProbeRequest = read(request).await?;
+            check::probe(&body)?;
+            json(&probe(&body).await)
+        }
+        (&Method::PUT, ["v1", "services", name]) => {
+            let name = service(name)?;
+            json(&control.deploy(name, read(request).await?).await?)
+        }
+        (&Method::POST, ["v1", "services", name, "drain"]) => {
+            let body: DrainRequest = read(request).await?;
+            json(&control.drain(&service(name)?, &body).await?)
+        }
+        (&Method::DELETE, ["v1", "services", name]) => {
+            json(&control.remove(&service(name)?, fence(request.uri().query())?)?)
+        }
+        _ => Err(refusal(ErrorCode::UnknownRequest, format!("there is no `{method} {path}` in this API"))),
+    }
+}
+
+fn service(name: &str) -> Result<ProxyServiceName, ErrorReply> {
+    ProxyServiceName::parse(name).map_err(|error| refusal(ErrorCode::Invalid, error.to_string()))
+}
+
+fn fence(query: Option<&str>) -> Result<Option<u64>, ErrorReply> {
+    let Some(query) = query else { return Ok(None) };
+    match query.strip_prefix("fence=").map(str::parse) {
+        Some(Ok(fence)) => Ok(Some(fence)),
+        _ => Err(refusal(ErrorCode::Invalid, format!("`{query}` is not `fence=` and a number"))),
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, ErrorReply> {
+    let body = Limited::new(request.into_body(), MAX_REQUEST_BYTES).collect().await;
+    let body =
+        body.map_err(|error| refusal(ErrorCode::Invalid, format!("the body cannot be read: {error}")))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+        refusal(ErrorCode::Invalid, format!("the body is not acceptable: {}", chain(&error)))
+    })
+}
+
+fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, ErrorReply> {
+    serde_json::to_vec(value)
+        .map_err(|error| refusal(ErrorCode::State, format!("the answer cannot be written: {error}")))
+}

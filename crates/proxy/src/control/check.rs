@@ -1,0 +1,65 @@
+//! Values that a request may carry, checked before anything is done.
+
+use freehold_wire::{DeployRequest, ErrorCode, ErrorReply, HealthCheck, ProbeRequest};
+
+use super::refusal;
+
+/// The longest span that makes sense anywhere: a day.
+const MAX_SPAN_MS: u64 = 24 * 60 * 60 * 1000;
+
+const MAX_TARGETS: usize = 256;
+
+/// Checks a deploy.
+pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
+    if request.targets.is_empty() || request.targets.len() > MAX_TARGETS {
+        return Err(invalid(format!(
+            "a service needs 1 to {MAX_TARGETS} targets, not {}",
+            request.targets.len()
+        )));
+    }
+    health_check(&request.settings.health_check)?;
+    for (name, value) in [
+        ("deploy_timeout_ms", request.deploy_timeout_ms),
+        ("drain_timeout_ms", request.drain_timeout_ms),
+        ("tunnel_timeout_ms", request.tunnel_timeout_ms),
+        ("response_timeout_ms", request.settings.response_timeout_ms),
+    ] {
+        span(name, value, 0)?;
+    }
+    Ok(())
+}
+
+/// Checks a probe.
+pub(super) fn probe(request: &ProbeRequest) -> Result<(), ErrorReply> {
+    health_check(&request.health_check)?;
+    span("deadline_ms", request.deadline_ms, 0)
+}
+
+fn health_check(check: &HealthCheck) -> Result<(), ErrorReply> {
+    span("health_check.interval_ms", check.interval_ms, 1)?;
+    span("health_check.timeout_ms", check.timeout_ms, 1)?;
+    let is_line = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_line(&check.path) || check.path.len() > 2048 {
+        return Err(invalid(
+            "`health_check.path` must be visible ASCII characters without blanks".to_owned(),
+        ));
+    }
+    if check.host.as_deref().is_some_and(|host| host.is_empty() || !is_line(host) || host.len() > 255) {
+        return Err(invalid("`health_check.host` must be a host name".to_owned()));
+    }
+    if check.port == Some(0) {
+        return Err(invalid("`health_check.port` must not be 0".to_owned()));
+    }
+    Ok(())
+}
+
+fn span(name: &str, value: u64, least: u64) -> Result<(), ErrorReply> {
+    if (least..=MAX_SPAN_MS).contains(&value) {
+        return Ok(());
+    }
+    Err(invalid(format!("`{name}` must be {least} to {MAX_SPAN_MS} milliseconds, not {value}")))
+}
+
+fn invalid(message: String) -> ErrorReply {
+    refusal(ErrorCode::Invalid, message)
+}

@@ -1,0 +1,143 @@
+//! Generations that another one has replaced, until nothing is in flight at them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use freehold_model::ProxyServiceName;
+use freehold_wire::{DrainReport, DrainRequest, ErrorReply};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::{Control, Ledger, unknown};
+use crate::generation::Generation;
+use crate::runtime::Command;
+use crate::table::Service;
+use crate::watch::Phase;
+
+/// A generation that gets nothing new.
+#[derive(Debug, Clone)]
+pub(super) struct Retired {
+    pub(super) generation: Arc<Generation>,
+}
+
+impl Control {
+    /// Lets a generation end; with limits, what is left after them is cut. The receiver gets the report.
+    pub(super) fn retire(
+        self: &Arc<Self>,
+        ledger: &mut Ledger,
+        service: &Service,
+        limits: Option<(Duration, Duration)>,
+    ) -> oneshot::Receiver<DrainReport> {
+        let generation = Arc::clone(&service.generation);
+        generation.retire();
+        let name = service.name.clone();
+        ledger
+            .draining
+            .entry(name.clone())
+            .or_default()
+            .push(Retired { generation: Arc::clone(&generation) });
+        let (sender, receiver) = oneshot::channel();
+        let control = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let stopping = control.stopping.clone();
+            let drained = stopping.run_until_cancelled(control.end(&generation, limits)).await;
+            control.forget(&name, &generation);
+            if let Some(report) = drained {
+                let (service, requests) = (&name, report.requests_left);
+                control.log.info(
+                    "Drained",
+                    &[("service", service), ("cut", &requests), ("tunnels_cut", &report.tunnels_left)],
+                );
+                // Nobody may be waiting for the report.
+                sender.send(report).ok();
+            }
+        });
+        receiver
+    }
+
+    async fn end(&self, generation: &Generation, limits: Option<(Duration, Duration)>) -> DrainReport {
+        let started = Instant::now();
+        let Some((requests, tunnels)) = limits else {
+            generation.wait_until(|in_flight| in_flight.requests == 0 && in_flight.tunnels == 0).await;
+            return report(started, 0, 0);
+        };
+        let requests_cut = async {
+            if timeout(requests, generation.wait_until(|in_flight| in_flight.requests == 0)).await.is_ok() {
+                return 0;
+            }
+            self.cut(generation, Phase::Request).await
+        };
+        let tunnels_cut = async {
+            if timeout(tunnels, generation.wait_until(|in_flight| in_flight.tunnels == 0)).await.is_ok() {
+                return 0;
+            }
+            self.cut(generation, Phase::Tunnel).await
+        };
+        let (requests_cut, mut tunnels_cut) = tokio::join!(requests_cut, tunnels_cut);
+        // A request that was in flight may have become a tunnel after the tunnels were cut.
+        let left = tunnels.saturating_sub(started.elapsed());
+        if timeout(left, generation.wait_until(|in_flight| in_flight.tunnels == 0)).await.is_err() {
+            tunnels_cut += self.cut(generation, Phase::Tunnel).await;
+        }
+        report(started, requests_cut, tunnels_cut)
+    }
+
+    /// Interrupts what is left and waits until that has happened.
+    async fn cut(&self, generation: &Generation, phase: Phase) -> u64 {
+        let open = |in_flight: freehold_wire::InFlight| match phase {
+            Phase::Tunnel => in_flight.tunnels,
+            Phase::Request | Phase::Idle => in_flight.requests,
+        };
+        let left = open(generation.in_flight());
+        self.threads.tell(Command::Cut { phase, generation: generation.number() }).await;
+        // An interrupted request still tells its client; one that does not take it is not waited for.
+        let ended = generation.wait_until(|in_flight| open(in_flight) == 0);
+        timeout(Duration::from_secs(1), ended).await.ok();
+        left
+    }
+
+    fn forget(&self, name: &ProxyServiceName, generation: &Arc<Generation>) {
+        let mut ledger = self.ledger.lock();
+        if let Some(draining) = ledger.draining.get_mut(name) {
+            draining.retain(|retired| !Arc::ptr_eq(&retired.generation, generation));
+            if draining.is_empty() {
+                ledger.draining.remove(name);
+            }
+        }
+    }
+
+    /// Waits until the earlier generations of a service have nothing in flight, and says what was left.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time; it changes nothing.
+    pub(crate) async fn drain(
+        &self,
+        name: &ProxyServiceName,
+        request: &DrainRequest,
+    ) -> Result<DrainReport, ErrorReply> {
+        let started = Instant::now();
+        let known = self.shared.load().1.service(name).is_some();
+        let retired = self.ledger.lock().draining.get(name).cloned();
+        let retired = match retired {
+            Some(retired) => retired,
+            None if known => Vec::new(),
+            None => return Err(unknown(name)),
+        };
+        let (mut requests_left, mut tunnels_left) = (0, 0);
+        for Retired { generation } in retired {
+            let requests = Duration::from_millis(request.timeout_ms).saturating_sub(started.elapsed());
+            timeout(requests, generation.wait_until(|in_flight| in_flight.requests == 0)).await.ok();
+            let tunnels = Duration::from_millis(request.tunnel_timeout_ms).saturating_sub(started.elapsed());
+            timeout(tunnels, generation.wait_until(|in_flight| in_flight.tunnels == 0)).await.ok();
+            let left = generation.in_flight();
+            requests_left += left.requests;
+            tunnels_left += left.tunnels;
+        }
+        Ok(report(started, requests_left, tunnels_left))
+    }
+}
+
+fn report(started: Instant, requests_left: u64, tunnels_left: u64) -> DrainReport {
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    DrainReport { elapsed_ms, requests_left, tunnels_left }
+}

@@ -1,0 +1,402 @@
+//! One request from its head to the end of its answer.
+
+mod download;
+mod upload;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use freehold_wire::Reason;
+use tokio::net::TcpStream;
+
+use crate::admit::{Admitted, Local, Passage};
+use crate::http1::Framing;
+use crate::http1::body::Body;
+use crate::inlet::{Inlet, pump, send};
+use crate::page;
+use crate::pool::{Link, connect};
+use crate::serve::Connection;
+use crate::watch::{Phase, Signal};
+use crate::worker::Worker;
+
+use download::{Download, Downloaded};
+use upload::Upload;
+
+/// What is to become of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It takes the next request.
+    KeepAlive,
+    /// It is closed.
+    Close,
+    /// It is closed once the client has had time to take the answer while it still sends.
+    Linger,
+    /// It is closed so that the client cannot take the answer for a whole one.
+    Abort,
+}
+
+/// Why an exchange did not come to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    /// Something is wrong at the target.
+    Target(Reason),
+    /// The client's body is malformed.
+    Malformed,
+    /// The client is gone.
+    ClientGone,
+}
+
+/// How far an exchange got; what is left of it when it is interrupted.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The request's head was taken out of the inlet; until then it may be sent again.
+    head_taken: Cell<bool>,
+    /// The request was sent to the target to its last byte.
+    uploaded: Cell<bool>,
+    /// The sending waits for the client, and not for the target.
+    waits_for_client: Cell<bool>,
+    /// The target has sent something.
+    answered: Cell<bool>,
+    /// The client may have got a part of the final answer.
+    head_sent: Cell<bool>,
+    status: Cell<u16>,
+    response_bytes: Cell<u64>,
+    response_type: RefCell<Vec<u8>>,
+}
+
+impl Progress {
+    fn take_head(&self, inlet: &mut Inlet, admitted: &Admitted) {
+        if !self.head_taken.replace(true) {
+            inlet.consume(admitted.head_len);
+        }
+    }
+}
+
+/// How an exchange ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finished {
+    KeepAlive,
+    Close,
+    /// The answer was complete before the request was.
+    Early,
+    /// An upgraded connection has ended.
+    Tunnel,
+}
+
+/// Answers a request here. The body that belongs to it is skipped if it is there already.
+pub(crate) async fn answer(connection: &mut Connection, mut admitted: Admitted, local: Local) -> After {
+    connection.inlet.consume(admitted.head_len);
+    let complete = skip_body(&mut connection.inlet, admitted.framing);
+    let keep_alive = admitted.keep_alive && complete && !connection.worker.is_quitting();
+    admitted.record.reason = local.reason;
+    let sent = send_page(connection, &mut admitted, local.status, keep_alive).await;
+    if let Some(flight) = &local.flight {
+        flight.count(local.status, local.reason);
+    }
+    connection.worker.log_request(&admitted.record);
+    match (sent, keep_alive, complete) {
+        (false, _, _) => After::Close,
+        (true, true, _) => After::KeepAlive,
+        (true, false, true) => After::Close,
+        (true, false, false) => After::Linger,
+    }
+}
+
+/// Skips a body that was received together with its head; says whether it was there as a whole.
+fn skip_body(inlet: &mut Inlet, framing: Framing) -> bool {
+    let mut body = Body::new(framing);
+    while !body.is_done() {
+        match body.step(inlet.filled()) {
+            Ok(step) if step.consumed > 0 => inlet.consume(step.consumed),
+            Ok(_) | Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Sends a page of the proxy's own; says whether the client took it.
+async fn send_page(
+    connection: &mut Connection,
+    admitted: &mut Admitted,
+    status: u16,
+    keep_alive: bool,
+) -> bool {
+    let mut out = Vec::with_capacity(512);
+    let length = connection.worker.clock.with_date(|date| {
+        let form = page::Form { version: admitted.version, head: admitted.asked.head, keep_alive, date };
+        page::write(status, &form, &mut out)
+    });
+    admitted.record.status = status;
+    admitted.record.response_bytes = length;
+    admitted.record.response_type =
+        if length > 0 { b"text/html; charset=utf-8".to_vec() } else { Vec::new() };
+    connection.watch.arm(connection.worker.limits.stalled_client);
+    let sent = connection.watch.guard(send(&mut connection.client, &out)).await;
+    matches!(sent, Ok(Ok(())))
+}
+
+/// Sends a request to its target and the answer to the client.
+pub(crate) async fn forward(
+    connection: &mut Connection,
+    mut admitted: Admitted,
+    mut passage: Passage,
+) -> After {
+    let progress = Progress::default();
+    let watch = Rc::clone(&connection.watch);
+    watch.enter(Phase::Request, passage.flight.generation.number());
+    watch.disarm();
+    let run = Run { connection, admitted: &mut admitted, passage: &mut passage, progress: &progress };
+    let outcome = watch.guard(run.run()).await;
+    admitted.record.status = progress.status.get();
+    admitted.record.response_bytes = progress.response_bytes.get();
+    admitted.record.response_type = progress.response_type.take();
+    let failure = match outcome {
+        Ok(Ok(finished)) => {
+            passage.flight.count(admitted.record.status, None);
+            connection.worker.log_request(&admitted.record);
+            return match finished {
+                Finished::KeepAlive => After::KeepAlive,
+                Finished::Close | Finished::Tunnel => After::Close,
+                Finished::Early => After::Linger,
+            };
+        }
+        Ok(Err(failure)) => Ending::of(failure, &progress),
+        Err(signal) => Ending::of_signal(signal, &progress),
+    };
+    conclude(connection, admitted, &passage, &progress, failure).await
+}
+
+/// The answer to a request that failed, if there can still be one.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    status: u16,
+    reason: Reason,
+}
+
+impl Ending {
+    fn of(failure: Failure, progress: &Progress) -> Self {
+        match failure {
+            Failure::ClientGone => Self { status: 499, reason: Reason::ClientGone },
+            Failure::Malformed => Self { status: 400, reason: Reason::InvalidRequest },
+            Failure::Target(reason) if progress.head_sent.get() => {
+                let reason = if reason == Reason::DrainTimeout { reason } else { Reason::TargetCutBody };
+                Self { status: 502, reason }
+            }
+            Failure::Target(reason) => {
+                let status = match reason {
+                    Reason::TargetConnectTimeout | Reason::TargetResponseTimeout | Reason::DrainTimeout => {
+                        504
+                    }
+                    Reason::NoHealthyTarget => 503,
+                    _ => 502,
+                };
+                Self { status, reason }
+            }
+        }
+    }
+
+    fn of_signal(signal: Signal, progress: &Progress) -> Self {
+        match signal {
+            Signal::Cut | Signal::Quit => Self::of(Failure::Target(Reason::DrainTimeout), progress),
+            Signal::Expired if progress.head_sent.get() => Self::of(Failure::ClientGone, progress),
+            Signal::Expired if progress.waits_for_client.get() => {
+                Self { status: 408, reason: Reason::ClientTimeout }
+            }
+            Signal::Expired => Self::of(Failure::Target(Reason::TargetResponseTimeout), progress),
+        }
+    }
+}
+
+async fn conclude(
+    connection: &mut Connection,
+    mut admitted: Admitted,
+    passage: &Passage,
+    progress: &Progress,
+    ending: Ending,
+) -> After {
+    let Ending { status, reason } = ending;
+    admitted.record.reason = Some(reason);
+    let after = if reason == Reason::ClientGone {
+        if !progress.head_sent.get() {
+            admitted.record.status = status;
+        }
+        After::Close
+    } else if progress.status.get() == 101 {
+        After::Close
+    } else if progress.head_sent.get() {
+        After::Abort
+    } else {
+        let complete = if progress.head_taken.get() {
+            progress.uploaded.get()
+        } else {
+            progress.take_head(&mut connection.inlet, &admitted);
+            skip_body(&mut connection.inlet, admitted.framing)
+        };
+        let keep_alive = complete && admitted.keep_alive && !connection.worker.is_quitting();
+        match send_page(connection, &mut admitted, status, keep_alive).await {
+            false => After::Close,
+            true if keep_alive => After::KeepAlive,
+            true if complete => After::Close,
+            true => After::Linger,
+        }
+    };
+    let counted = if admitted.record.status == 499 { 0 } else { admitted.record.status };
+    passage.flight.count(counted, Some(reason));
+    connection.worker.log_request(&admitted.record);
+    after
+}
+
+/// Everything that one exchange works on.
+struct Run<'r> {
+    connection: &'r mut Connection,
+    admitted: &'r mut Admitted,
+    passage: &'r mut Passage,
+    progress: &'r Progress,
+}
+
+impl Run<'_> {
+    async fn run(mut self) -> Result<Finished, Failure> {
+        let mut tried = Vec::new();
+        let mut fresh = false;
+        loop {
+            let link = match self.connect(fresh).await {
+                Ok(link) => link,
+                Err(reason) => {
+                    tried.push(self.passage.target.id);
+                    let (worker, buffer) = (&self.connection.worker, self.connection.inlet.filled());
+                    if self.passage.turn(worker, &tried, buffer, &mut self.admitted.record) {
+                        continue;
+                    }
+                    return Err(Failure::Target(reason));
+                }
+            };
+            let may_repeat = link.reused && self.passage.repeatable;
+            match self.attempt(link).await {
+                Err(Failure::Target(Reason::TargetClosed)) if may_repeat && !self.progress.answered.get() => {
+                    fresh = true;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn connect(&self, fresh: bool) -> Result<Link, Reason> {
+        let Worker { targets, limits, .. } = &*self.connection.worker;
+        if !fresh && let Some(link) = targets.take(self.passage.target.id, self.passage.repeatable).await {
+            return Ok(link);
+        }
+        let stream = connect(&self.passage.target.address, limits.connect).await?;
+        Ok(Link { stream, reused: false })
+    }
+
+    /// Does the exchange over one connection to the target.
+    async fn attempt(&mut self, mut link: Link) -> Result<Finished, Failure> {
+        let Connection { client, inlet, worker, watch, .. } = &mut *self.connection;
+        if !self.passage.repeatable {
+            self.progress.take_head(inlet, self.admitted);
+        }
+        let mut body = Body::new(self.admitted.framing);
+        let mut target_inlet = Inlet::new(&worker.buffers);
+        let downloaded = {
+            let (mut client_reader, mut client_writer) = client.split();
+            let (mut target_reader, mut target_writer) = link.stream.split();
+            let upload = Upload {
+                client: &mut client_reader,
+                target: &mut target_writer,
+                inlet,
+                body: &mut body,
+                framing: self.admitted.framing,
+                head: &self.passage.head,
+                skip: if self.passage.repeatable { self.admitted.head_len } else { 0 },
+                progress: self.progress,
+                watch,
+                worker,
+                response_limit: response_limit(self.admitted),
+            };
+            let mut upload = pin!(upload.run(self.admitted.expects_continue));
+            let download = Download {
+                client: &mut client_writer,
+                target: &mut target_reader,
+                inlet: &mut target_inlet,
+                admitted: self.admitted,
+                progress: self.progress,
+                watch,
+                worker,
+            };
+            let mut download = pin!(download.run());
+            let mut refused = false;
+            poll_fn(|context| {
+                if !refused && let Poll::Ready(failure) = upload.as_mut().poll(context) {
+                    match failure {
+                        // The target takes no more. It may have answered before it closed, so its answer decides.
+                        Failure::Target(_) => refused = true,
+                        failure => return Poll::Ready(Err(failure)),
+                    }
+                }
+                download.as_mut().poll(context)
+            })
+            .await?
+        };
+        self.progress.take_head(inlet, self.admitted);
+        match downloaded {
+            Downloaded::Upgrade => self.tunnel(link.stream, target_inlet).await,
+            Downloaded::Answer { keep_target, keep_client } => {
+                Ok(self.settle(link, keep_target, keep_client))
+            }
+        }
+    }
+
+    /// Keeps what can be used again.
+    fn settle(&self, link: Link, keep_target: bool, keep_client: bool) -> Finished {
+        let uploaded = self.progress.uploaded.get();
+        if keep_target && uploaded && !self.passage.flight.generation.is_retired() {
+            self.connection.worker.targets.put(self.passage.target.id, link.stream);
+        }
+        match (uploaded, keep_client) {
+            (true, true) => Finished::KeepAlive,
+            (true, false) => Finished::Close,
+            (false, _) => Finished::Early,
+        }
+    }
+
+    /// Carries an upgraded connection until one side ends it, or both have said all they had to.
+    async fn tunnel(&mut self, mut target: TcpStream, mut target_inlet: Inlet) -> Result<Finished, Failure> {
+        let Connection { client, inlet, watch, .. } = &mut *self.connection;
+        self.passage.flight.become_tunnel();
+        watch.enter(Phase::Tunnel, self.passage.flight.generation.number());
+        watch.disarm();
+        let (mut client_reader, mut client_writer) = client.split();
+        let (mut target_reader, mut target_writer) = target.split();
+        let mut up = pin!(pump(inlet, &mut client_reader, &mut target_writer));
+        let mut down = pin!(pump(&mut target_inlet, &mut target_reader, &mut client_writer));
+        let (mut up_ended, mut down_ended) = (false, false);
+        poll_fn(|context| {
+            if !up_ended && let Poll::Ready(result) = up.as_mut().poll(context) {
+                up_ended = true;
+                if result.is_err() {
+                    return Poll::Ready(());
+                }
+            }
+            if !down_ended && let Poll::Ready(result) = down.as_mut().poll(context) {
+                down_ended = true;
+                if result.is_err() {
+                    return Poll::Ready(());
+                }
+            }
+            if up_ended && down_ended { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        Ok(Finished::Tunnel)
+    }
+}
+
+/// How long the head of the answer may take, from the end of the request.
+fn response_limit(admitted: &Admitted) -> Option<Duration> {
+    let milliseconds =
+        admitted.record.service.as_ref().map_or(0, |service| service.settings.response_timeout_ms);
+    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+}

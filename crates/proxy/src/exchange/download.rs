@@ -1,0 +1,220 @@
+//! The answer's way to the client.
+
+use std::io;
+
+use freehold_wire::Reason;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::{Failure, Progress};
+use crate::admit::Admitted;
+use crate::http1::body::{Body, BodyError, write_chunk, write_last_chunk};
+use crate::http1::header::Kind;
+use crate::http1::response::{Coding, Delivery, InvalidResponse, parse};
+use crate::http1::{Framing, Version, slots};
+use crate::inlet::{Inlet, send};
+use crate::watch::Watch;
+use crate::worker::Worker;
+
+/// Up to this size a piece of a body is copied behind what is to be sent anyway; larger ones are sent from where they are.
+const MAX_COPY: usize = 16 * 1024;
+
+const INVALID: Failure = Failure::Target(Reason::TargetInvalidResponse);
+
+pub(super) struct Download<'d, 's> {
+    pub(super) client: &'d mut WriteHalf<'s>,
+    pub(super) target: &'d mut ReadHalf<'s>,
+    pub(super) inlet: &'d mut Inlet,
+    pub(super) admitted: &'d Admitted,
+    pub(super) progress: &'d Progress,
+    pub(super) watch: &'d Watch,
+    pub(super) worker: &'d Worker,
+}
+
+/// What a download came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Downloaded {
+    /// A whole answer; the connections may be used again, as far as it goes.
+    Answer { keep_target: bool, keep_client: bool },
+    /// The connection is a tunnel from now on.
+    Upgrade,
+}
+
+/// What a head at the front of the inlet says.
+enum Head {
+    /// 1xx; to be sent on or not.
+    Interim,
+    Upgrade,
+    Final {
+        framing: Framing,
+        coding: Coding,
+        keep_target: bool,
+        keep_client: bool,
+    },
+}
+
+impl Download<'_, '_> {
+    pub(super) async fn run(mut self) -> Result<Downloaded, Failure> {
+        let mut out = Vec::with_capacity(1024);
+        loop {
+            match self.take_head(&mut out).map_err(|_| INVALID)? {
+                None => {
+                    if !matches!(self.inlet.fill(self.target).await, Ok(length) if length > 0) {
+                        return Err(Failure::Target(Reason::TargetClosed));
+                    }
+                    self.progress.answered.set(true);
+                }
+                Some(Head::Interim) => {
+                    self.send(&out).await?;
+                    out.clear();
+                }
+                Some(Head::Upgrade) => {
+                    self.progress.head_sent.set(true);
+                    self.send(&out).await?;
+                    return Ok(Downloaded::Upgrade);
+                }
+                Some(Head::Final { framing, coding, keep_target, keep_client }) => {
+                    self.progress.head_sent.set(true);
+                    let whole = self.send_body(framing, coding, out).await?;
+                    return Ok(Downloaded::Answer { keep_target: keep_target && whole, keep_client });
+                }
+            }
+        }
+    }
+
+    /// Reads a head from the inlet and writes what the client gets of it; none where it is not complete.
+    fn take_head(&mut self, out: &mut Vec<u8>) -> Result<Option<Head>, InvalidResponse> {
+        let mut slots = slots();
+        let filled = self.inlet.filled();
+        if filled.is_empty() {
+            return Ok(None);
+        }
+        let Some(response) = parse(filled, &mut slots, self.admitted.asked)? else { return Ok(None) };
+        let version = self.admitted.version;
+        let head_len = response.head_len;
+        let head = match response.status {
+            101 => {
+                self.progress.status.set(101);
+                response.write_interim(out);
+                Head::Upgrade
+            }
+            // The client was told to continue by the proxy itself, or did not ask.
+            100 => Head::Interim,
+            102..200 => {
+                if version == Version::Http11 {
+                    response.write_interim(out);
+                }
+                Head::Interim
+            }
+            status => {
+                let (coding, can_keep) = response.coding(version);
+                let uploaded = self.progress.uploaded.get();
+                let keep_client =
+                    self.admitted.keep_alive && can_keep && uploaded && !self.worker.is_quitting();
+                self.progress.status.set(status);
+                let kind = response.first(Kind::ContentType).unwrap_or_default();
+                self.progress.response_type.replace(kind.to_vec());
+                self.worker.clock.with_date(|date| {
+                    response.write(&Delivery { version, keep_alive: keep_client, date }, out);
+                });
+                if uploaded {
+                    self.watch.disarm();
+                }
+                Head::Final {
+                    framing: response.framing,
+                    coding,
+                    keep_target: response.keep_alive,
+                    keep_client,
+                }
+            }
+        };
+        self.inlet.consume(head_len);
+        Ok(Some(head))
+    }
+
+    /// Sends the head that is in `out` and the body behind it; says whether nothing came after its end.
+    async fn send_body(
+        &mut self,
+        framing: Framing,
+        coding: Coding,
+        mut out: Vec<u8>,
+    ) -> Result<bool, Failure> {
+        const CUT: Failure = Failure::Target(Reason::TargetCutBody);
+        let mut body = Body::new(framing);
+        loop {
+            while !body.is_done() && !self.inlet.is_empty() {
+                self.take_piece(&mut body, coding, &mut out).await?;
+            }
+            if body.is_done() && coding == Coding::Chunked {
+                write_last_chunk(body.trailers(), &mut out);
+            }
+            self.send(&out).await?;
+            out.clear();
+            if body.is_done() {
+                return Ok(self.inlet.is_empty());
+            }
+            match self.inlet.fill(self.target).await {
+                Ok(0) if body.may_end_with_connection() => {
+                    if coding == Coding::Chunked {
+                        write_last_chunk(&[], &mut out);
+                        self.send(&out).await?;
+                    }
+                    return Ok(false);
+                }
+                Ok(0) | Err(_) => return Err(CUT),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn take_piece(
+        &mut self,
+        body: &mut Body,
+        coding: Coding,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let filled = self.inlet.filled();
+        let step = body.step(filled).map_err(|_: BodyError| Failure::Target(Reason::TargetCutBody))?;
+        let data = filled.get(step.data).unwrap_or_default();
+        self.progress.response_bytes.update(|bytes| bytes + data.len() as u64);
+        match coding {
+            Coding::Chunked => write_chunk(data, out),
+            Coding::Plain if data.len() <= MAX_COPY => out.extend_from_slice(data),
+            Coding::Plain => {
+                send_all(self.client, self.watch, self.stall(), out).await?;
+                out.clear();
+                send_all(self.client, self.watch, self.stall(), data).await?;
+            }
+        }
+        self.inlet.consume(step.consumed);
+        Ok(())
+    }
+
+    fn stall(&self) -> Option<std::time::Duration> {
+        // While the request is still being sent, the deadline belongs to that.
+        self.progress.uploaded.get().then_some(self.worker.limits.stalled_client)
+    }
+
+    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let limit = self.stall().filter(|_| self.progress.head_sent.get());
+        send_all(self.client, self.watch, limit, bytes).await
+    }
+}
+
+async fn send_all(
+    client: &mut WriteHalf<'_>,
+    watch: &Watch,
+    limit: Option<std::time::Duration>,
+    bytes: &[u8],
+) -> Result<(), Failure> {
+    if bytes.is_empty() {
+        return Ok(());
+    }
+    if let Some(limit) = limit {
+        watch.arm(limit);
+    }
+    let sent: io::Result<()> = send(client, bytes).await;
+    if limit.is_some() {
+        watch.disarm();
+    }
+    sent.map_err(|_| Failure::ClientGone)
+}

@@ -1,0 +1,144 @@
+//! The request's way to the target.
+
+use std::future::{pending, poll_fn};
+use std::io;
+use std::time::Duration;
+
+use freehold_wire::Reason;
+use tokio::io::ReadBuf;
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+
+use super::{Failure, Progress};
+use crate::http1::Framing;
+use crate::http1::body::{Body, write_chunk, write_last_chunk};
+use crate::inlet::{Inlet, send};
+use crate::watch::Watch;
+use crate::worker::Worker;
+
+/// How much body is sent together with the head.
+const MAX_BODY_WITH_HEAD: usize = 16 * 1024;
+
+pub(super) struct Upload<'u, 's> {
+    pub(super) client: &'u mut ReadHalf<'s>,
+    pub(super) target: &'u mut WriteHalf<'s>,
+    pub(super) inlet: &'u mut Inlet,
+    pub(super) body: &'u mut Body,
+    pub(super) framing: Framing,
+    pub(super) head: &'u [u8],
+    /// How many bytes at the front of the inlet are the head itself, kept because it may be sent again.
+    pub(super) skip: usize,
+    pub(super) progress: &'u Progress,
+    pub(super) watch: &'u Watch,
+    pub(super) worker: &'u Worker,
+    pub(super) response_limit: Option<Duration>,
+}
+
+impl Upload<'_, '_> {
+    /// Sends the request and then watches for the client to leave. It ends only by a failure.
+    pub(super) async fn run(mut self, expects_continue: bool) -> Failure {
+        match self.send_request(expects_continue).await {
+            Ok(()) => {
+                self.progress.uploaded.set(true);
+                self.progress.waits_for_client.set(false);
+                if self.progress.status.get() == 0 {
+                    self.await_answer();
+                } else {
+                    self.watch.disarm();
+                }
+                self.client_leaves().await
+            }
+            Err(failure) => {
+                if matches!(failure, Failure::Target(_)) {
+                    self.await_answer();
+                }
+                failure
+            }
+        }
+    }
+
+    fn await_answer(&self) {
+        self.progress.waits_for_client.set(false);
+        match self.response_limit {
+            Some(limit) => self.watch.arm(limit),
+            None => self.watch.disarm(),
+        }
+    }
+
+    async fn send_request(&mut self, expects_continue: bool) -> Result<(), Failure> {
+        const CLOSED: Failure = Failure::Target(Reason::TargetClosed);
+        if self.body.is_done() {
+            return send(self.target, self.head).await.map_err(|_| CLOSED);
+        }
+        let mut out = self.head.to_vec();
+        self.watch.arm(self.worker.limits.upload);
+        self.take_body(&mut out)?;
+        let mut awaits_continue = expects_continue && !self.body.is_done();
+        loop {
+            send(self.target, &out).await.map_err(|_| CLOSED)?;
+            out.clear();
+            if self.body.is_done() {
+                return Ok(());
+            }
+            if std::mem::take(&mut awaits_continue) {
+                // The answer's half of the connection is another's; nothing can be in it yet but this.
+                say_continue(self.client).await.map_err(|_| Failure::ClientGone)?;
+            }
+            if self.inlet.is_empty() {
+                self.progress.waits_for_client.set(true);
+                if !matches!(self.inlet.fill(self.client).await, Ok(length) if length > 0) {
+                    return Err(Failure::ClientGone);
+                }
+                self.progress.waits_for_client.set(false);
+                self.watch.arm(self.worker.limits.upload);
+            }
+            self.take_body(&mut out)?;
+        }
+    }
+
+    /// Takes what was received of the body, at most so much that it is worth copying.
+    fn take_body(&mut self, out: &mut Vec<u8>) -> Result<(), Failure> {
+        while !self.body.is_done() && !self.inlet.is_empty() && out.len() < MAX_BODY_WITH_HEAD * 4 {
+            let filled = self.inlet.filled();
+            let step = self.body.step(filled).map_err(|_| Failure::Malformed)?;
+            let data = filled.get(step.data).unwrap_or_default();
+            if self.framing == Framing::Chunked {
+                write_chunk(data, out);
+            } else {
+                out.extend_from_slice(data);
+            }
+            self.inlet.consume(step.consumed);
+        }
+        if self.body.is_done() && self.framing == Framing::Chunked {
+            write_last_chunk(self.body.trailers(), out);
+        }
+        Ok(())
+    }
+
+    /// Ends when the client has closed its side, as long as it has sent nothing further.
+    async fn client_leaves(&mut self) -> Failure {
+        if self.inlet.filled().len() > self.skip {
+            return pending().await;
+        }
+        let mut byte = [0];
+        let seen = poll_fn(|context| self.client.poll_peek(context, &mut ReadBuf::new(&mut byte))).await;
+        match seen {
+            Ok(0) | Err(_) => Failure::ClientGone,
+            Ok(_) => pending().await,
+        }
+    }
+}
+
+/// Tells the client to send its body. A few bytes on an unused half always fit, so this does not wait.
+async fn say_continue(client: &ReadHalf<'_>) -> io::Result<()> {
+    let stream: &tokio::net::TcpStream = client.as_ref();
+    let mut rest: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+    while !rest.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(rest) {
+            Ok(length) => rest = rest.get(length..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

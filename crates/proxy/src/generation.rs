@@ -1,0 +1,298 @@
+//! The targets that one switch installed, what is in flight at them and what happened there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use freehold_wire::{
+    HealthState, InFlight, ProbeOutcome, Reason, TargetAddress, TargetStatus, TrafficCounters,
+};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+/// A container's address and what its health checks found.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Unique among all targets of the process, also those with the same address: connections to it are pooled by this.
+    pub(crate) id: u64,
+    pub(crate) address: TargetAddress,
+    health: AtomicU8,
+    checks: AtomicU32,
+    last_check: Mutex<Option<ProbeOutcome>>,
+}
+
+impl Target {
+    fn new(address: TargetAddress, health: HealthState) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self {
+            id,
+            address,
+            health: AtomicU8::new(encode(health)),
+            checks: AtomicU32::new(0),
+            last_check: Mutex::new(None),
+        }
+    }
+
+    /// Says whether it gets requests.
+    pub(crate) fn health(&self) -> HealthState {
+        match self.health.load(Ordering::Acquire) {
+            0 => HealthState::Adding,
+            1 => HealthState::Healthy,
+            _ => HealthState::Unhealthy,
+        }
+    }
+
+    /// Returns what the last check saw.
+    pub(crate) fn last_check(&self) -> Option<ProbeOutcome> {
+        self.last_check.lock().clone()
+    }
+
+    /// Returns how many checks were made.
+    pub(crate) fn checks(&self) -> u32 {
+        self.checks.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a check; returns the states before and after. A failure while adding keeps adding.
+    pub(crate) fn checked(&self, outcome: ProbeOutcome) -> (HealthState, HealthState) {
+        let before = self.health();
+        let after = match (before, outcome.is_healthy()) {
+            (_, true) => HealthState::Healthy,
+            (HealthState::Adding, false) => HealthState::Adding,
+            (_, false) => HealthState::Unhealthy,
+        };
+        *self.last_check.lock() = Some(outcome);
+        self.checks.fetch_add(1, Ordering::Relaxed);
+        self.health.store(encode(after), Ordering::Release);
+        (before, after)
+    }
+}
+
+fn encode(health: HealthState) -> u8 {
+    match health {
+        HealthState::Adding => 0,
+        HealthState::Healthy => 1,
+        HealthState::Unhealthy => 2,
+    }
+}
+
+const REASONS: [Reason; 10] = [
+    Reason::TargetRefused,
+    Reason::TargetUnresolvable,
+    Reason::TargetUnreachable,
+    Reason::TargetConnectTimeout,
+    Reason::TargetResponseTimeout,
+    Reason::TargetClosed,
+    Reason::TargetInvalidResponse,
+    Reason::TargetCutBody,
+    Reason::NoHealthyTarget,
+    Reason::DrainTimeout,
+];
+
+/// One thread's share of the counters, on cache lines of its own so that threads do not slow each other down.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Lane {
+    requests_open: AtomicU64,
+    tunnels_open: AtomicU64,
+    requests: AtomicU64,
+    upgrades: AtomicU64,
+    by_class: [AtomicU64; 4],
+    by_reason: [AtomicU64; REASONS.len()],
+    next_target: AtomicUsize,
+}
+
+/// The targets that one switch installed.
+#[derive(Debug)]
+pub(crate) struct Generation {
+    number: AtomicU64,
+    pub(crate) targets: Vec<Arc<Target>>,
+    lanes: Box<[Lane]>,
+    installed: Instant,
+    retired: AtomicBool,
+    /// Told when something ends after the generation was retired.
+    ended: Notify,
+    /// Told when a target's health changed.
+    pub(crate) health_changed: Notify,
+}
+
+impl Generation {
+    /// Makes a generation of targets in a state of health, for so many threads; it has no number yet.
+    pub(crate) fn new(targets: &[TargetAddress], health: HealthState, threads: usize) -> Self {
+        Self {
+            number: AtomicU64::new(0),
+            targets: targets.iter().map(|address| Arc::new(Target::new(address.clone(), health))).collect(),
+            lanes: std::iter::repeat_with(Lane::default).take(threads).collect(),
+            installed: Instant::now(),
+            retired: AtomicBool::new(false),
+            ended: Notify::new(),
+            health_changed: Notify::new(),
+        }
+    }
+
+    /// Returns the number of the switch that installed it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// Gives it its number, just before it is installed.
+    pub(crate) fn set_number(&self, number: u64) {
+        self.number.store(number, Ordering::Relaxed);
+    }
+
+    /// Says whether all targets are healthy now.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.targets.iter().all(|target| target.health() == HealthState::Healthy)
+    }
+
+    /// Chooses the next healthy target in turn, other than those already tried.
+    pub(crate) fn choose(&self, lane: usize, tried: &[u64]) -> Option<&Arc<Target>> {
+        let turn = self.lanes.get(lane)?.next_target.fetch_add(1, Ordering::Relaxed);
+        let count = self.targets.len().max(1);
+        let (before, from) = self.targets.split_at_checked(turn % count)?;
+        from.iter()
+            .chain(before)
+            .find(|target| target.health() == HealthState::Healthy && !tried.contains(&target.id))
+    }
+
+    /// Counts a request in; it counts itself out.
+    pub(crate) fn enter(self: &Arc<Self>, lane: usize) -> Flight {
+        let flight = Flight { generation: Arc::clone(self), lane, is_tunnel: false };
+        if let Some(lane) = flight.lane() {
+            // Ordered with the reading of the routing table's version, see `Shared::is_current`.
+            lane.requests_open.fetch_add(1, Ordering::SeqCst);
+        }
+        flight
+    }
+
+    /// Returns what is in flight.
+    pub(crate) fn in_flight(&self) -> InFlight {
+        InFlight {
+            requests: self.lanes.iter().map(|lane| lane.requests_open.load(Ordering::SeqCst)).sum(),
+            tunnels: self.lanes.iter().map(|lane| lane.tunnels_open.load(Ordering::SeqCst)).sum(),
+        }
+    }
+
+    /// Lets endings be told from now on.
+    pub(crate) fn retire(&self) {
+        self.retired.store(true, Ordering::SeqCst);
+    }
+
+    /// Says whether another generation has taken its place.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
+    }
+
+    /// Waits until what is in flight satisfies a condition.
+    ///
+    /// # Cancel safety
+    /// It may be dropped at any time.
+    pub(crate) async fn wait_until(&self, done: impl Fn(InFlight) -> bool) {
+        self.retire();
+        loop {
+            let mut ended = std::pin::pin!(self.ended.notified());
+            ended.as_mut().enable();
+            if done(self.in_flight()) {
+                return;
+            }
+            ended.await;
+        }
+    }
+
+    /// Sums the counters of all threads.
+    pub(crate) fn counters(&self) -> TrafficCounters {
+        let sum = |pick: fn(&Lane) -> Option<&AtomicU64>| -> u64 {
+            self.lanes.iter().filter_map(pick).map(|counter| counter.load(Ordering::Relaxed)).sum()
+        };
+        let mut target_errors = BTreeMap::new();
+        for (index, reason) in REASONS.iter().enumerate() {
+            let counters = self.lanes.iter().filter_map(|lane| lane.by_reason.get(index));
+            let count: u64 = counters.map(|counter| counter.load(Ordering::Relaxed)).sum();
+            if count > 0 {
+                target_errors.insert(*reason, count);
+            }
+        }
+        TrafficCounters {
+            since_switch_ms: u64::try_from(self.installed.elapsed().as_millis()).unwrap_or(u64::MAX),
+            requests: sum(|lane| Some(&lane.requests)),
+            upgrades: sum(|lane| Some(&lane.upgrades)),
+            responses_2xx: sum(|lane| lane.by_class.first()),
+            responses_3xx: sum(|lane| lane.by_class.get(1)),
+            responses_4xx: sum(|lane| lane.by_class.get(2)),
+            responses_5xx: sum(|lane| lane.by_class.get(3)),
+            target_errors,
+        }
+    }
+
+    /// Returns each target with its health.
+    pub(crate) fn statuses(&self) -> Vec<TargetStatus> {
+        let status = |target: &Arc<Target>| TargetStatus {
+            address: target.address.clone(),
+            health: target.health(),
+            last_check: target.last_check(),
+        };
+        self.targets.iter().map(status).collect()
+    }
+
+    /// Returns the targets' addresses.
+    pub(crate) fn addresses(&self) -> Vec<TargetAddress> {
+        self.targets.iter().map(|target| target.address.clone()).collect()
+    }
+}
+
+/// One request or tunnel in flight at a generation.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) generation: Arc<Generation>,
+    lane: usize,
+    is_tunnel: bool,
+}
+
+impl Flight {
+    fn lane(&self) -> Option<&Lane> {
+        self.generation.lanes.get(self.lane)
+    }
+
+    /// Counts it as a tunnel from now on.
+    pub(crate) fn become_tunnel(&mut self) {
+        if let Some(lane) = self.lane() {
+            lane.tunnels_open.fetch_add(1, Ordering::SeqCst);
+            lane.requests_open.fetch_sub(1, Ordering::SeqCst);
+            lane.upgrades.fetch_add(1, Ordering::Relaxed);
+        }
+        self.is_tunnel = true;
+        self.tell();
+    }
+
+    /// Counts what was answered, and why where the proxy had to end it.
+    pub(crate) fn count(&self, status: u16, reason: Option<Reason>) {
+        let Some(lane) = self.lane() else { return };
+        lane.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some(counter) =
+            usize::from(status / 100).checked_sub(2).and_then(|class| lane.by_class.get(class))
+        {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let index = reason.and_then(|reason| REASONS.iter().position(|known| *known == reason));
+        if let Some(counter) = index.and_then(|index| lane.by_reason.get(index)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn tell(&self) {
+        if self.generation.retired.load(Ordering::SeqCst) {
+            self.generation.ended.notify_waiters();
+        }
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        if let Some(lane) = self.lane() {
+            let open = if self.is_tunnel { &lane.tunnels_open } else { &lane.requests_open };
+            open.fetch_sub(1, Ordering::SeqCst);
+        }
+        self.tell();
+    }
+}

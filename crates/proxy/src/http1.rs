@@ -1,0 +1,86 @@
+//! HTTP/1 without any input or output: heads in, rewritten heads and body framing out.
+//!
+//! The reader is strict. What two programs could read differently (a length given twice, a bare line feed, a folded
+//! line) is refused and never repaired, because a proxy that repairs decides alone where a request ends.
+//! <https://www.rfc-editor.org/rfc/rfc9112#section-11.2>
+
+pub(crate) mod body;
+pub(crate) mod header;
+pub(crate) mod request;
+pub(crate) mod response;
+
+use std::mem::MaybeUninit;
+
+/// The longest head, in bytes.
+pub(crate) const MAX_HEAD_BYTES: usize = 32 * 1024;
+
+/// The most header lines.
+pub(crate) const MAX_HEADERS: usize = 128;
+
+/// Room for the header lines of one head; lives on the stack of a function that never waits.
+pub(crate) type Slots<'b> = [MaybeUninit<httparse::Header<'b>>; MAX_HEADERS];
+
+/// Makes room for the header lines of one head.
+pub(crate) fn slots<'b>() -> Slots<'b> {
+    [const { MaybeUninit::uninit() }; MAX_HEADERS]
+}
+
+/// The version of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Version {
+    Http10,
+    Http11,
+}
+
+impl Version {
+    /// Returns the version as the log names it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "HTTP/1.0",
+            Self::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
+/// How the end of a body is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// There is no body.
+    None,
+    /// It has so many bytes.
+    Length(u64),
+    /// It is in chunks.
+    Chunked,
+    /// It ends with the connection; answers only.
+    UntilClose,
+}
+
+/// Says whether every line feed ends a `CR LF`.
+pub(crate) fn has_only_whole_line_ends(head: &[u8]) -> bool {
+    let mut before = 0;
+    for &byte in head {
+        if byte == b'\n' && before != b'\r' {
+            return false;
+        }
+        before = byte;
+    }
+    true
+}
+
+/// Reads a `Content-Length`: digits and nothing else.
+pub(crate) fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// The tokens of a comma-separated list, without blanks around them.
+pub(crate) fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
+}
+
+/// Where a piece of a buffer begins in it.
+fn offset_in(buffer: &[u8], piece: &[u8]) -> usize {
+    (piece.as_ptr() as usize).saturating_sub(buffer.as_ptr() as usize)
+}

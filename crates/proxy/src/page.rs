@@ -1,0 +1,59 @@
+//! The answers that the proxy makes itself.
+
+use crate::http1::Version;
+use crate::http1::response::write_status_line;
+
+/// How an answer of the proxy is to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Form<'a> {
+    pub(crate) version: Version,
+    /// The request was a `HEAD`: the head is sent alone.
+    pub(crate) head: bool,
+    pub(crate) keep_alive: bool,
+    pub(crate) date: &'a [u8],
+}
+
+/// Appends a small page about a status; an empty one for successes. Returns the length of the body that is sent.
+pub(crate) fn write(status: u16, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
+    let body = body(status);
+    write_status_line(status, out);
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(form.date);
+    out.extend_from_slice(format!("\r\nContent-Length: {}\r\n", body.len()).as_bytes());
+    if !body.is_empty() {
+        out.extend_from_slice(b"Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n");
+    }
+    if !form.keep_alive {
+        out.extend_from_slice(b"Connection: close\r\n");
+    } else if form.version == Version::Http10 {
+        out.extend_from_slice(b"Connection: keep-alive\r\n");
+    }
+    out.extend_from_slice(b"\r\n");
+    if form.head {
+        return 0;
+    }
+    out.extend_from_slice(body.as_bytes());
+    body.len() as u64
+}
+
+fn body(status: u16) -> String {
+    let (title, text) = match status {
+        200 => return String::new(),
+        404 => ("Not Found", "There is nothing at this address."),
+        408 => ("Request Timeout", "The request did not arrive in time."),
+        431 => ("Request Header Fields Too Large", "The head of the request is too large."),
+        502 => ("Bad Gateway", "The application could not be reached. Please try again in a moment."),
+        503 => {
+            ("Service Temporarily Unavailable", "The application is not ready. Please try again in a moment.")
+        }
+        504 => ("Gateway Timeout", "The application did not answer in time. Please try again in a moment."),
+        _ => {
+            let known = http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
+            (known.unwrap_or("Error"), "The request cannot be served.")
+        }
+    };
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\
+         <body><h1>{title}</h1><p>{text}</p></body></html>\n"
+    )
+}

@@ -1,0 +1,127 @@
+//! Connections to targets: made, kept for the next request, thrown away when in doubt.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use freehold_wire::{Reason, TargetAddress};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How many unused connections to one target a thread keeps.
+const MAX_IDLE: usize = 100;
+
+/// How long an unused connection is kept.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
+
+/// How long an unused connection may have been idle to be taken for a request that cannot be repeated. Servers close
+/// idle connections after a few seconds, and a request that meets the closing is lost.
+const MAX_IDLE_TIME_ONCE: Duration = Duration::from_secs(1);
+
+/// A connection to a target.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) stream: TcpStream,
+    /// Whether it has carried a request before, so that the target may be closing it.
+    pub(crate) reused: bool,
+}
+
+#[derive(Debug)]
+struct Idle {
+    stream: TcpStream,
+    since: Instant,
+}
+
+/// One thread's unused connections, by target.
+#[derive(Debug, Default)]
+pub(crate) struct TargetPool {
+    idle: RefCell<BTreeMap<u64, Vec<Idle>>>,
+}
+
+impl TargetPool {
+    /// Takes the connection out that was used last, if one is alive.
+    pub(crate) async fn take(&self, target: u64, repeatable: bool) -> Option<Link> {
+        let limit = if repeatable { MAX_IDLE_TIME } else { MAX_IDLE_TIME_ONCE };
+        loop {
+            let idle = self.idle.borrow_mut().get_mut(&target)?.pop()?;
+            if idle.since.elapsed() > limit {
+                // Those below it have been idle for even longer.
+                continue;
+            }
+            if is_quiet(&idle.stream).await {
+                return Some(Link { stream: idle.stream, reused: true });
+            }
+        }
+    }
+
+    /// Keeps a connection on which a whole answer was read and nothing more.
+    pub(crate) fn put(&self, target: u64, stream: TcpStream) {
+        let mut pool = self.idle.borrow_mut();
+        let idle = pool.entry(target).or_default();
+        if idle.len() < MAX_IDLE {
+            idle.push(Idle { stream, since: Instant::now() });
+        }
+    }
+
+    /// Closes the connections to targets that are not used any more.
+    pub(crate) fn keep_only(&self, is_used: impl Fn(u64) -> bool) {
+        self.idle.borrow_mut().retain(|target, _| is_used(*target));
+    }
+
+    /// Closes connections that were not used for long.
+    pub(crate) fn sweep(&self) {
+        self.idle.borrow_mut().retain(|_, idle| {
+            idle.retain(|idle| idle.since.elapsed() <= MAX_IDLE_TIME);
+            !idle.is_empty()
+        });
+    }
+}
+
+/// Says whether an unused connection is open and nothing came on it; costs no system call where nothing did.
+async fn is_quiet(stream: &TcpStream) -> bool {
+    poll_fn(|context| match stream.poll_read_ready(context) {
+        Poll::Pending => Poll::Ready(true),
+        Poll::Ready(Err(_)) => Poll::Ready(false),
+        Poll::Ready(Ok(())) => {
+            let seen = stream.try_read(&mut [0]);
+            Poll::Ready(seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
+        }
+    })
+    .await
+}
+
+/// Connects to a target, resolving its name anew.
+pub(crate) async fn connect(address: &TargetAddress, limit: Duration) -> Result<TcpStream, Reason> {
+    match timeout(limit, connect_any(address)).await {
+        Ok(result) => result,
+        Err(_) => Err(Reason::TargetConnectTimeout),
+    }
+}
+
+async fn connect_any(address: &TargetAddress) -> Result<TcpStream, Reason> {
+    let mut failure = Reason::TargetUnresolvable;
+    for address in resolve(address).await.map_err(|_| Reason::TargetUnresolvable)? {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Without it a small request waits for the acknowledgement of the one before.
+                stream.set_nodelay(true).map_err(|_| Reason::TargetUnreachable)?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = Reason::TargetRefused,
+            Err(_) => failure = Reason::TargetUnreachable,
+        }
+    }
+    Err(failure)
+}
+
+/// Resolves a target's host; an address needs no resolver.
+pub(crate) async fn resolve(address: &TargetAddress) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(ip) = address.host().parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, address.port())]);
+    }
+    Ok(tokio::net::lookup_host((address.host(), address.port())).await?.collect())
+}

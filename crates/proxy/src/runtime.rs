@@ -1,0 +1,196 @@
+//! The threads that serve: each with its own listener, event loop and connections.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use crate::serve::serve;
+use crate::watch::{Phase, SWEEP_INTERVAL};
+use crate::worker::{Start, Worker};
+
+/// How many connections the system may hold for a thread that has not accepted them.
+const BACKLOG: i32 = 1024;
+
+/// What a thread can be told.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Command {
+    /// Interrupt what goes on in a phase at a generation of targets.
+    Cut { phase: Phase, generation: u64 },
+    /// Take nothing new, and end after what is in flight or after a deadline.
+    Stop { deadline: Duration },
+}
+
+/// The threads, as the one who directs them sees them.
+#[derive(Debug)]
+pub(crate) struct Threads {
+    commands: Vec<Sender<Command>>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+/// Makes one listener for each thread, all on one port.
+///
+/// # Errors
+/// Where the port is taken, also by another proxy that would share it.
+pub(crate) fn listen(bind: Option<IpAddr>, port: u16, threads: usize) -> io::Result<Vec<TcpListener>> {
+    let any = SocketAddr::from(([0u16; 8], port));
+    let address = match bind {
+        Some(ip) => SocketAddr::new(ip, port),
+        // Where the system has no IPv6, the address that means every address is another one.
+        None if open(any, false).is_err_and(|error| error.kind() != io::ErrorKind::AddrInUse) => {
+            SocketAddr::from(([0u8; 4], port))
+        }
+        None => any,
+    };
+    // Sockets that share their port also share it with another process of this user. One that does not tells.
+    let probe = open(address, false)?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    let mut listeners = Vec::new();
+    for _ in 0..threads {
+        let socket = open(address, true)?;
+        socket.listen(BACKLOG)?;
+        listeners.push(socket.into());
+    }
+    Ok(listeners)
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(address.ip() != IpAddr::from([0u16; 8]))?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+impl Threads {
+    /// Starts a thread for each listener.
+    ///
+    /// # Errors
+    /// Where the system gives no thread or event loop.
+    pub(crate) fn start(starts: Vec<(Start, TcpListener)>) -> io::Result<Self> {
+        let mut threads = Self { commands: Vec::new(), handles: Vec::new() };
+        for (start, listener) in starts {
+            let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+            let (sender, receiver) = channel(64);
+            let name = format!("serve-{}", start.lane);
+            let body = move || run(runtime, start, listener, receiver);
+            threads.handles.push(std::thread::Builder::new().name(name).spawn(body)?);
+            threads.commands.push(sender);
+        }
+        Ok(threads)
+    }
+
+    /// Tells every thread the same.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, some threads were told.
+    pub(crate) async fn tell(&self, command: Command) {
+        for thread in &self.commands {
+            // A thread that is gone has nothing left to do.
+            thread.send(command).await.ok();
+        }
+    }
+
+    /// Waits for all threads to end.
+    pub(crate) fn join(self) {
+        for handle in self.handles {
+            // The panic was printed by the thread; its connections are gone either way.
+            handle.join().ok();
+        }
+    }
+}
+
+fn run(runtime: Runtime, start: Start, listener: TcpListener, commands: Receiver<Command>) {
+    let worker = Rc::new(Worker::new(start));
+    let local = LocalSet::new();
+    local.block_on(&runtime, accept(Rc::clone(&worker), listener, commands));
+    worker.flush_log();
+    drop(local);
+    // A resolver that hangs must not keep the process from ending.
+    runtime.shutdown_background();
+}
+
+async fn accept(worker: Rc<Worker>, listener: TcpListener, mut commands: Receiver<Command>) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        worker.log_panic("the listener cannot be used");
+        return;
+    };
+    let mut connections = JoinSet::new();
+    let mut sweep = interval(SWEEP_INTERVAL);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let deadline = loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((client, peer)) => {
+                    // A client that is gone already takes no option.
+                    client.set_nodelay(true).ok();
+                    connections.spawn_local(serve(Rc::clone(&worker), client, peer));
+                }
+                // Out of descriptors: those in use must be given back first.
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            },
+            command = commands.recv() => match command {
+                Some(Command::Cut { phase, generation }) => worker.watches.cut(phase, generation),
+                Some(Command::Stop { deadline }) => break deadline,
+                None => break Duration::ZERO,
+            },
+            _ = sweep.tick() => tick(&worker),
+            Some(ended) = connections.join_next() => report(&worker, ended),
+        }
+    };
+    // Connections that the system has accepted for us would be reset with the listener.
+    while let Ok(Ok((client, peer))) = timeout(Duration::ZERO, listener.accept()).await {
+        connections.spawn_local(serve(Rc::clone(&worker), client, peer));
+    }
+    drop(listener);
+    worker.quit();
+    drain(&worker, &mut connections, deadline).await;
+}
+
+/// Lets connections end by themselves until the deadline, then ends them.
+async fn drain(worker: &Rc<Worker>, connections: &mut JoinSet<()>, deadline: Duration) {
+    let mut sweep = interval(SWEEP_INTERVAL);
+    let ended = async {
+        loop {
+            tokio::select! {
+                _ = sweep.tick() => tick(worker),
+                ended = connections.join_next() => match ended {
+                    Some(ended) => report(worker, ended),
+                    None => return,
+                },
+            }
+        }
+    };
+    if timeout(deadline, ended).await.is_err() {
+        worker.watches.cut_all();
+        // Time to say so to the clients; what does not end is dropped with the thread.
+        let all = async { while connections.join_next().await.is_some() {} };
+        timeout(Duration::from_millis(500), all).await.ok();
+    }
+}
+
+fn tick(worker: &Worker) {
+    worker.watches.sweep(Instant::now());
+    worker.targets.sweep();
+    worker.flush_log();
+}
+
+fn report(worker: &Worker, ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        worker.log_panic(&error.to_string());
+    }
+}

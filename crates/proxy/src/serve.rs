@@ -1,0 +1,139 @@
+//! One client connection: requests after each other until one side ends it.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use freehold_wire::Reason;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::access::Record;
+use crate::admit::{Admission, admit};
+use crate::exchange::{After, answer, forward};
+use crate::http1::Version;
+use crate::inlet::{Inlet, send};
+use crate::page;
+use crate::watch::{Phase, Signal, Watch};
+use crate::worker::Worker;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: TcpStream,
+    pub(crate) peer: SocketAddr,
+    pub(crate) inlet: Inlet,
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) watch: Rc<Watch>,
+}
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(worker: Rc<Worker>, client: TcpStream, peer: SocketAddr) {
+    let registered = worker.watches.register();
+    let inlet = Inlet::new(&worker.buffers);
+    let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
+    let after = loop {
+        let Some(admission) = connection.next().await else { break After::Close };
+        // In a box, so that a connection that waits for its next request holds no room for an exchange.
+        match Box::pin(connection.exchange(admission)).await {
+            After::KeepAlive => {}
+            after => break after,
+        }
+    };
+    match after {
+        After::KeepAlive | After::Close => {}
+        After::Linger => connection.linger().await,
+        After::Abort => connection.abort(),
+    }
+}
+
+impl Connection {
+    /// Waits for the next request's head; none where the connection is to be closed.
+    async fn next(&mut self) -> Option<Admission> {
+        let limits = self.worker.limits;
+        self.watch.enter(Phase::Idle, 0);
+        let mut is_first_byte = self.inlet.is_empty();
+        self.watch.arm(if is_first_byte { limits.idle } else { limits.head });
+        loop {
+            if !self.inlet.is_empty() {
+                match admit(&self.worker, self.peer, self.inlet.filled()) {
+                    Admission::Incomplete => {}
+                    admission => return Some(admission),
+                }
+            }
+            let received = if self.worker.is_quitting() && self.inlet.is_empty() {
+                // A request that came before the client could know is still served.
+                self.inlet.fill_now(&mut self.client).await
+            } else {
+                match self.watch.guard(self.inlet.fill(&mut self.client)).await {
+                    Ok(received) => Some(received),
+                    Err(Signal::Quit) => continue,
+                    Err(Signal::Expired) if !self.inlet.is_empty() => {
+                        self.refuse(408, Reason::ClientTimeout).await;
+                        return None;
+                    }
+                    Err(Signal::Expired | Signal::Cut) => None,
+                }
+            };
+            match received {
+                Some(Ok(length)) if length > 0 => {}
+                Some(Ok(_) | Err(_)) | None => return None,
+            }
+            if std::mem::take(&mut is_first_byte) {
+                self.watch.arm(limits.head);
+            }
+        }
+    }
+
+    async fn exchange(&mut self, admission: Admission) -> After {
+        match admission {
+            Admission::Forward(admitted, passage) => forward(self, admitted, passage).await,
+            Admission::Local(admitted, local) => answer(self, admitted, local).await,
+            Admission::Refused(refusal) => {
+                self.refuse(refusal.status, Reason::InvalidRequest).await;
+                After::Linger
+            }
+            Admission::Incomplete => After::Close,
+        }
+    }
+
+    /// Answers what cannot be read as a request; nothing behind it can be trusted.
+    async fn refuse(&mut self, status: u16, reason: Reason) {
+        let mut out = Vec::with_capacity(512);
+        let mut record = Record::unread(self.peer);
+        record.response_bytes = self.worker.clock.with_date(|date| {
+            let form = page::Form { version: Version::Http11, head: false, keep_alive: false, date };
+            page::write(status, &form, &mut out)
+        });
+        record.status = status;
+        record.reason = Some(reason);
+        self.worker.log_request(&record);
+        self.watch.arm(self.worker.limits.linger);
+        // Whether a client that broke the rules takes the answer changes nothing.
+        self.watch.guard(send(&mut self.client, &out)).await.ok();
+    }
+
+    /// Ends the sending side and throws away what still comes, for a while. Closing at once would make the system answer
+    /// what comes with a reset, on which the client loses the answer that it has not read yet.
+    async fn linger(&mut self) {
+        self.watch.arm(self.worker.limits.linger);
+        let drained = async {
+            self.client.shutdown().await?;
+            loop {
+                let length = self.inlet.filled().len();
+                self.inlet.consume(length);
+                if self.inlet.fill(&mut self.client).await? == 0 {
+                    return std::io::Result::Ok(());
+                }
+            }
+        };
+        // The connection is closed in any case.
+        self.watch.guard(drained).await.ok();
+    }
+
+    /// Resets the connection, so that an answer without a length cannot be taken for a whole one.
+    fn abort(&self) {
+        let socket = socket2::SockRef::from(&self.client);
+        // A connection that the other side has closed already takes no option, and needs none.
+        socket.set_linger(Some(std::time::Duration::ZERO)).ok();
+    }
+}

@@ -1,0 +1,277 @@
+//! The whole proxy: threads that serve, one that directs them, and an orderly end.
+
+use std::io::{self, Write};
+use std::net::{IpAddr, TcpListener};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use freehold_model::{Diagnose, ErrorKind};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::control::{Control, api, chain, restore};
+use crate::log::{Log, LogWriter};
+use crate::runtime::{Command, Threads, listen};
+use crate::state::{State, StateError, StateFile};
+use crate::table::Shared;
+use crate::worker::{Limits, Start};
+
+/// How a proxy is set up.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// The address to listen on; every address where none is given.
+    pub bind: Option<IpAddr>,
+    /// The port for HTTP; 0 takes a free one.
+    pub http_port: u16,
+    /// How many threads serve, at least 1.
+    pub threads: usize,
+    /// Where the control socket is made.
+    pub socket: PathBuf,
+    /// The folder that holds the state.
+    pub state_folder: PathBuf,
+    /// Whether debug lines are logged.
+    pub debug: bool,
+    /// How long requests in flight may go on when the proxy stops.
+    pub stop_deadline: Duration,
+}
+
+/// The proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The port cannot be listened on.
+    #[error("listen tcp {address}")]
+    Listen {
+        /// Address and port.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The control socket cannot be made.
+    #[error("cannot make the control socket `{path}`", path = path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The folder or file of the state cannot be used.
+    #[error("cannot use the folder `{folder}` for the state", folder = folder.display())]
+    State {
+        /// Which folder.
+        folder: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The system gives no thread or event loop.
+    #[error("cannot start the threads")]
+    Threads {
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+impl Diagnose for StartError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Threads { .. } => ErrorKind::Failed,
+            Self::Listen { .. } | Self::Socket { .. } | Self::State { .. } => ErrorKind::Configuration,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Listen { .. } => vec!["find out who has the port: `ss -ltnp`".to_owned()],
+            Self::Socket { .. } => vec!["choose another path with `--socket`".to_owned()],
+            Self::State { .. } => vec!["choose another folder with `--state-dir`".to_owned()],
+            Self::Threads { .. } => Vec::new(),
+        }
+    }
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub struct Server {
+    http_port: u16,
+    stopping: CancellationToken,
+    control: JoinHandle<()>,
+    log: LogWriter,
+}
+
+/// Everything that the control thread needs to begin.
+struct Parts {
+    control: Arc<Control>,
+    socket: std::os::unix::net::UnixListener,
+    socket_path: PathBuf,
+    own_uid: u32,
+    stop_deadline: Duration,
+}
+
+impl Server {
+    /// Starts a proxy. Services of an earlier run are served before this returns.
+    ///
+    /// # Errors
+    /// [`StartError`], with the port, socket or folder that cannot be used.
+    pub fn start(config: ServerConfig, output: Box<dyn Write + Send>) -> Result<Self, StartError> {
+        let (log, writer) =
+            Log::start(output, config.debug).map_err(|source| StartError::Threads { source })?;
+        let state_error = |source: StateError| StartError::State {
+            folder: config.state_folder.clone(),
+            source: Box::new(source),
+        };
+        let state_file = StateFile::in_folder(&config.state_folder).map_err(state_error)?;
+        let state = load(&state_file, &log).map_err(state_error)?;
+        let threads = config.threads.max(1);
+        let listeners = listen(config.bind, config.http_port, threads).map_err(|source| {
+            StartError::Listen { address: address_text(config.bind, config.http_port), source }
+        })?;
+        let http_port = port_of(&listeners, config.http_port);
+        let (socket, own_uid) = make_socket(&config.socket)
+            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|source| StartError::Threads { source })?;
+        let (table, ledger) = {
+            let _inside = runtime.enter();
+            state.map_or_else(Default::default, |state| restore(state, threads, &log))
+        };
+        let shared = Arc::new(Shared::default());
+        shared.store(table);
+        let starts = listeners.into_iter().enumerate().map(|(lane, listener)| {
+            let (shared, log) = (Arc::clone(&shared), log.clone());
+            (Start { lane, port: http_port, limits: Limits::default(), shared, log }, listener)
+        });
+        let stopping = CancellationToken::new();
+        let control = Arc::new(Control {
+            threads: Threads::start(starts.collect()).map_err(|source| StartError::Threads { source })?,
+            shared,
+            thread_count: threads,
+            log,
+            state_file,
+            http_port,
+            started_at: Timestamp::now().to_string(),
+            stopping: stopping.clone(),
+            tasks: TaskTracker::new(),
+            ledger: Mutex::new(ledger),
+        });
+        let (socket_path, stop_deadline) = (config.socket, config.stop_deadline);
+        let parts = Parts { control, socket, socket_path, own_uid, stop_deadline };
+        let thread =
+            std::thread::Builder::new().name("control".to_owned()).spawn(move || run(runtime, parts));
+        let control = thread.map_err(|source| StartError::Threads { source })?;
+        Ok(Self { http_port, stopping, control, log: writer })
+    }
+
+    /// Returns the port on which it takes HTTP requests.
+    #[must_use]
+    pub fn http_port(&self) -> u16 {
+        self.http_port
+    }
+
+    /// Lets it stop: take nothing new, finish what is in flight, end what is left at the deadline.
+    pub fn stop(&self) {
+        self.stopping.cancel();
+    }
+
+    /// Waits until it has stopped, by [`Server::stop`] or by a signal.
+    pub fn join(self) {
+        // A panic of the control thread was printed by it; the process ends either way.
+        self.control.join().ok();
+        self.log.join();
+    }
+}
+
+/// Loads the state. A damaged file is reported and set aside; only one that may not be touched is a reason not to start.
+fn load(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
+    match file.load() {
+        Ok(Some(state)) => {
+            log.info("Restored saved state", &[("services", &state.services.len())]);
+            Ok(Some(state))
+        }
+        Ok(None) => {
+            log.info("No previous state to restore", &[]);
+            Ok(None)
+        }
+        Err(error @ (StateError::Damaged { .. } | StateError::Format { .. })) => {
+            log.error("Failed to decode saved state", &[("error", &chain(&error))]);
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn address_text(bind: Option<IpAddr>, port: u16) -> String {
+    bind.map_or_else(|| format!(":{port}"), |ip| std::net::SocketAddr::new(ip, port).to_string())
+}
+
+fn port_of(listeners: &[TcpListener], wanted: u16) -> u16 {
+    listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(wanted, |address| address.port())
+}
+
+/// Makes the control socket, in place of one that an earlier run left; returns also the user who owns it.
+fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32)> {
+    match fs_err::symlink_metadata(path) {
+        Ok(_) => fs_err::remove_file(path)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let listener = std::os::unix::net::UnixListener::bind(path)?;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    listener.set_nonblocking(true)?;
+    Ok((listener, fs_err::metadata(path)?.uid()))
+}
+
+/// The control thread from its begin to the end of the proxy.
+fn run(runtime: Runtime, parts: Parts) {
+    let Parts { control, socket, socket_path, own_uid, stop_deadline } = parts;
+    let log = control.log.clone();
+    runtime.block_on(async {
+        let listener = match UnixListener::from_std(socket) {
+            Ok(listener) => listener,
+            Err(error) => {
+                log.error("The control socket cannot be used", &[("error", &error)]);
+                return;
+            }
+        };
+        log.info("Server started", &[("http", &control.http_port)]);
+        tokio::join!(
+            api::serve(Arc::clone(&control), listener, own_uid),
+            await_signal(&control.stopping, &log)
+        );
+        log.info("Server stopping", &[]);
+        control.threads.tell(Command::Stop { deadline: stop_deadline }).await;
+        control.tasks.close();
+        control.tasks.wait().await;
+    });
+    runtime.shutdown_background();
+    // A new proxy may have put its own socket there; it is then unlinked under its feet, as kamal-proxy does.
+    fs_err::remove_file(&socket_path).ok();
+    if let Some(control) = Arc::into_inner(control) {
+        control.threads.join();
+    }
+    log.info("Server stopped", &[]);
+}
+
+/// Waits for the wish to stop, from inside or by a signal.
+async fn await_signal(stopping: &CancellationToken, log: &Log) {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
+        tokio::select! {
+            () = stopping.cancelled() => {}
+            _ = terminate.recv() => log.info("Signal received", &[("signal", &"SIGTERM")]),
+            _ = interrupt.recv() => log.info("Signal received", &[("signal", &"SIGINT")]),
+        }
+    } else {
+        log.error("Signals cannot be received", &[]);
+        stopping.cancelled().await;
+    }
+    stopping.cancel();
+}

@@ -1,0 +1,213 @@
+//! Which service gets a request: hosts, path prefixes, and the table that is swapped as a whole.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use freehold_model::ProxyServiceName;
+use freehold_wire::{HostPattern, PathPrefix, ServiceSettings, ServiceSnapshot};
+use parking_lot::RwLock;
+
+use crate::generation::Generation;
+
+/// A service with the targets that serve it now.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) name: ProxyServiceName,
+    pub(crate) settings: ServiceSettings,
+    pub(crate) generation: Arc<Generation>,
+}
+
+impl Service {
+    /// Returns what is needed to install it again.
+    pub(crate) fn snapshot(&self) -> ServiceSnapshot {
+        ServiceSnapshot {
+            name: self.name.clone(),
+            targets: self.generation.addresses(),
+            settings: self.settings.clone(),
+            generation: self.generation.number(),
+        }
+    }
+}
+
+/// Returns the pairs of host and prefix that settings ask for; no host means any, no prefix means `/`.
+fn bindings(settings: &ServiceSettings) -> impl Iterator<Item = (HostPattern, PathPrefix)> {
+    let or_default = |count: usize| usize::from(count == 0);
+    let hosts: Vec<_> =
+        settings.hosts.iter().cloned().chain(default_of(or_default(settings.hosts.len()))).collect();
+    let prefixes: Vec<_> = settings
+        .path_prefixes
+        .iter()
+        .cloned()
+        .chain(default_of(or_default(settings.path_prefixes.len())))
+        .collect();
+    hosts.into_iter().flat_map(move |host| {
+        let prefixes = prefixes.clone();
+        prefixes.into_iter().map(move |prefix| (host.clone(), prefix))
+    })
+}
+
+fn default_of<T: Default>(count: usize) -> impl Iterator<Item = T> {
+    std::iter::repeat_with(T::default).take(count)
+}
+
+#[derive(Debug)]
+struct Binding {
+    prefix: PathPrefix,
+    service: Arc<Service>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub(crate) struct Route<'t> {
+    pub(crate) service: &'t Arc<Service>,
+    /// How many bytes of the path as it was sent are cut off.
+    pub(crate) strip: usize,
+}
+
+/// All services and how they are reached; never changed, only replaced.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    services: BTreeMap<ProxyServiceName, Arc<Service>>,
+    /// By host; a pattern `*.suffix` stands under `.suffix`, any host under nothing.
+    hosts: BTreeMap<String, Vec<Binding>>,
+}
+
+impl Table {
+    /// Makes the table of these services.
+    pub(crate) fn new(services: impl IntoIterator<Item = Arc<Service>>) -> Self {
+        let mut table = Self::default();
+        for service in services {
+            for (host, prefix) in bindings(&service.settings) {
+                let key = host.as_str().strip_prefix('*').unwrap_or(host.as_str()).to_owned();
+                table.hosts.entry(key).or_default().push(Binding { prefix, service: Arc::clone(&service) });
+            }
+            table.services.insert(service.name.clone(), service);
+        }
+        for bindings in table.hosts.values_mut() {
+            bindings.sort_by_key(|binding| std::cmp::Reverse(binding.prefix.as_str().len()));
+        }
+        table
+    }
+
+    /// Makes the table with a service added or replaced.
+    pub(crate) fn with(&self, service: Arc<Service>) -> Self {
+        let others = self.services.values().filter(|other| other.name != service.name).cloned();
+        Self::new(others.chain([Arc::clone(&service)]).collect::<Vec<_>>())
+    }
+
+    /// Makes the table without a service.
+    pub(crate) fn without(&self, name: &ProxyServiceName) -> Self {
+        Self::new(self.services.values().filter(|other| other.name != *name).cloned().collect::<Vec<_>>())
+    }
+
+    /// Returns a service by its name.
+    pub(crate) fn service(&self, name: &ProxyServiceName) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    /// Returns all services, ordered by name.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// Returns another service that has one of the pairs of host and prefix which settings ask for.
+    pub(crate) fn holder(
+        &self,
+        name: &ProxyServiceName,
+        settings: &ServiceSettings,
+    ) -> Option<&Arc<Service>> {
+        let wanted: Vec<_> = bindings(settings).collect();
+        self.services
+            .values()
+            .filter(|other| other.name != *name)
+            .find(|other| bindings(&other.settings).any(|binding| wanted.contains(&binding)))
+    }
+
+    /// Finds the service of a host (without port) and a path as it was sent.
+    ///
+    /// The exact name goes before `*.suffix`, and that before any host. The level that has a service at all decides: a
+    /// path that none of its services has is not looked for on the next level. Rule of kamal-proxy.
+    pub(crate) fn route(&self, host: &str, path: &str) -> Option<Route<'_>> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(host.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(host)
+        };
+        // A key with a leading dot stands for a pattern; no host that a client sends may find it by name.
+        let exact = if host.starts_with('.') || host.is_empty() { None } else { self.hosts.get(&*host) };
+        let wildcard =
+            || host.find('.').filter(|dot| *dot > 0).and_then(|dot| self.hosts.get(host.get(dot..)?));
+        let level = exact.or_else(wildcard).or_else(|| self.hosts.get(""))?;
+        level.iter().find_map(|binding| {
+            let length = match_prefix(binding.prefix.as_str(), path)?;
+            let strips = binding.service.settings.strip_path_prefix && !binding.prefix.is_root();
+            Some(Route { service: &binding.service, strip: if strips { length } else { 0 } })
+        })
+    }
+}
+
+/// Says how many bytes of a path, as it was sent, a prefix covers; none where it does not match.
+///
+/// A prefix matches whole segments of the decoded path.
+fn match_prefix(prefix: &str, path: &str) -> Option<usize> {
+    if prefix == "/" {
+        return path.starts_with('/').then_some(0);
+    }
+    let mut at = 0;
+    for wanted in prefix.bytes() {
+        let (byte, length) = decoded(path.as_bytes(), at)?;
+        if byte != wanted {
+            return None;
+        }
+        at += length;
+    }
+    match decoded(path.as_bytes(), at) {
+        None | Some((b'/', _)) => Some(at),
+        Some(_) => None,
+    }
+}
+
+fn decoded(path: &[u8], at: usize) -> Option<(u8, usize)> {
+    let first = *path.get(at)?;
+    let digit = |at: usize| char::from(*path.get(at)?).to_digit(16);
+    match (first, digit(at + 1), digit(at + 2)) {
+        (b'%', Some(high), Some(low)) => Some((u8::try_from(high * 16 + low).ok()?, 3)),
+        _ => Some((first, 1)),
+    }
+}
+
+/// The current table, which threads look at before each request.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    version: AtomicU64,
+    table: RwLock<Arc<Table>>,
+}
+
+impl Shared {
+    /// Returns the table and its version.
+    pub(crate) fn load(&self) -> (u64, Arc<Table>) {
+        let table = self.table.read();
+        (self.version.load(Ordering::SeqCst), Arc::clone(&table))
+    }
+
+    /// Replaces the table.
+    pub(crate) fn store(&self, table: Table) {
+        let mut current = self.table.write();
+        *current = Arc::new(table);
+        self.version.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Says whether a version is the current one.
+    ///
+    /// A thread counts a request in and then asks this; the one who replaces the table does so and then reads the count.
+    /// As both orders are total, one of the two sees the other: no request is missed by a drain.
+    pub(crate) fn is_current(&self, version: u64) -> bool {
+        self.version.load(Ordering::SeqCst) == version
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What one thread owns; nothing of it is shared with another.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::Record;
+use crate::buffer::BufferPool;
+use crate::clock::Clock;
+use crate::log::Log;
+use crate::pool::TargetPool;
+use crate::table::{Shared, Table};
+use crate::watch::Watches;
+
+/// How full the log buffer may be before it is handed to the writing thread.
+const LOG_BLOCK_BYTES: usize = 16 * 1024;
+
+/// How long the proxy waits for clients and targets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// For the next request on an open connection.
+    pub(crate) idle: Duration,
+    /// For a whole request head, from its first byte.
+    pub(crate) head: Duration,
+    /// For the next piece of a request's body.
+    pub(crate) upload: Duration,
+    /// For a client that takes nothing of its answer.
+    pub(crate) stalled_client: Duration,
+    /// For a connection to a target.
+    pub(crate) connect: Duration,
+    /// For a client to take an answer that came before its upload ended.
+    pub(crate) linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(120),
+            head: Duration::from_secs(60),
+            upload: Duration::from_secs(120),
+            stalled_client: Duration::from_secs(120),
+            connect: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
+
+/// What a thread starts with.
+#[derive(Debug, Clone)]
+pub(crate) struct Start {
+    pub(crate) lane: usize,
+    pub(crate) port: u16,
+    pub(crate) limits: Limits,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) log: Log,
+}
+
+/// One thread's state.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) lane: usize,
+    pub(crate) port: u16,
+    pub(crate) limits: Limits,
+    pub(crate) buffers: Rc<BufferPool>,
+    pub(crate) targets: TargetPool,
+    pub(crate) watches: Rc<Watches>,
+    pub(crate) clock: Clock,
+    pub(crate) shared: Arc<Shared>,
+    table: RefCell<(u64, Arc<Table>)>,
+    log: Log,
+    lines: RefCell<Vec<u8>>,
+    quitting: Cell<bool>,
+    random: Cell<u64>,
+}
+
+impl Worker {
+    /// Makes the state of a thread.
+    pub(crate) fn new(start: Start) -> Self {
+        let Start { lane, port, limits, shared, log } = start;
+        Self {
+            lane,
+            port,
+            limits,
+            buffers: Rc::default(),
+            targets: TargetPool::default(),
+            watches: Rc::default(),
+            clock: Clock::new(),
+            table: RefCell::new(shared.load()),
+            shared,
+            log,
+            lines: RefCell::default(),
+            quitting: Cell::new(false),
+            random: Cell::new(RandomState::new().build_hasher().finish()),
+        }
+    }
+
+    /// Returns the current table and its version.
+    pub(crate) fn table(&self) -> (u64, Arc<Table>) {
+        let mut known = self.table.borrow_mut();
+        if !self.shared.is_current(known.0) {
+            *known = self.shared.load();
+            let targets = known.1.services().flat_map(|service| service.generation.targets.iter());
+            let used: BTreeSet<u64> = targets.map(|target| target.id).collect();
+            self.targets.keep_only(|target| used.contains(&target));
+        }
+        (known.0, Arc::clone(&known.1))
+    }
+
+    /// Says whether the proxy stops.
+    pub(crate) fn is_quitting(&self) -> bool {
+        self.quitting.get()
+    }
+
+    /// Lets every connection end after what it is doing.
+    pub(crate) fn quit(&self) {
+        self.quitting.set(true);
+        self.watches.quit();
+    }
+
+    /// Makes a request id: a version 4 UUID. It tells requests apart and is no secret.
+    pub(crate) fn request_id(&self) -> String {
+        let high = (self.random() & 0xffff_ffff_ffff_0fff) | 0x4000;
+        let low = (self.random() & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
+        format!(
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            (high >> 16) & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        )
+    }
+
+    /// <https://prng.di.unimi.it/splitmix64.c>
+    fn random(&self) -> u64 {
+        let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.random.set(state);
+        let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// Writes a request's line.
+    pub(crate) fn log_request(&self, record: &Record) {
+        let mut lines = self.lines.borrow_mut();
+        record.write(&self.clock, &mut lines);
+        if lines.len() >= LOG_BLOCK_BYTES {
+            self.log.block(std::mem::take(&mut lines));
+        }
+    }
+
+    /// Writes a line about a bug that ended a connection.
+    pub(crate) fn log_panic(&self, what: &str) {
+        self.log.error("Connection panicked", &[("error", &what)]);
+    }
+
+    /// Hands the log lines so far to the writing thread.
+    pub(crate) fn flush_log(&self) {
+        let mut lines = self.lines.borrow_mut();
+        if !lines.is_empty() {
+            self.log.block(std::mem::take(&mut lines));
+        }
+    }
+}

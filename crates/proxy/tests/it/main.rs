@@ -1,0 +1,22 @@
+//! The proxy as a whole, over real sockets, in front of targets that the tests control.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test's helper fails by panicking"
+)]
+
+mod client;
+mod rig;
+mod target;
+
+mod api;
+mod bodies;
+mod command_line;
+mod failures;
+mod forwarding;
+mod probes;
+mod strictness;
+mod switching;
+mod tunnels;

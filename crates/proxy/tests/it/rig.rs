@@ -1,0 +1,159 @@
+//! A proxy with a folder of its own.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_model::ProxyServiceName;
+use freehold_proxy::{Server, ServerConfig};
+use freehold_wire::{
+    DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
+};
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use crate::client::{Connection, LIMIT};
+use crate::target::Target;
+
+/// Where a test reads the proxy's log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LogText(Arc<Mutex<Vec<u8>>>);
+
+impl Write for LogText {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl LogText {
+    pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
+        let text = self.0.lock().clone();
+        text.split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty())
+            .map(|line| serde_json::from_slice(line).unwrap())
+            .collect()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<serde_json::Value> {
+        self.lines().into_iter().filter(|line| line["msg"] == "Request").collect()
+    }
+}
+
+/// A running proxy.
+#[derive(Debug)]
+pub(crate) struct Rig {
+    pub(crate) folder: TempDir,
+    pub(crate) log: LogText,
+    server: Option<Server>,
+}
+
+pub(crate) fn name(text: &str) -> ProxyServiceName {
+    ProxyServiceName::parse(text).unwrap()
+}
+
+pub(crate) fn address(text: &str) -> TargetAddress {
+    TargetAddress::parse(text).unwrap()
+}
+
+/// Settings with one host, and checks that follow each other quickly.
+pub(crate) fn settings(host: &str) -> ServiceSettings {
+    let mut settings =
+        ServiceSettings { hosts: vec![HostPattern::parse(host).unwrap()], ..ServiceSettings::default() };
+    settings.health_check.interval_ms = 20;
+    settings
+}
+
+pub(crate) fn request_for(target: &Target) -> DeployRequest {
+    DeployRequest::new(vec![address(&target.address())], settings("shop.example.com"))
+}
+
+impl Rig {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut rig = Self { folder, log: LogText::default(), server: None };
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts the server, again if it runs, in the same folder.
+    pub(crate) fn restart(&mut self, stop_deadline: Duration) {
+        self.stop();
+        let config = ServerConfig {
+            bind: Some([127, 0, 0, 1].into()),
+            http_port: 0,
+            threads: 2,
+            socket: self.socket(),
+            state_folder: self.folder.path().join("state"),
+            debug: true,
+            stop_deadline,
+        };
+        self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
+    }
+
+    /// Stops the server and waits for its end.
+    pub(crate) fn stop(&mut self) {
+        if let Some(server) = self.server.take() {
+            server.stop();
+            server.join();
+        }
+    }
+
+    /// Tells the server to stop and gives it away, to be waited for.
+    pub(crate) fn begin_stop(&mut self) -> Server {
+        let server = self.server.take().unwrap();
+        server.stop();
+        server
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("proxy.sock")
+    }
+
+    pub(crate) fn state_file(&self) -> PathBuf {
+        self.folder.path().join("state/freehold-proxy.state")
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.server.as_ref().unwrap().http_port()
+    }
+
+    pub(crate) async fn open(&self) -> Connection {
+        Connection::open(self.port()).await
+    }
+
+    pub(crate) async fn client(&self) -> ProxyClient {
+        ProxyClient::connect(&self.socket(), LIMIT).await.unwrap()
+    }
+
+    /// Deploys a target as the service `shop` for `shop.example.com`.
+    pub(crate) async fn deploy(&self, target: &Target) -> DeployReply {
+        self.client().await.deploy(&name("shop"), &request_for(target), LIMIT).await.unwrap()
+    }
+
+    pub(crate) async fn status(&self) -> ServiceStatus {
+        self.client().await.service(&name("shop"), LIMIT).await.unwrap()
+    }
+
+    /// Waits until the service satisfies a condition.
+    pub(crate) async fn wait_for(&self, done: impl Fn(&ServiceStatus) -> bool) {
+        crate::client::soon(async {
+            let mut client = self.client().await;
+            while !done(&client.service(&name("shop"), LIMIT).await.unwrap()) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
