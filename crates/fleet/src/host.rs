@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_model::{Diagnose, ErrorKind, HostName, Project, SecretValues};
+use freehold_model::{Diagnose, ErrorKind, Evidence, HostName, Project, SecretValues};
 use freehold_plan::{ObservedHost, Plan, Step};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -322,6 +322,9 @@ pub enum StepError {
         /// The secret.
         name: String,
     },
+    /// A hook of the project failed.
+    #[error(transparent)]
+    Hook(Arc<dyn Diagnose + Send + Sync>),
     /// The run was stopped.
     #[error("stopped")]
     Stopped,
@@ -334,6 +337,7 @@ impl Diagnose for StepError {
             Self::Unhealthy(_) => ErrorKind::Unhealthy,
             Self::Image { source, .. } | Self::Proxy { source, .. } => source.kind(),
             Self::Secret { .. } => ErrorKind::Configuration,
+            Self::Hook(source) => source.kind(),
             Self::Stopped => ErrorKind::Interrupted,
         }
     }
@@ -344,7 +348,16 @@ impl Diagnose for StepError {
             Self::Unhealthy(explanation) => explanation.help.clone(),
             Self::Image { source, .. } | Self::Proxy { source, .. } => source.help(),
             Self::Secret { name } => vec![format!("define `{name}` in the secrets file")],
+            Self::Hook(source) => source.help(),
             Self::Stopped => Vec::new(),
+        }
+    }
+
+    fn evidence(&self) -> Vec<Evidence> {
+        match self {
+            Self::Unhealthy(explanation) => explanation.evidence(),
+            Self::Image { source, .. } | Self::Proxy { source, .. } | Self::Hook(source) => source.evidence(),
+            Self::Host(_) | Self::Secret { .. } | Self::Stopped => Vec::new(),
         }
     }
 }
@@ -364,4 +377,14 @@ pub struct Explanation {
     pub log: Vec<String>,
     /// What to try.
     pub help: Vec<String>,
+}
+
+impl Explanation {
+    /// Returns what supports the cause: what was seen, then the end of the log.
+    #[must_use]
+    pub fn evidence(&self) -> Vec<Evidence> {
+        let seen = Evidence { title: "what was seen".to_owned(), lines: self.evidence.clone() };
+        let title = format!("last lines of the log of `{}` on host `{}`", self.container, self.host);
+        vec![seen, Evidence { title, lines: self.log.clone() }]
+    }
 }

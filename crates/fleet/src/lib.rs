@@ -1,10 +1,11 @@
 //! Observes hosts, executes a plan over all of them, journals what it did and tells what happens.
 //!
-//! Only this crate changes a host. [`Host`] is what it needs of one; `EngineHost` is the real thing, over SSH or the
+//! Only this crate changes a host. [`Host`] is what it needs of one; [`EngineHost`] is the real thing, over SSH or the
 //! local engine. [`execute`] walks through a plan under a lease; [`recover`] finishes or undoes what a dead client
 //! left. Progress lines, JSON and the journal all follow from the same [`Event`]s.
 
 mod clock;
+mod engine_host;
 mod event;
 mod execute;
 mod failures;
@@ -16,6 +17,7 @@ mod recover;
 mod world;
 
 pub use clock::{BootClock, Clock};
+pub use engine_host::{BuildContext, EngineHost, Reach, SshReach, Workshop};
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};
 pub use failures::Failures;
@@ -26,4 +28,4 @@ pub use host::{
 pub use journal::{JournalEntry, JournalState, StoredJournal};
 pub use lease::{AUTOMATIC_LOCK_MESSAGE, LEASE_TIME_TO_LIVE, Lease, LeaseError, LeaseLost, Waiting};
 pub use recover::{Intent, RecoverError, Recovered, recover};
-pub use world::{Limits, Stop, World, observe};
+pub use world::{Gate, Limits, Stop, World, observe};

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use freehold_model::{Diagnose, ErrorKind, HostName, ReleaseId, SecretValues};
+use freehold_model::{Diagnose, ErrorKind, Evidence, HostName, ReleaseId, SecretValues};
 use freehold_plan::{OnFailure, Plan, PlanKind, StageKind, Step};
 
 use crate::event::Event;
@@ -98,6 +98,13 @@ impl Diagnose for RecoverError {
             }
             Self::PutBack { .. } => ErrorKind::NeedsAttention,
             Self::Execute { source, .. } => source.kind(),
+        }
+    }
+
+    fn evidence(&self) -> Vec<Evidence> {
+        match self {
+            Self::Execute { source, .. } => source.evidence(),
+            _ => Vec::new(),
         }
     }
 

@@ -5,15 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use freehold_model::HostName;
-use freehold_plan::Observed;
+use freehold_plan::{Observed, Plan};
 use futures_util::StreamExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{BootClock, Clock};
 use crate::event::{Event, Watch};
 use crate::failures::Failures;
-use crate::host::{Host, Scope};
+use crate::host::{Host, Scope, StepError};
 
 /// Everything outside of us that a command acts upon.
 pub struct World {
@@ -27,13 +28,27 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// Bounds of what is tried.
     pub limits: Limits,
+    /// Comes between the stages of a plan, if anything does.
+    pub gate: Option<Arc<dyn Gate>>,
+}
+
+/// What a plan must pass between its stages: the hooks of a project.
+///
+/// A rollout that a dead client left is recovered without it.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Lets a stage begin.
+    ///
+    /// # Errors
+    /// [`StepError`] when it may not begin: it counts as a failed step of the stage.
+    async fn before(&self, plan: &Plan, stage: usize) -> Result<(), StepError>;
 }
 
 impl World {
     /// Makes the world of real things: the kernel's clock and the usual limits.
     #[must_use]
     pub fn new(hosts: BTreeMap<HostName, Arc<dyn Host>>, primary: HostName, watch: Arc<dyn Watch>) -> Self {
-        Self { hosts, watch, primary, clock: Arc::new(BootClock), limits: Limits::default() }
+        Self { hosts, watch, primary, clock: Arc::new(BootClock), limits: Limits::default(), gate: None }
     }
 
     pub(crate) fn emit(&self, event: Event) {

@@ -32,41 +32,6 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Every class, in the order of the exit codes.
-    pub const ALL: [Self; 12] = [
-        Self::Failed,
-        Self::Usage,
-        Self::Configuration,
-        Self::Unreachable,
-        Self::Locked,
-        Self::Unhealthy,
-        Self::NeedsAttention,
-        Self::NotPermitted,
-        Self::Declined,
-        Self::PendingChanges,
-        Self::Bug,
-        Self::Interrupted,
-    ];
-
-    /// Returns what the class means, in one sentence for the reference.
-    #[must_use]
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Failed => "The operation was tried and did not succeed; nothing needs to be put in order.",
-            Self::Usage => "The command line is wrong.",
-            Self::Configuration => "The deploy file, a secrets file or another local file is wrong.",
-            Self::Unreachable => "A host cannot be reached or did not let us in.",
-            Self::Locked => "Another deploy holds the lock.",
-            Self::Unhealthy => "The new release is unhealthy; everything was put back.",
-            Self::NeedsAttention => "The operation failed half-way and needs a person; the message says what for.",
-            Self::NotPermitted => "The caller may not do this.",
-            Self::Declined => "A person answered no.",
-            Self::PendingChanges => "`plan --exit-code` found changes.",
-            Self::Bug => "A bug of Freehold; please report it.",
-            Self::Interrupted => "Stopped by Ctrl-C.",
-        }
-    }
-
     /// Returns the exit code of the process, 1 to 130.
     #[must_use]
     pub fn exit_code(self) -> u8 {

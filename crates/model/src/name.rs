@@ -19,6 +19,16 @@ impl InvalidName {
     }
 }
 
+impl crate::Diagnose for InvalidName {
+    fn kind(&self) -> crate::ErrorKind {
+        crate::ErrorKind::Configuration
+    }
+
+    fn help(&self) -> Vec<String> {
+        vec![self.rule.to_owned()]
+    }
+}
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal, $rule:literal, $check:expr) => {
         $(#[$doc])*

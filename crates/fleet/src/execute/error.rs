@@ -1,6 +1,6 @@
 use std::fmt;
 
-use freehold_model::{Diagnose, ErrorKind, HostName};
+use freehold_model::{Diagnose, ErrorKind, Evidence, HostName};
 use freehold_plan::{PlanKind, Step, StepId};
 
 use crate::failures::{Failures, chain};
@@ -219,6 +219,10 @@ impl Diagnose for ExecuteError {
             }
             Self::Interrupted { .. } | Self::InterruptedLive { .. } => ErrorKind::Interrupted,
         }
+    }
+
+    fn evidence(&self) -> Vec<Evidence> {
+        self.failures().into_iter().flat_map(|failure| failure.error.evidence()).collect()
     }
 
     fn help(&self) -> Vec<String> {

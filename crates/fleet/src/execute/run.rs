@@ -12,7 +12,7 @@ use crate::event::Event;
 use crate::execute::ledger::Ledger;
 use crate::execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft};
 use crate::failures::{Failures, chain};
-use crate::host::{Host, HostError, Outcome};
+use crate::host::{Host, HostError, Outcome, StepError};
 use crate::journal::{JournalEntry, JournalState};
 use crate::lease::{Lease, LeaseLost};
 use crate::pause::Retry;
@@ -119,7 +119,7 @@ impl<'a> Run<'a> {
     /// Does every step that is not done.
     pub(crate) async fn go(&self, watching: Watching) -> Result<Report, ExecuteError> {
         let mut failures = Vec::new();
-        for stage in &self.plan.stages {
+        for (index, stage) in self.plan.stages.iter().enumerate() {
             if watching == Watching::Skip && matches!(stage.kind, StageKind::Soak | StageKind::Wait) {
                 continue;
             }
@@ -132,8 +132,14 @@ impl<'a> Run<'a> {
             if self.is_done(stage) {
                 continue;
             }
-            self.world.emit(Event::StageStarted { stage: stage.kind });
-            match (self.stage(stage).await, stage.on_failure) {
+            let outcome = match self.pass_gate(index, stage).await {
+                Ok(()) => {
+                    self.world.emit(Event::StageStarted { stage: stage.kind });
+                    self.stage(stage).await
+                }
+                Err(halt) => Err(halt),
+            };
+            match (outcome, stage.on_failure) {
                 (Ok(()), _) => {}
                 (Err(Halt::Fenced(host)), _) => return Err(ExecuteError::Fenced { host }),
                 (Err(halt), OnFailure::PutBack) => return Err(self.put_back_after(halt).await),
@@ -142,6 +148,23 @@ impl<'a> Run<'a> {
             }
         }
         self.finish(failures, watching).await
+    }
+
+    /// Runs what comes before a stage. Its failure counts as one of the stage's first step.
+    async fn pass_gate(&self, index: usize, stage: &Stage) -> Result<(), Halt> {
+        let Some(gate) = &self.world.gate else { return Ok(()) };
+        let Err(error) = gate.before(self.plan, index).await else { return Ok(()) };
+        if matches!(error, StepError::Stopped) {
+            return Err(Halt::Stopped);
+        }
+        let first = stage.lanes.iter().flat_map(|lane| &lane.steps).next();
+        let failure = first.map(|step| StepFailure {
+            host: step.host.clone(),
+            step: step.id,
+            title: step.action.to_string(),
+            error,
+        });
+        Err(Halt::Failed(failure.into_iter().collect()))
     }
 
     fn is_done(&self, stage: &Stage) -> bool {

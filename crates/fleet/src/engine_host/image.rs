@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use freehold_docker::{FileSource, ImageName, Owner, ScratchConfig, ScratchEntry, ScratchImage};
+use freehold_model::{Architecture, Diagnose, ErrorKind, HostName, ImageReference, Repository, Tag};
+use sha2::{Digest, Sha256};
+
+use crate::engine_host::EngineHost;
+use crate::engine_host::link::Link;
+use crate::engine_host::proxy::status;
+use crate::host::{StepContext, StepError};
+
+/// The user of the proxy's container, who owns the state in the volume: that of Kamal's image.
+const PROXY_USER: Owner = Owner { user: 1001, group: 1001 };
+
+/// Why the proxy's image could not be made.
+#[derive(Debug, thiserror::Error)]
+enum ProxyImageError {
+    #[error("there is no freehold executable for {architecture}, the architecture of host `{host}`")]
+    NoExecutable { host: HostName, architecture: String },
+    #[error("cannot read our own executable")]
+    Read(#[from] std::io::Error),
+    #[error("cannot name the image")]
+    Name(#[from] freehold_model::ParseImageError),
+}
+
+impl Diagnose for ProxyImageError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Failed
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoExecutable { architecture, .. } => vec![format!(
+                "name the release executable of that architecture: `FREEHOLD_EXECUTABLE_{}=/path/to/freehold`",
+                architecture.to_uppercase()
+            )],
+            Self::Read(_) | Self::Name(_) => Vec::new(),
+        }
+    }
+}
+
+impl EngineHost {
+    /// Makes sure that the host has the proxy's image, made of our own executable.
+    pub(super) async fn deliver_proxy_image(
+        &self,
+        link: &Link,
+        context: &StepContext<'_>,
+    ) -> Result<ImageName, StepError> {
+        let failed = |error: ProxyImageError| StepError::image("make the proxy's image", error);
+        let info = link.engine.info().await.map_err(|error| self.engine_error("ask the engine", error))?;
+        let executable = info
+            .architecture
+            .and_then(|architecture| Some((architecture, self.workshop.executables.get(&architecture)?)));
+        let Some((architecture, executable)) = executable else {
+            let architecture =
+                info.architecture.map_or_else(|| "unknown".to_owned(), |name| name.to_string());
+            return Err(failed(ProxyImageError::NoExecutable { host: self.name.clone(), architecture }));
+        };
+        let path = executable.clone();
+        let digest = tokio::task::spawn_blocking(move || file_digest(&path))
+            .await
+            .map_err(|error| failed(ProxyImageError::Read(std::io::Error::other(error))))?
+            .map_err(|error| failed(ProxyImageError::Read(error)))?;
+        let reference = proxy_reference(&digest).map_err(|error| failed(ProxyImageError::Name(error)))?;
+        let there = link
+            .engine
+            .inspect_image(&reference.to_string())
+            .await
+            .map_err(|error| self.engine_error("look for the proxy's image", error))?;
+        if there.is_none() {
+            status(context, "sending the proxy's image");
+            let sealed = proxy_image(reference.clone(), architecture, executable)
+                .seal()
+                .await
+                .map_err(|error| StepError::image("make the proxy's image", error))?;
+            link.engine
+                .load_archive(sealed.archive())
+                .await
+                .map_err(|error| self.engine_error("load the proxy's image", error))?;
+        }
+        Ok(ImageName::Reference(reference))
+    }
+}
+
+fn file_digest(path: &Path) -> std::io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut file = fs_err::File::open(path)?;
+    std::io::copy(&mut file, &mut HashWriter(&mut digest))?;
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn proxy_reference(digest: &str) -> Result<ImageReference, freehold_model::ParseImageError> {
+    let short = digest.get(..12).unwrap_or(digest);
+    Ok(ImageReference {
+        repository: Repository::parse("freehold/proxy")?,
+        tag: Tag::parse(format!("{}-{short}", env!("CARGO_PKG_VERSION")))?,
+    })
+}
+
+/// Describes the proxy's image: our executable under both of its names, and the folders that its user may write.
+fn proxy_image(reference: ImageReference, architecture: Architecture, executable: &Path) -> ScratchImage {
+    let root = Owner::default();
+    let folder =
+        |path: &str, mode: u32, owner: Owner| ScratchEntry::Directory { path: path.to_owned(), mode, owner };
+    let entries = vec![
+        folder("/tmp", 0o1777, root),
+        folder("/home", 0o755, root),
+        folder("/home/kamal-proxy", 0o755, PROXY_USER),
+        folder("/home/kamal-proxy/.config", 0o755, PROXY_USER),
+        folder("/home/kamal-proxy/.config/kamal-proxy", 0o700, PROXY_USER),
+        folder("/home/kamal-proxy/.apps-config", 0o755, PROXY_USER),
+        folder("/usr", 0o755, root),
+        folder("/usr/local", 0o755, root),
+        folder("/usr/local/bin", 0o755, root),
+        ScratchEntry::File {
+            path: "/freehold".to_owned(),
+            mode: 0o755,
+            owner: root,
+            content: FileSource::Path(executable.to_owned()),
+        },
+        ScratchEntry::SymbolicLink {
+            path: "/usr/local/bin/kamal-proxy".to_owned(),
+            target: "/freehold".to_owned(),
+        },
+    ];
+    ScratchImage {
+        reference,
+        architecture,
+        layers: vec![entries],
+        config: ScratchConfig {
+            entrypoint: vec!["/freehold".to_owned()],
+            command: ["proxy", "run"].map(str::to_owned).to_vec(),
+            user: format!("{}:{}", PROXY_USER.user, PROXY_USER.group),
+            env: BTreeMap::from([
+                ("HOME".to_owned(), "/home/kamal-proxy".to_owned()),
+                ("PATH".to_owned(), "/usr/local/bin".to_owned()),
+            ]),
+            labels: BTreeMap::from([
+                ("org.opencontainers.image.title".to_owned(), "kamal-proxy".to_owned()),
+                ("org.opencontainers.image.vendor".to_owned(), "Freehold".to_owned()),
+            ]),
+            exposed_ports: vec!["80/tcp".to_owned()],
+            ..ScratchConfig::default()
+        },
+    }
+}

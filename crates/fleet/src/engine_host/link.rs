@@ -1,0 +1,188 @@
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use freehold_docker::{Deadlines, Engine, EngineError};
+use freehold_model::{Diagnose, ErrorKind};
+use freehold_wire::ProxyClient;
+
+use crate::engine_host::EngineHost;
+use crate::engine_host::connection::Connection;
+use crate::engine_host::scripts::{self, SCRIPT_DEADLINE};
+use crate::engine_host::shell::{HostShell, ShellOutput};
+use crate::event::{Event, milliseconds};
+use crate::host::HostError;
+
+/// Everything that is open to a host at one time.
+pub(super) struct Link {
+    pub(super) connection: Connection,
+    pub(super) shell: HostShell,
+    pub(super) engine: Engine,
+    /// The engine's socket on the host.
+    socket: PathBuf,
+    /// The login directory, absolute.
+    pub(super) home: String,
+    /// The process on the host that carries our SSH connection, if there is one.
+    pub(super) session_pid: Option<u32>,
+    pub(super) proxy: tokio::sync::Mutex<Option<ProxyClient>>,
+    broken: AtomicBool,
+}
+
+impl Link {
+    fn is_usable(&self) -> bool {
+        self.connection.is_open() && !self.broken.load(Ordering::Relaxed)
+    }
+
+    /// Returns an engine over a connection of its own, for streams without an end: on a shared SSH connection one
+    /// channel that is not read stalls all others.
+    pub(super) async fn dedicated_engine(&self) -> Result<Engine, Arc<dyn Diagnose + Send + Sync>> {
+        let connection = self.connection.dedicated().await?;
+        Ok(Engine::over(connection.dial(&self.socket), Deadlines::default()))
+    }
+
+    /// Makes the next call open a new link.
+    pub(super) fn give_up(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Greeting {
+    home: String,
+    parent: Option<u32>,
+    docker_host: Option<PathBuf>,
+    sockets: Vec<PathBuf>,
+}
+
+impl Greeting {
+    fn parse(text: &str) -> Self {
+        let mut greeting = Self { home: String::new(), parent: None, docker_host: None, sockets: Vec::new() };
+        for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
+            match name {
+                "home" => value.clone_into(&mut greeting.home),
+                "parent" => greeting.parent = value.parse().ok(),
+                "docker_host" => greeting.docker_host = value.strip_prefix("unix://").map(PathBuf::from),
+                "socket" => greeting.sockets.push(PathBuf::from(value)),
+                _ => {}
+            }
+        }
+        greeting
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.docker_host
+            .clone()
+            .or_else(|| self.sockets.first().cloned())
+            .unwrap_or_else(|| PathBuf::from("/var/run/docker.sock"))
+    }
+}
+
+impl EngineHost {
+    /// Returns the open link, opening one if there is none or it broke.
+    pub(super) async fn link(&self) -> Result<Arc<Link>, HostError> {
+        let mut slot = self.link.lock().await;
+        if let Some(link) = slot.as_ref().filter(|link| link.is_usable()) {
+            return Ok(Arc::clone(link));
+        }
+        *slot = None;
+        let started = Instant::now();
+        self.watch.event(Event::Connecting { host: self.name.clone() });
+        let link = Arc::new(self.open_link().await?);
+        self.watch.event(Event::Connected {
+            host: self.name.clone(),
+            authentication: link.connection.authentication(),
+            elapsed_ms: milliseconds(started.elapsed()),
+        });
+        *slot = Some(Arc::clone(&link));
+        Ok(link)
+    }
+
+    async fn open_link(&self) -> Result<Link, HostError> {
+        let connection = Connection::open(&self.name, &self.reach)
+            .await
+            .map_err(|source| HostError::Connect { host: self.name.clone(), source })?;
+        let lost = |source: std::io::Error| HostError::Lost {
+            host: self.name.clone(),
+            operation: "start a shell".to_owned(),
+            source: Some(Arc::new(source)),
+        };
+        let streams = connection.open_shell().await.map_err(lost)?;
+        let mut random = [0_u8; 16];
+        getrandom::fill(&mut random).map_err(|error| lost(std::io::Error::other(error)))?;
+        let shell = HostShell::new(streams, format!("freehold-{:032x}", u128::from_le_bytes(random)));
+        let greeting =
+            shell.run(scripts::GREETING, SCRIPT_DEADLINE).await.map_err(|error| HostError::Lost {
+                host: self.name.clone(),
+                operation: "start a shell".to_owned(),
+                source: Some(Arc::new(error)),
+            })?;
+        let greeting = Greeting::parse(&greeting.stdout);
+        let socket = match &connection {
+            Connection::Local { socket, .. } => socket.clone(),
+            Connection::Ssh(_) => greeting.socket(),
+        };
+        let engine = Engine::over(connection.dial(&socket), Deadlines::default());
+        let session_pid = matches!(connection, Connection::Ssh(_)).then_some(greeting.parent).flatten();
+        Ok(Link {
+            connection,
+            shell,
+            engine,
+            socket,
+            home: greeting.home,
+            session_pid,
+            proxy: tokio::sync::Mutex::new(None),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs a script whose failure is an error.
+    pub(super) async fn plain_script(&self, operation: &str, script: &str) -> Result<ShellOutput, HostError> {
+        let output = self.script(operation, script).await?;
+        if output.code == 0 { Ok(output) } else { Err(self.refused(operation, &output)) }
+    }
+
+    /// Runs a script that checks the lock.
+    pub(super) async fn fenced_script(
+        &self,
+        operation: &str,
+        script: &str,
+    ) -> Result<ShellOutput, HostError> {
+        let output = self.script(operation, script).await?;
+        match output.code {
+            0 => Ok(output),
+            scripts::FENCED => Err(HostError::Fenced { host: self.name.clone() }),
+            _ => Err(self.refused(operation, &output)),
+        }
+    }
+
+    /// Runs a script, whatever its exit code.
+    pub(super) async fn script(&self, operation: &str, script: &str) -> Result<ShellOutput, HostError> {
+        let link = self.link().await?;
+        link.shell.run(script, SCRIPT_DEADLINE).await.map_err(|error| {
+            link.give_up();
+            HostError::Lost {
+                host: self.name.clone(),
+                operation: operation.to_owned(),
+                source: Some(Arc::new(error)),
+            }
+        })
+    }
+
+    fn refused(&self, operation: &str, output: &ShellOutput) -> HostError {
+        let message = output.stderr.lines().rev().find(|line| !line.trim().is_empty()).map_or_else(
+            || format!("the script ended with code {}", output.code),
+            |line| line.trim().to_owned(),
+        );
+        HostError::Refused { host: self.name.clone(), operation: operation.to_owned(), message }
+    }
+
+    /// Says what an engine's error means for the host.
+    pub(super) fn engine_error(&self, operation: &str, error: EngineError) -> HostError {
+        let operation = operation.to_owned();
+        if error.kind() == ErrorKind::Unreachable {
+            HostError::Lost { host: self.name.clone(), operation, source: Some(Arc::new(error)) }
+        } else {
+            HostError::Engine { host: self.name.clone(), operation, source: Arc::new(error) }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use freehold_docker::{ContainerScope, ContainerSummary, ImageSummary};
+use freehold_model::{
+    ContainerName, ImageReference, Project, ProxySettings, Release, ReleaseId, RoleName, Tag,
+};
+use freehold_plan::{
+    ContainerState, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
+    RELEASE_LABEL, Route,
+};
+use freehold_wire::ServiceStatus;
+
+use crate::engine_host::link::Link;
+use crate::engine_host::proxy::{PROXY_CONTAINER, PROXY_LABEL};
+use crate::engine_host::{EngineHost, scripts};
+use crate::host::HostError;
+
+impl EngineHost {
+    pub(super) async fn look(&self, project: &Project) -> Result<ObservedHost, HostError> {
+        let link = self.link().await?;
+        let labels = BTreeMap::from([("service".to_owned(), project.service.to_string())]);
+        let engine = &link.engine;
+        let failed = |operation: &'static str| move |error| self.engine_error(operation, error);
+        let (info, containers, images, has_network, proxy, releases) = tokio::try_join!(
+            async { engine.info().await.map_err(failed("ask the engine for its version")) },
+            async {
+                engine.list_containers(ContainerScope::All, &labels).await.map_err(failed("list containers"))
+            },
+            async { engine.list_images(&project.image).await.map_err(failed("list images")) },
+            async { engine.has_network(NETWORK).await.map_err(failed("look for the network")) },
+            self.look_at_proxy(&link, project),
+            self.stored_releases(project),
+        )?;
+        let mut containers: Vec<ObservedContainer> = containers.into_iter().filter_map(container).collect();
+        containers.sort_by_key(|container| std::cmp::Reverse(container.created_seconds));
+        Ok(ObservedHost {
+            engine: info.version,
+            architecture: info.architecture,
+            has_network,
+            containers,
+            images: images.iter().flat_map(|summary| tags(project, summary)).collect(),
+            proxy,
+            releases,
+        })
+    }
+
+    async fn stored_releases(&self, project: &Project) -> Result<Vec<Release>, HostError> {
+        let stem = project.stem();
+        let output = self.plain_script("read the stored releases", &scripts::read_releases(&stem)).await?;
+        let mut releases = Vec::new();
+        for text in output.stdout.split('\u{1}').filter(|text| !text.trim().is_empty()) {
+            let release: Release = serde_json::from_str(text).map_err(|error| HostError::Stored {
+                host: self.name.clone(),
+                path: format!("{}/releases", freehold_plan::state_directory(&stem)),
+                message: error.to_string(),
+            })?;
+            releases.push(release);
+        }
+        releases.sort_by(|one, other| other.id.cmp(&one.id));
+        Ok(releases)
+    }
+
+    async fn look_at_proxy(&self, link: &Link, project: &Project) -> Result<ObservedProxy, HostError> {
+        if project.roles.values().all(|role| role.proxy.is_none()) {
+            return Ok(ObservedProxy::Absent);
+        }
+        let details = link
+            .engine
+            .inspect_container(PROXY_CONTAINER)
+            .await
+            .map_err(|error| self.engine_error("look at the proxy", error))?;
+        let Some(details) = details else { return Ok(ObservedProxy::Absent) };
+        let is_freehold = details.labels.contains_key(PROXY_LABEL);
+        let image = details.image.clone();
+        if !details.state.is_alive() {
+            return Ok(ObservedProxy::Stopped { image, is_freehold });
+        }
+        let mut routes = BTreeMap::new();
+        if is_freehold {
+            let deadline = Duration::from_secs(10);
+            let services = self
+                .ask_proxy(link, "list its services", async |client| client.services(deadline).await)
+                .await;
+            for status in services.map_err(|error| error.into_host_error(&self.name))? {
+                if project.roles.values().any(|role| role.proxy_service == status.name) {
+                    routes.insert(status.name.clone(), ObservedRoute { route: route(project, &status) });
+                }
+            }
+        }
+        Ok(ObservedProxy::Running { image, is_freehold, routes })
+    }
+}
+
+fn container(summary: ContainerSummary) -> Option<ObservedContainer> {
+    let state = match summary.state {
+        freehold_docker::ContainerState::Created => ContainerState::Created,
+        freehold_docker::ContainerState::Running => ContainerState::Running,
+        freehold_docker::ContainerState::Paused => ContainerState::Paused,
+        freehold_docker::ContainerState::Restarting => ContainerState::Restarting,
+        freehold_docker::ContainerState::Removing => ContainerState::Removing,
+        freehold_docker::ContainerState::Exited => ContainerState::Exited,
+        freehold_docker::ContainerState::Dead | freehold_docker::ContainerState::Other => {
+            ContainerState::Dead
+        }
+    };
+    let label = |name: &str| summary.labels.get(name).cloned().unwrap_or_default();
+    Some(ObservedContainer {
+        id: summary.id.to_string(),
+        // A container of another name than Freehold or Kamal would give is not one of ours.
+        name: ContainerName::parse(summary.name.clone()).ok()?,
+        role: RoleName::parse(label("role")).ok(),
+        destination: label("destination"),
+        image: summary.image.clone(),
+        image_id: summary.image_id.clone(),
+        release: serde_json::from_value::<ReleaseId>(label(RELEASE_LABEL).into())
+            .ok()
+            .filter(|id| !id.as_str().is_empty()),
+        state,
+        created_seconds: summary.created.as_second(),
+    })
+}
+
+fn tags(project: &Project, summary: &ImageSummary) -> Vec<ObservedImage> {
+    summary
+        .tags
+        .iter()
+        .filter_map(|name| {
+            let (repository, tag) = name.rsplit_once(':')?;
+            // Podman puts a registry before short names.
+            let short = repository.strip_prefix("docker.io/library/").unwrap_or(repository);
+            let fits = repository == project.image.as_str() || short == project.image.as_str();
+            let tag = Tag::parse(tag).ok().filter(|_| fits)?;
+            let reference = ImageReference { repository: project.image.clone(), tag };
+            Some(ObservedImage { reference, id: summary.id.clone() })
+        })
+        .collect()
+}
+
+fn route(project: &Project, status: &ServiceStatus) -> Route {
+    let settings = &status.settings;
+    let known = project.roles.values().find(|role| role.proxy_service == status.name);
+    let buffering = known.and_then(|role| role.proxy.as_ref()).map(|proxy| proxy.buffering.clone());
+    Route {
+        targets: status.targets.iter().map(|target| target.address.to_string()).collect(),
+        settings: ProxySettings {
+            hosts: settings.hosts.iter().filter(|host| !host.is_any()).map(ToString::to_string).collect(),
+            app_port: status.targets.first().map_or(80, |target| target.address.port()),
+            health_check: freehold_model::HealthCheck {
+                path: settings.health_check.path.clone(),
+                interval: Duration::from_millis(settings.health_check.interval_ms),
+                timeout: Duration::from_millis(settings.health_check.timeout_ms),
+            },
+            response_timeout: Duration::from_millis(settings.response_timeout_ms),
+            path_prefixes: settings
+                .path_prefixes
+                .iter()
+                .filter(|prefix| !prefix.is_root())
+                .map(ToString::to_string)
+                .collect(),
+            strip_path_prefix: settings.strip_path_prefix,
+            forward_headers: settings.forward_headers,
+            buffering: buffering.unwrap_or(freehold_model::Buffering { requests: false, responses: false }),
+        },
+    }
+}

@@ -1,0 +1,206 @@
+use std::time::Duration;
+
+use freehold_docker::Untagged;
+use freehold_model::{ContainerName, ImageReference, ProxySettings, Release};
+use freehold_plan::{Action, Route, Step, Undo};
+
+use crate::engine_host::{EngineHost, scripts};
+use crate::host::{HostError, Outcome, StepContext, StepError};
+
+impl EngineHost {
+    pub(super) async fn do_step(&self, step: &Step, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        match &step.action {
+            Action::BuildImage { image, place } => self.build(image, place, context).await,
+            Action::DeliverImage { image, from } => self.deliver(image, from, context).await,
+            Action::PrepareHost { directories, network } => self.prepare(directories, network, context).await,
+            Action::EnsureProxy { run, network } => self.ensure_proxy(run, network, context).await,
+            Action::RenameContainer { from, to } => self.rename(from, to).await,
+            Action::StartContainer(request) => self.start_new(request, context).await,
+            Action::StartAgain { container, .. } => self.start_again(container).await,
+            Action::AwaitHealthy { role, container, readiness } => {
+                self.await_healthy(role, container, readiness, context).await
+            }
+            Action::SwitchTarget { service, container, settings, drain, .. } => {
+                let route = self.route_to(container, settings).await?;
+                self.switch(service, &route, *drain, context.lease.fence).await?;
+                Ok(Outcome::Done(None))
+            }
+            Action::RemoveTarget { service } => {
+                let removed = self.unroute(service, context.lease.fence).await?;
+                Ok(if removed { Outcome::Done(None) } else { Outcome::AlreadyDone })
+            }
+            Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,
+            Action::StopContainer { container, drain, timeout, .. } => {
+                let note = match drain {
+                    Some((service, limit)) => self.drain_note(service, *limit).await?,
+                    None => None,
+                };
+                match self.stop(container, *timeout).await? {
+                    Outcome::Done(_) => Ok(Outcome::Done(note)),
+                    Outcome::AlreadyDone => Ok(Outcome::AlreadyDone),
+                }
+            }
+            Action::WriteEnvironmentFile { path, environment, .. } => {
+                self.write_environment(path, environment, context).await
+            }
+            Action::RecordRelease { release, latest } => self.record(release, latest, context).await,
+            Action::RemoveContainer { container } => self.remove_container(container).await,
+            Action::RemoveImage { image } => self.remove_image(image).await,
+            Action::ForgetReleases { releases } => {
+                let ids: Vec<String> = releases.iter().map(ToString::to_string).collect();
+                let script = scripts::forget_releases(context.lease, &ids);
+                self.fenced_script("forget old releases", &script).await?;
+                Ok(Outcome::Done(None))
+            }
+            Action::RemoveProxyIfUnused => {
+                let removed = self.remove_unused_proxy().await?;
+                Ok(if removed { Outcome::Done(None) } else { Outcome::AlreadyDone })
+            }
+            Action::RemoveDirectories { directories } => {
+                self.plain_script("remove stored state", &scripts::remove_directories(directories)).await?;
+                Ok(Outcome::Done(None))
+            }
+            Action::Wait { duration } => pause(*duration, context).await,
+        }
+    }
+
+    pub(super) async fn undo_step(&self, step: &Step, context: &StepContext<'_>) -> Result<(), StepError> {
+        match &step.undo {
+            Undo::Nothing | Undo::Impossible => {}
+            Undo::RemoveContainer { container } => {
+                // It is ours only if the step's own release made it: the name may be that of an older container still.
+                if self.is_made_by(step, container).await? {
+                    self.remove_container(container).await?;
+                }
+            }
+            Undo::StopContainer { container } => drop(self.stop(container, None).await?),
+            Undo::StartContainer { container } => drop(self.start_again(container).await?),
+            Undo::RenameContainer { from, to } => self.rename_back(from, to).await?,
+            Undo::RestoreRoute { service, previous: Some(route) } => {
+                self.switch(service, route, Duration::from_secs(30), context.lease.fence).await?;
+            }
+            Undo::RestoreRoute { service, previous: None } => {
+                self.unroute(service, context.lease.fence).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_made_by(&self, step: &Step, container: &ContainerName) -> Result<bool, StepError> {
+        let Action::StartContainer(request) = &step.action else { return Ok(true) };
+        let link = self.link().await?;
+        let details = link
+            .engine
+            .inspect_container(container.as_str())
+            .await
+            .map_err(|error| self.engine_error("look at the container", error))?;
+        let name = freehold_plan::RELEASE_LABEL;
+        Ok(details.is_some_and(|details| details.labels.get(name) == request.labels.get(name)))
+    }
+
+    async fn rename_back(&self, from: &ContainerName, to: &ContainerName) -> Result<(), StepError> {
+        let link = self.link().await?;
+        let there = link
+            .engine
+            .inspect_container(from.as_str())
+            .await
+            .map_err(|error| self.engine_error("look at the container", error))?;
+        if there.is_some() {
+            self.rename(from, to).await?;
+        }
+        Ok(())
+    }
+
+    async fn prepare(
+        &self,
+        directories: &[String],
+        network: &str,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        let script = scripts::make_directories(context.lease, directories);
+        let (folders, network) =
+            tokio::join!(self.fenced_script("make folders", &script), link.engine.ensure_network(network));
+        folders?;
+        network.map_err(|error| self.engine_error("make the network", error))?;
+        Ok(Outcome::Done(None))
+    }
+
+    /// Returns the route to a container: its identifier, which the engine's name service knows on its networks.
+    pub(super) async fn route_to(
+        &self,
+        container: &ContainerName,
+        settings: &ProxySettings,
+    ) -> Result<Route, StepError> {
+        let target = self.target(container, settings.app_port).await?;
+        Ok(Route { targets: vec![target], settings: settings.clone() })
+    }
+
+    pub(super) async fn target(&self, container: &ContainerName, port: u16) -> Result<String, StepError> {
+        let link = self.link().await?;
+        let operation = format!("find container `{container}`");
+        let details = link
+            .engine
+            .inspect_container(container.as_str())
+            .await
+            .map_err(|error| self.engine_error(&operation, error))?
+            .ok_or_else(|| HostError::Refused {
+                host: self.name.clone(),
+                operation,
+                message: "there is no such container".to_owned(),
+            })?;
+        Ok(format!("{}:{port}", details.id.short()))
+    }
+
+    async fn drain_note(
+        &self,
+        service: &freehold_model::ProxyServiceName,
+        limit: Duration,
+    ) -> Result<Option<String>, StepError> {
+        let report = self.drain(service, limit).await?;
+        Ok(report.filter(|report| report.requests_left + report.tunnels_left > 0).map(|report| {
+            format!("cut {} requests and {} tunnels", report.requests_left, report.tunnels_left)
+        }))
+    }
+
+    async fn record(
+        &self,
+        release: &Release,
+        latest: &ImageReference,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        let json = serde_json::to_string(release).map_err(|error| HostError::Stored {
+            host: self.name.clone(),
+            path: "release".to_owned(),
+            message: error.to_string(),
+        })?;
+        let script = scripts::write_release(context.lease, release.id.as_str(), &json);
+        self.fenced_script("store the release", &script).await?;
+        link.engine
+            .tag_image(&release.image.to_string(), latest)
+            .await
+            .map_err(|error| self.engine_error("tag the latest image", error))?;
+        Ok(Outcome::Done(None))
+    }
+
+    async fn remove_image(&self, image: &ImageReference) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        let removed = link
+            .engine
+            .remove_image(&image.to_string())
+            .await
+            .map_err(|error| self.engine_error(&format!("remove image `{image}`"), error))?;
+        Ok(match removed {
+            Untagged::Untagged => Outcome::Done(None),
+            Untagged::AlreadyGone => Outcome::AlreadyDone,
+        })
+    }
+}
+
+async fn pause(duration: Duration, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+    tokio::select! {
+        () = tokio::time::sleep(duration) => Ok(Outcome::Done(None)),
+        () = context.stop.cancelled() => Err(StepError::Stopped),
+    }
+}

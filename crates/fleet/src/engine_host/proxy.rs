@@ -1,0 +1,385 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use freehold_docker::{ContainerSpec, ExecSpec, ImageName};
+use freehold_model::{
+    ContainerName, ContainerOptions, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName,
+    ProxySettings, RestartPolicy,
+};
+use freehold_plan::Route;
+use freehold_wire::{
+    DeployRequest, DrainMode, DrainReport, DrainRequest, HealthCheck, HealthGate, HostPattern,
+    InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError, ServiceSettings,
+    TargetAddress,
+};
+
+use crate::engine_host::EngineHost;
+use crate::engine_host::link::Link;
+use crate::event::{Progress, milliseconds};
+use crate::host::{HostError, Outcome, StepContext, StepError};
+
+/// The name of the proxy's container, which is Kamal's.
+pub(super) const PROXY_CONTAINER: &str = "kamal-proxy";
+
+/// The label of a proxy that is ours; its value is the version that made it.
+pub(super) const PROXY_LABEL: &str = "freehold.proxy";
+
+const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What asking the proxy for something can end in.
+pub(super) enum ProxyFailure {
+    Host(HostError),
+    Proxy { operation: String, error: ProxyError },
+}
+
+impl ProxyFailure {
+    pub(super) fn into_host_error(self, host: &HostName) -> HostError {
+        match self {
+            Self::Host(error) => error,
+            Self::Proxy { operation, error } if error.kind() == ErrorKind::Unreachable => {
+                let operation = format!("ask the proxy to {operation}");
+                HostError::Lost { host: host.clone(), operation, source: Some(Arc::new(error)) }
+            }
+            Self::Proxy { operation, error } => HostError::Engine {
+                host: host.clone(),
+                operation: format!("ask the proxy to {operation}"),
+                source: Arc::new(error),
+            },
+        }
+    }
+
+    pub(super) fn into_step_error(self, host: &HostName) -> StepError {
+        match self {
+            Self::Host(error) => StepError::Host(error),
+            Self::Proxy { operation, error } => {
+                StepError::Proxy { host: host.clone(), operation, source: Arc::new(error) }
+            }
+        }
+    }
+}
+
+/// A proxy setting that the proxy itself would refuse.
+#[derive(Debug, thiserror::Error)]
+#[error("the deploy file's proxy settings cannot be given to the proxy")]
+struct SettingsError(#[from] InvalidAddress);
+
+impl Diagnose for SettingsError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Configuration
+    }
+}
+
+impl EngineHost {
+    /// Asks the proxy something through its control socket, reached by a command in its container.
+    pub(super) async fn ask_proxy<T>(
+        &self,
+        link: &Link,
+        operation: &str,
+        question: impl AsyncFnOnce(&mut ProxyClient) -> Result<T, ProxyError>,
+    ) -> Result<T, ProxyFailure> {
+        let mut slot = link.proxy.lock().await;
+        let mut client = match slot.take() {
+            Some(client) => client,
+            None => self.open_proxy(link).await?,
+        };
+        let answer = question(&mut client).await;
+        match answer {
+            Ok(value) => {
+                *slot = Some(client);
+                Ok(value)
+            }
+            Err(error) => {
+                // Only an answer of the proxy itself leaves the stream in a known state.
+                if error.message().is_some() {
+                    *slot = Some(client);
+                }
+                Err(ProxyFailure::Proxy { operation: operation.to_owned(), error })
+            }
+        }
+    }
+
+    async fn open_proxy(&self, link: &Link) -> Result<ProxyClient, ProxyFailure> {
+        let spec = ExecSpec {
+            argv: ["/freehold", "proxy", "api"].map(str::to_owned).to_vec(),
+            stdin: true,
+            ..ExecSpec::default()
+        };
+        let session = link.engine.exec(PROXY_CONTAINER, &spec).await.map_err(|error| {
+            ProxyFailure::Host(HostError::Engine {
+                host: self.name.clone(),
+                operation: "reach the proxy".to_owned(),
+                source: Arc::new(error),
+            })
+        })?;
+        let (io, _control) = session.into_io();
+        ProxyClient::over(io)
+            .await
+            .map_err(|error| ProxyFailure::Proxy { operation: "answer".to_owned(), error })
+    }
+
+    pub(super) async fn ensure_proxy(
+        &self,
+        run: &ProxyRun,
+        network: &str,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        let failed =
+            |operation: &'static str| move |error| StepError::Host(self.engine_error(operation, error));
+        let details =
+            link.engine.inspect_container(PROXY_CONTAINER).await.map_err(failed("look at the proxy"))?;
+        if let Some(details) = details {
+            if details.state.is_alive() {
+                return Ok(Outcome::AlreadyDone);
+            }
+            link.engine.start_container(PROXY_CONTAINER).await.map_err(failed("start the proxy"))?;
+            self.await_proxy(&link).await?;
+            return Ok(Outcome::Done(Some("started again".to_owned())));
+        }
+        let image = self.deliver_proxy_image(&link, context).await?;
+        let spec = proxy_spec(run, network, &link.home, image).map_err(|error| StepError::Proxy {
+            host: self.name.clone(),
+            operation: "be described".to_owned(),
+            source: Arc::new(error),
+        })?;
+        link.engine.ensure_network(network).await.map_err(failed("make the network"))?;
+        link.engine.create_container(&spec).await.map_err(|error| {
+            StepError::Host(HostError::Engine {
+                host: self.name.clone(),
+                operation: "make the proxy's container".to_owned(),
+                source: Arc::new(error),
+            })
+        })?;
+        if let Err(error) = link.engine.start_container(PROXY_CONTAINER).await {
+            // A container that never ran, say because its port is taken, must not stand in the next deploy's way.
+            let options = freehold_docker::RemoveOptions { force: true, anonymous_volumes: true };
+            let _removed = link.engine.remove_container(PROXY_CONTAINER, options).await;
+            return Err(StepError::Host(self.engine_error("start the proxy", error)));
+        }
+        self.await_proxy(&link).await?;
+        Ok(Outcome::Done(Some(format!("listens on port {}", run.http_port))))
+    }
+
+    /// Waits until the proxy answers on its control socket.
+    async fn await_proxy(&self, link: &Link) -> Result<(), StepError> {
+        let deadline = Instant::now() + CONTROL_DEADLINE;
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let answer = self
+                .ask_proxy(link, "say its version", async |client| client.version(CONTROL_DEADLINE).await)
+                .await;
+            match answer {
+                Ok(_) => return Ok(()),
+                Err(failure) if Instant::now() >= deadline => return Err(failure.into_step_error(&self.name)),
+                Err(_) => tokio::time::sleep(pause).await,
+            }
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    pub(super) async fn probe(
+        &self,
+        target: &TargetAddress,
+        check: &freehold_model::HealthCheck,
+        deadline: Duration,
+    ) -> Result<ProbeReport, StepError> {
+        let link = self.link().await?;
+        let request = ProbeRequest {
+            target: target.clone(),
+            health_check: health_check(check),
+            deadline_ms: milliseconds(deadline),
+        };
+        let limit = deadline + check.timeout + CONTROL_DEADLINE;
+        self.ask_proxy(&link, "check the new container", async |client| client.probe(&request, limit).await)
+            .await
+            .map_err(|failure| failure.into_step_error(&self.name))
+    }
+
+    pub(super) async fn switch(
+        &self,
+        service: &ProxyServiceName,
+        route: &Route,
+        drain: Duration,
+        fence: u64,
+    ) -> Result<(), StepError> {
+        let link = self.link().await?;
+        let mut request = deploy_request(route).map_err(|error| StepError::Proxy {
+            host: self.name.clone(),
+            operation: format!("serve `{service}`"),
+            source: Arc::new(SettingsError(error)),
+        })?;
+        request.health = HealthGate::Trust;
+        request.drain = DrainMode::Background;
+        request.drain_timeout_ms = milliseconds(drain);
+        request.tunnel_timeout_ms = milliseconds(drain);
+        request.fence = Some(fence);
+        let operation = format!("switch `{service}`");
+        self.ask_proxy(&link, &operation, async |client| {
+            client.deploy(service, &request, CONTROL_DEADLINE).await
+        })
+        .await
+        .map(drop)
+        .map_err(|failure| self.proxy_refusal(failure))
+    }
+
+    /// Waits until earlier targets have nothing in flight, at most that long. A service that is gone has nothing.
+    pub(super) async fn drain(
+        &self,
+        service: &ProxyServiceName,
+        limit: Duration,
+    ) -> Result<Option<DrainReport>, StepError> {
+        let link = self.link().await?;
+        let request =
+            DrainRequest { timeout_ms: milliseconds(limit), tunnel_timeout_ms: milliseconds(limit) };
+        let operation = format!("drain `{service}`");
+        let deadline = limit + CONTROL_DEADLINE;
+        let answer = self
+            .ask_proxy(&link, &operation, async |client| client.drain(service, &request, deadline).await)
+            .await;
+        match answer {
+            Ok(report) => Ok(Some(report)),
+            Err(ProxyFailure::Proxy { error: ProxyError::UnknownService { .. }, .. }) => Ok(None),
+            Err(failure) => Err(failure.into_step_error(&self.name)),
+        }
+    }
+
+    /// Takes a service out of the proxy. Returns whether it was there.
+    pub(super) async fn unroute(&self, service: &ProxyServiceName, fence: u64) -> Result<bool, StepError> {
+        let link = self.link().await?;
+        let operation = format!("remove `{service}`");
+        let answer = self
+            .ask_proxy(&link, &operation, async |client| {
+                client.remove(service, Some(fence), CONTROL_DEADLINE).await
+            })
+            .await;
+        match answer {
+            Ok(_) => Ok(true),
+            Err(ProxyFailure::Proxy { error: ProxyError::UnknownService { .. }, .. }) => Ok(false),
+            Err(failure) => Err(self.proxy_refusal(failure)),
+        }
+    }
+
+    fn proxy_refusal(&self, failure: ProxyFailure) -> StepError {
+        match failure {
+            ProxyFailure::Proxy { error: ProxyError::Fenced { .. }, .. } => {
+                StepError::Host(HostError::Fenced { host: self.name.clone() })
+            }
+            failure => failure.into_step_error(&self.name),
+        }
+    }
+
+    /// Removes the proxy's container if no service is left in it. Returns whether it was removed.
+    pub(super) async fn remove_unused_proxy(&self) -> Result<bool, StepError> {
+        let link = self.link().await?;
+        let failed =
+            |operation: &'static str| move |error| StepError::Host(self.engine_error(operation, error));
+        let details =
+            link.engine.inspect_container(PROXY_CONTAINER).await.map_err(failed("look at the proxy"))?;
+        let Some(details) = details.filter(|details| details.labels.contains_key(PROXY_LABEL)) else {
+            return Ok(false);
+        };
+        if details.state.is_alive() {
+            let services = self
+                .ask_proxy(&link, "list its services", async |client| client.services(CONTROL_DEADLINE).await)
+                .await
+                .map_err(|failure| failure.into_step_error(&self.name))?;
+            if !services.is_empty() {
+                return Ok(false);
+            }
+            *link.proxy.lock().await = None;
+            link.engine
+                .stop_container(PROXY_CONTAINER, Some(CONTROL_DEADLINE))
+                .await
+                .map_err(failed("stop the proxy"))?;
+        }
+        let options = freehold_docker::RemoveOptions { force: true, anonymous_volumes: true };
+        link.engine.remove_container(PROXY_CONTAINER, options).await.map_err(failed("remove the proxy"))?;
+        Ok(true)
+    }
+}
+
+pub(super) fn health_check(check: &freehold_model::HealthCheck) -> HealthCheck {
+    HealthCheck {
+        path: check.path.clone(),
+        host: None,
+        port: None,
+        interval_ms: milliseconds(check.interval).max(1),
+        timeout_ms: milliseconds(check.timeout).max(1),
+    }
+}
+
+fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
+    let targets =
+        route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
+    Ok(DeployRequest::new(targets, service_settings(&route.settings)?))
+}
+
+fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, InvalidAddress> {
+    Ok(ServiceSettings {
+        hosts: settings.hosts.iter().map(|host| HostPattern::parse(host)).collect::<Result<_, _>>()?,
+        path_prefixes: settings
+            .path_prefixes
+            .iter()
+            .map(|prefix| PathPrefix::parse(prefix))
+            .collect::<Result<_, _>>()?,
+        strip_path_prefix: settings.strip_path_prefix,
+        health_check: health_check(&settings.health_check),
+        response_timeout_ms: milliseconds(settings.response_timeout),
+        forward_headers: settings.forward_headers,
+    })
+}
+
+/// Describes the proxy's container: Kamal 2.12's names, volume and network, our image.
+fn proxy_spec(
+    run: &ProxyRun,
+    network: &str,
+    home: &str,
+    image: ImageName,
+) -> Result<ContainerSpec, freehold_model::InvalidName> {
+    let mut spec = ContainerSpec::new(ContainerName::parse(PROXY_CONTAINER)?, image);
+    let mut command = ["proxy", "run", "--http-port", "80"].map(str::to_owned).to_vec();
+    if run.debug {
+        command.push("--debug".to_owned());
+    }
+    spec.command = Some(command);
+    spec.network = Some(network.to_owned());
+    spec.labels = BTreeMap::from([(PROXY_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    spec.labels.extend(run.labels.clone());
+    spec.volumes = vec![
+        "kamal-proxy-config:/home/kamal-proxy/.config/kamal-proxy".to_owned(),
+        format!("{home}/.kamal/proxy/apps-config:/home/kamal-proxy/.apps-config"),
+    ];
+    let mut logging = Logging { driver: None, options: BTreeMap::new() };
+    if !run.log_max_size.is_empty() {
+        logging.options.insert("max-size".to_owned(), run.log_max_size.clone());
+    }
+    spec.logging = logging;
+    let mut publish = Vec::new();
+    if run.publish {
+        let port = format!("{}:80", run.http_port);
+        publish.extend(run.bind_addresses.iter().map(|address| match address {
+            IpAddr::V4(address) => format!("{address}:{port}"),
+            IpAddr::V6(address) => format!("[{address}]:{port}"),
+        }));
+        if publish.is_empty() {
+            publish.push(port);
+        }
+    }
+    spec.options =
+        ContainerOptions { restart: RestartPolicy::UnlessStopped, publish, ..ContainerOptions::default() };
+    Ok(spec)
+}
+
+impl StepError {
+    /// Makes an error of the progress of an image.
+    pub(super) fn image(operation: impl Into<String>, source: impl Diagnose + Send + Sync + 'static) -> Self {
+        Self::Image { operation: operation.into(), source: Arc::new(source) }
+    }
+}
+
+/// Shows a line of status.
+pub(super) fn status(context: &StepContext<'_>, text: impl Into<String>) {
+    (context.progress)(Progress::Status { text: text.into() });
+}

@@ -1,0 +1,63 @@
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+
+use freehold_docker::BuildCache;
+use freehold_model::{Architecture, HostName, SecretName};
+use parking_lot::RwLock;
+
+use crate::engine_host::EngineHost;
+
+/// What this machine gives to hosts: the source to build, the engine that builds it, and our own executable.
+#[derive(Debug)]
+pub struct Workshop {
+    /// The socket of this machine's engine.
+    pub engine_socket: PathBuf,
+    /// What is built, or none for a command that builds nothing.
+    pub context: Option<BuildContext>,
+    /// Our executable for each architecture, from which the proxy's image is made.
+    pub executables: BTreeMap<Architecture, PathBuf>,
+    hosts: RwLock<BTreeMap<HostName, Weak<EngineHost>>>,
+}
+
+/// What an image is built from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildContext {
+    /// The folder that is sent to the builder.
+    pub directory: PathBuf,
+    /// The Dockerfile, relative to the folder.
+    pub dockerfile: PathBuf,
+    /// The stage, or none for the last.
+    pub target: Option<String>,
+    /// Build arguments.
+    pub args: BTreeMap<String, String>,
+    /// Secrets that the build may mount.
+    pub secrets: Vec<SecretName>,
+    /// Labels of the image; `service` is among them.
+    pub labels: BTreeMap<String, String>,
+    /// The architecture, or none for that of the builder.
+    pub architecture: Option<Architecture>,
+    /// Whether the builder's cache is used.
+    pub cache: BuildCache,
+}
+
+impl Workshop {
+    /// Makes a workshop.
+    #[must_use]
+    pub fn new(
+        engine_socket: PathBuf,
+        context: Option<BuildContext>,
+        executables: BTreeMap<Architecture, PathBuf>,
+    ) -> Arc<Self> {
+        Arc::new(Self { engine_socket, context, executables, hosts: RwLock::default() })
+    }
+
+    /// Makes a host known, so that its engine can build for the others.
+    pub fn register(&self, host: &Arc<EngineHost>) {
+        self.hosts.write().insert(host.name.clone(), Arc::downgrade(host));
+    }
+
+    pub(super) fn host(&self, name: &HostName) -> Option<Arc<EngineHost>> {
+        self.hosts.read().get(name).and_then(Weak::upgrade)
+    }
+}

@@ -1,0 +1,16 @@
+//! Leases, execution and recovery over hosts in memory, with everything that can go wrong.
+
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod execute;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod lease;
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+mod recover;
+#[cfg(test)]
+mod stop;
