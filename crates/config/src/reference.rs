@@ -35,6 +35,8 @@ pub(crate) enum Kind {
     /// A map with the keys of a section.
     Section(&'static str),
     List(&'static Kind),
+    /// A list of hosts, each with or without tags.
+    Hosts,
     /// A map from names to something.
     MapOf(&'static Kind),
     Either(&'static [Kind]),
@@ -66,6 +68,7 @@ impl Kind {
             Self::List(item) => format!("list of {}", item.plural()),
             Self::MapOf(item) => format!("map of {}", item.plural()),
             Self::Either(kinds) => kinds.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(" or "),
+            Self::Hosts => "list of hosts".to_owned(),
             Self::Anything => "anything".to_owned(),
         }
     }
@@ -74,6 +77,7 @@ impl Kind {
         match self {
             Self::Either(kinds) => kinds.iter().map(|kind| kind.plural()).collect::<Vec<_>>().join(" or "),
             Self::Anything => "anything".to_owned(),
+            Self::Hosts => "lists of hosts".to_owned(),
             one => format!("{}s", one.name()),
         }
     }

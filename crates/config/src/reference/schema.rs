@@ -72,6 +72,10 @@ fn of_kind(kind: Kind) -> Value {
         Kind::TextMap => json!({"type": "object", "additionalProperties": text()}),
         Kind::Section(section) => json!({"$ref": format!("#/$defs/{}", definition(section))}),
         Kind::List(item) => json!({"type": "array", "items": of_kind(*item)}),
+        Kind::Hosts => {
+            let tags = json!({"type": "object", "minProperties": 1, "maxProperties": 1});
+            json!({"type": "array", "items": {"anyOf": [{"type": "string"}, tags]}})
+        }
         Kind::MapOf(value) => json!({"type": "object", "additionalProperties": of_kind(*value)}),
         Kind::Either(kinds) => json!({"anyOf": kinds.iter().map(|kind| of_kind(*kind)).collect::<Vec<_>>()}),
         Kind::Anything => json!({}),

@@ -77,7 +77,7 @@ impl Key {
 pub(crate) const KEYS: &[Key] = &[
     key("", "service", Kind::Text).example("shop").doc("The service's name, the prefix of all that is made on a host; required."),
     key("", "image", Kind::Text).default("the service's name").example("acme/shop").doc("The image's name without tag."),
-    key("", "servers", Kind::Either(&[Kind::List(&Kind::Anything), Kind::MapOf(&Kind::Either(&[Kind::List(&Kind::Anything), Kind::Section("servers/ROLE")]))]))
+    key("", "servers", Kind::Either(&[Kind::Hosts, Kind::MapOf(&Kind::Either(&[Kind::Hosts, Kind::Section("servers/ROLE")]))]))
         .doc("The hosts of the role `web`, or a map of roles; required. A host is a name, an address or `HOST: TAG`."),
     key("", "env", Kind::Section("env")).doc("The environment of every container."),
     key("", "proxy", Kind::Section("proxy")).doc("How requests reach the roles."),
@@ -109,7 +109,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "output", Kind::Anything).refused().doc("Where the output of commands goes besides the terminal."),
     key("", "sshkit", Kind::Anything).refused().doc("Limits of parallel connections."),
     // -- servers/ROLE
-    key("servers/ROLE", "hosts", Kind::List(&Kind::Anything)).doc("The hosts, each a name, an address or `HOST: TAG` or `HOST: [TAG, TAG]`."),
+    key("servers/ROLE", "hosts", Kind::Hosts).doc("The hosts, each a name, an address or `HOST: TAG` or `HOST: [TAG, TAG]`."),
     key("servers/ROLE", "cmd", Kind::Text).default("the image's own").example("bin/jobs --all").doc("The command, split into words; no shell sees it."),
     key("servers/ROLE", "proxy", Kind::Either(&[Kind::Boolean, Kind::Section("proxy")])).default("on for the primary role only").doc("Whether the role takes requests, or its own settings."),
     key("servers/ROLE", "env", Kind::Section("env")).doc("Environment over that of the root, without `tags`."),
