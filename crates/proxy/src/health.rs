@@ -41,16 +41,22 @@ pub(crate) async fn probe(request: &ProbeRequest) -> ProbeReport {
     let deadline = Duration::from_millis(request.deadline_ms);
     let mut pauses = pauses(&request.health_check);
     let mut attempts = 0;
+    let mut seen = None;
     loop {
         let left = deadline.saturating_sub(started.elapsed());
-        let last = check(&request.target, &request.health_check, left).await;
+        let outcome = check(&request.target, &request.health_check, left).await;
         attempts += 1;
+        let healthy = outcome.is_healthy();
+        let was_cut_short = left < Duration::from_millis(request.health_check.timeout_ms)
+            && matches!(outcome, ProbeOutcome::Timeout { .. });
+        // What an earlier check saw says more than that the probe's own deadline ended this one.
+        let last = if was_cut_short { seen.take().unwrap_or(outcome) } else { outcome };
         let pause = pauses.next().unwrap_or_default();
-        let healthy = last.is_healthy();
         if healthy || started.elapsed() + pause >= deadline {
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
             return ProbeReport { target: request.target.clone(), healthy, attempts, elapsed_ms, last };
         }
+        seen = Some(last);
         sleep(pause).await;
     }
 }

@@ -69,7 +69,9 @@ pub(crate) fn parse<'h, 'b>(
         Ok(Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
         Ok(Status::Partial) if buffer.len() <= MAX_HEAD_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
-        Err(httparse::Error::Version) => return Err(Refusal::new(505, "version not supported")),
+        Err(httparse::Error::Version) if names_a_version(buffer) => {
+            return Err(Refusal::new(505, "version not supported"));
+        }
         Err(_) => return Err(MALFORMED),
     };
     if !buffer.get(..head_len).is_some_and(has_only_whole_line_ends) {
@@ -119,6 +121,13 @@ pub(crate) fn parse<'h, 'b>(
         buffer,
         names_headers: lines.names_headers,
     }))
+}
+
+/// Says whether a request line is sound but for the version.
+fn names_a_version(buffer: &[u8]) -> bool {
+    let line = buffer.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    words.next().is_some_and(|word| word.starts_with(b"HTTP/")) && words.next().is_none()
 }
 
 /// What the header lines say together.

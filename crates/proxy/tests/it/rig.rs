@@ -9,6 +9,7 @@ use freehold_model::ProxyServiceName;
 use freehold_proxy::{Server, ServerConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
+    TrafficCounters,
 };
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -32,6 +33,10 @@ impl Write for LogText {
 }
 
 impl LogText {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.0.lock().clone()).unwrap()
+    }
+
     pub(crate) fn lines(&self) -> Vec<serde_json::Value> {
         let text = self.0.lock().clone();
         text.split(|byte| *byte == b'\n')
@@ -138,6 +143,12 @@ impl Rig {
 
     pub(crate) async fn status(&self) -> ServiceStatus {
         self.client().await.service(&name("shop"), LIMIT).await.unwrap()
+    }
+
+    /// Returns the counters once so many requests have ended; a client has its answer a moment before that.
+    pub(crate) async fn counters(&self, requests: u64) -> TrafficCounters {
+        self.wait_for(|status| status.counters.requests == requests && status.in_flight.requests == 0).await;
+        self.status().await.counters
     }
 
     /// Waits until the service satisfies a condition.

@@ -12,7 +12,6 @@ use tokio::task::JoinSet;
 /// A running target; it ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Target {
-    pub(crate) name: String,
     pub(crate) port: u16,
     pub(crate) shared: Arc<Shared>,
     tasks: JoinSet<()>,
@@ -59,7 +58,7 @@ impl Target {
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
-        Self { name: name.to_owned(), port, shared, tasks }
+        Self { port, shared, tasks }
     }
 
     pub(crate) fn address(&self) -> String {
@@ -190,6 +189,36 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Option<()>
             say(stream, "-last").await
         }
         "/head" => answer(stream, "200 OK", &format!("{}{}", request.line, request.head)).await,
+        "/raw" => {
+            // The answer is what the request's body says.
+            say(stream, &request.body).await?;
+            None
+        }
+        "/socket" => tunnel(stream, &request).await,
+        "/n" | "/" => number(stream, shared, &request, &path).await,
+        other => oddity(stream, other).await,
+    }
+}
+
+/// Tells the request's number, path, length and sum of bytes.
+async fn number(
+    stream: &mut BufReader<TcpStream>,
+    shared: &Shared,
+    request: &Request,
+    path: &str,
+) -> Option<()> {
+    let number = request.headers.get("x-number").cloned().unwrap_or_default();
+    let sum: u64 = request.body.iter().map(|byte| u64::from(*byte)).sum();
+    let body = format!("{} {number} {path} {} {sum}", shared.name, request.body.len());
+    if request.line.starts_with("HEAD") {
+        return say(stream, format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())).await;
+    }
+    answer(stream, "200 OK", &body).await
+}
+
+/// Answers as servers do that end or frame their answers in unusual ways.
+async fn oddity(stream: &mut BufReader<TcpStream>, route: &str) -> Option<()> {
+    match route {
         "/chunked" => {
             say(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n").await?;
             say(stream, "5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\nX-Sum: 11\r\n\r\n").await
@@ -226,18 +255,7 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Option<()>
             let body = "0123456789abcdef".repeat(200_000 / 16);
             answer(stream, "200 OK", &body).await
         }
-        "/raw" => {
-            // The answer is what the request's body says.
-            say(stream, &request.body).await?;
-            None
-        }
-        "/socket" => tunnel(stream, &request).await,
-        _ => {
-            let number = request.headers.get("x-number").cloned().unwrap_or_default();
-            let sum: u64 = request.body.iter().map(|byte| u64::from(*byte)).sum();
-            let body = format!("{} {number} {path} {} {sum}", shared.name, request.body.len());
-            answer(stream, "200 OK", if request.line.starts_with("HEAD") { "" } else { &body }).await
-        }
+        other => answer(stream, "404 Not Found", other).await,
     }
 }
 
