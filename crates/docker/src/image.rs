@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use freehold_model::{Architecture, ImageReference, Repository};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
+use sha2::Digest;
 
 use crate::engine::filters;
 use crate::json::or_default;
@@ -72,6 +74,8 @@ pub struct ImageDetails {
     pub command: Vec<String>,
     /// The user, empty for root.
     pub user: String,
+    /// A digest over layers and configuration, the same for the same image on every engine whatever its store.
+    pub fingerprint: String,
 }
 
 /// What came of the removal of a name of an image. Both mean: the name is gone.
@@ -117,6 +121,8 @@ struct RawDetails {
     #[serde(default)]
     size: u64,
     #[serde(default, deserialize_with = "or_default")]
+    created: String,
+    #[serde(default, deserialize_with = "or_default")]
     config: RawConfig,
     #[serde(default, rename = "RootFS", deserialize_with = "or_default")]
     root_fs: RawRootFs,
@@ -138,6 +144,12 @@ struct RawConfig {
     cmd: Vec<String>,
     #[serde(deserialize_with = "or_default")]
     user: String,
+    #[serde(deserialize_with = "or_default")]
+    working_dir: String,
+    #[serde(deserialize_with = "or_default")]
+    stop_signal: String,
+    #[serde(deserialize_with = "or_default")]
+    volumes: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -163,8 +175,33 @@ struct RawPruned {
     space_reclaimed: u64,
 }
 
+impl RawDetails {
+    /// Engines differ in how they write the same image: lists that are absent, null or empty, digits of a time.
+    fn fingerprint(&self) -> String {
+        let config = &self.config;
+        let created: Option<jiff::Timestamp> = self.created.parse().ok();
+        let parts = serde_json::json!([
+            self.root_fs.layers,
+            self.architecture,
+            created.map(jiff::Timestamp::as_second),
+            config.labels,
+            config.exposed_ports.keys().collect::<Vec<_>>(),
+            config.healthcheck.as_ref().map(|check| &check.test),
+            config.env,
+            config.entrypoint,
+            config.cmd,
+            config.user,
+            config.working_dir,
+            config.stop_signal,
+            config.volumes.keys().collect::<Vec<_>>(),
+        ]);
+        crate::scratch_image::hex(&sha2::Sha256::digest(parts.to_string()))
+    }
+}
+
 impl From<RawDetails> for ImageDetails {
     fn from(raw: RawDetails) -> Self {
+        let fingerprint = raw.fingerprint();
         let config = raw.config;
         Self {
             id: raw.id,
@@ -188,6 +225,7 @@ impl From<RawDetails> for ImageDetails {
             entrypoint: config.entrypoint,
             command: config.cmd,
             user: config.user,
+            fingerprint,
         }
     }
 }
@@ -221,6 +259,36 @@ impl Engine {
     /// Reads only.
     pub async fn list_labelled_images(&self, label: &str) -> Result<Vec<ImageSummary>, EngineError> {
         self.images(&[("label", vec![label.to_owned()])]).await
+    }
+
+    /// Returns the layers of every image, also of those without a name that others are made of.
+    pub(crate) async fn all_layers(&self) -> Result<Vec<Vec<DiffId>>, EngineError> {
+        const AT_ONCE: usize = 16;
+        let request = EngineRequest::get("list images", "/images/json").query("all", "1");
+        let images: Vec<RawSummary> = self.read(request).await?;
+        let details: Vec<Option<ImageDetails>> = stream::iter(images)
+            .map(|image| async move { self.inspect_image(&image.id).await })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        Ok(details.into_iter().flatten().map(|image| image.layers).collect())
+    }
+
+    /// Returns about how large each layer is, the lowest first, where the image's history tells.
+    pub(crate) async fn layer_sizes(&self, image: &ImageDetails) -> Result<Option<Vec<u64>>, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Step {
+            size: u64,
+        }
+        let request = EngineRequest::get(
+            "tell the history of an image",
+            format!("/images/{}/history", escape(&image.id)),
+        );
+        let steps: Vec<Step> = self.read(request).await?;
+        // Steps that made no layer have no size; a layer without size cannot be told from them.
+        let sizes: Vec<u64> = steps.iter().rev().map(|step| step.size).filter(|size| *size > 0).collect();
+        Ok((sizes.len() == image.layers.len()).then_some(sizes))
     }
 
     async fn images(&self, wanted: &[(&str, Vec<String>)]) -> Result<Vec<ImageSummary>, EngineError> {

@@ -22,6 +22,7 @@ mod network;
 mod proc_net;
 mod request;
 mod scratch_image;
+mod transfer;
 
 pub use build::{
     BuildCache, BuildError, BuildEvent, BuildRequest, BuilderChoice, BuiltImage, ContextError, FailedStep,
@@ -45,4 +46,8 @@ pub use logs::{LogLine, LogOptions};
 pub use proc_net::{Listener, parse_proc_net_tcp};
 pub use scratch_image::{
     FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, ScratchImageError, SealedImage,
+};
+pub use transfer::{
+    ExposedRegistry, LocalRegistry, RegistryExposure, TransferError, TransferProgress, TransferStrategy,
+    TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
 };

@@ -52,21 +52,9 @@ impl Activity {
 #[derive(Debug, Deserialize)]
 pub(crate) struct ProgressLine {
     #[serde(default)]
-    pub(crate) id: Option<String>,
-    #[serde(default)]
-    pub(crate) status: Option<String>,
-    #[serde(default, rename = "progressDetail")]
-    pub(crate) detail: Option<ProgressDetail>,
-    #[serde(default)]
     error: Option<String>,
     #[serde(default, rename = "errorDetail")]
     error_detail: Option<ErrorDetail>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct ProgressDetail {
-    #[serde(default)]
-    pub(crate) current: Option<u64>,
 }
 
 #[derive(Debug, Deserialize)]

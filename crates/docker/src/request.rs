@@ -1,4 +1,3 @@
-use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -182,13 +181,6 @@ impl Chunks {
                 Err(error) => return Some(Err(EngineError::connection(&self.action, error))),
             }
         }
-    }
-
-    pub(crate) fn into_stream(self) -> Pin<Box<dyn Stream<Item = Result<Bytes, EngineError>> + Send>> {
-        Box::pin(futures_util::stream::unfold(self, |mut chunks| async move {
-            let next = chunks.next().await?;
-            Some((next, chunks))
-        }))
     }
 }
 

@@ -13,6 +13,7 @@ use freehold_docker::{
     Deadlines, Engine, FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, UnixSocket,
 };
 use freehold_model::{Architecture, ContainerName, ImageReference, Repository, Tag};
+use futures_util::TryStreamExt;
 use tempfile::TempDir;
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -107,6 +108,14 @@ impl TestEngine {
             .expect("these tests need Debian's docker.io");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text").trim().to_owned()
+    }
+
+    /// How many bytes the engine exports for an image.
+    pub(crate) async fn exported_size(engine: &Engine, image: &str) -> u64 {
+        let stream = engine.save_image(image).await.expect("the engine exports it");
+        let pieces =
+            stream.map_ok(|piece| piece.len() as u64).try_fold(0, |sum, size| async move { Ok(sum + size) });
+        pieces.await.expect("the engine exports it")
     }
 
     /// Loads an image with a shell and usual commands.

@@ -3,4 +3,6 @@
 mod builds;
 mod containers;
 mod docker_run;
+mod faults;
 mod lab;
+mod transfers;
