@@ -61,10 +61,42 @@ pub(super) fn read(context: &Context<'_>, report: &mut Report) -> Servers {
             Err(error) => report.mistake(Finding::new(role.key_at, &role.path, error.to_string())),
         }
     }
+    report_shared_routes(&field, &servers.roles, report);
     if field.node.entries().is_some_and(<[_]>::is_empty) {
         report.mistake(field.mistake("no role is defined").help("list the hosts: `servers: [192.0.2.10]`"));
     }
     servers
+}
+
+/// Two roles cannot have one route on one host: the proxy would not know whose request it is.
+fn report_shared_routes(field: &Field<'_>, roles: &BTreeMap<RoleName, Role>, report: &mut Report) {
+    let routes = |role: &Role| {
+        let proxy = role.proxy.as_ref()?;
+        let any = |list: &[String]| if list.is_empty() { vec![String::new()] } else { list.to_vec() };
+        let prefixes = any(&proxy.path_prefixes);
+        let route =
+            |host: &String| prefixes.iter().map(|prefix| format!("{host}{prefix}")).collect::<Vec<_>>();
+        Some(any(&proxy.hosts).iter().flat_map(route).collect::<Vec<_>>())
+    };
+    let mut known: Vec<(&Role, Vec<String>)> = Vec::new();
+    for (role, routes) in roles.values().filter_map(|role| Some((role, routes(role)?))) {
+        for (other, others) in &known {
+            let host = role.hosts.iter().find(|host| other.hosts.iter().any(|known| known.name == host.name));
+            let route = routes.iter().find(|route| others.contains(route));
+            let (Some(host), Some(route)) = (host, route) else { continue };
+            let what = if route.is_empty() {
+                "all requests".to_owned()
+            } else {
+                format!("the requests for `{route}`")
+            };
+            let message =
+                format!("the roles `{}` and `{}` both take {what} on `{}`", other.name, role.name, host.name);
+            let at = field.node.get(role.name.as_str()).map_or(field.key_at, |entry| entry.key_at);
+            let finding = Finding::new(at, format!("servers/{}", role.name), message);
+            report.mistake(finding.help("give one of them another `proxy: {host: …}` or `path_prefix`"));
+        }
+        known.push((role, routes));
+    }
 }
 
 fn add(
