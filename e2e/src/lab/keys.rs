@@ -33,8 +33,10 @@ pub(super) async fn lay_out(
     make(&folder.join("etc/ssh/ssh_host_ed25519_key")).await
 }
 
-/// Writes the `known_hosts` and the client configuration with which every host of the lab can be reached.
+/// Writes the `known_hosts` and the client configuration with which every host of the lab can be reached into a home
+/// folder's `.ssh`, where the private key is already.
 pub(super) fn write_client_files(state: &LabState) -> Result<(), LabError> {
+    let folder = client_folder(&state.directory);
     let mut known_hosts = String::new();
     let mut config = String::new();
     for host in &state.hosts {
@@ -50,19 +52,24 @@ pub(super) fn write_client_files(state: &LabState) -> Result<(), LabError> {
             config.push_str(&format!("  ProxyJump {jump}\n"));
         }
     }
-    let directory = state.directory.display();
+    let place = folder.display();
     config.push_str(&format!(
-        "Host *\n  User root\n  IdentityFile {directory}/id_ed25519\n  IdentitiesOnly yes\n  \
-         UserKnownHostsFile {directory}/known_hosts\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  \
+        "Host *\n  User root\n  IdentityFile {place}/id_ed25519\n  IdentitiesOnly yes\n  \
+         UserKnownHostsFile {place}/known_hosts\n  GlobalKnownHostsFile /dev/null\n  StrictHostKeyChecking yes\n  \
          ConnectTimeout 10\n  LogLevel ERROR\n"
     ));
-    fs_err::write(state.directory.join("known_hosts"), known_hosts)?;
-    fs_err::write(state.directory.join("ssh_config"), config)?;
+    fs_err::write(folder.join("known_hosts"), known_hosts)?;
+    fs_err::write(folder.join("config"), config)?;
     Ok(())
 }
 
+/// Returns the folder with what an SSH client needs, inside a home folder of the lab's own.
+pub(super) fn client_folder(lab: &Path) -> PathBuf {
+    lab.join("home/.ssh")
+}
+
 fn host_key(directory: &Path, name: &str) -> PathBuf {
-    directory.join(name).join("etc/ssh/ssh_host_ed25519_key.pub")
+    directory.join("hosts").join(name).join("etc/ssh/ssh_host_ed25519_key.pub")
 }
 
 fn names(host: &HostState) -> Vec<String> {

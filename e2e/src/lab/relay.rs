@@ -1,6 +1,6 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -37,6 +37,7 @@ pub struct Relay {
 struct Counters {
     connections: AtomicU64,
     bytes: AtomicU64,
+    turns: AtomicU64,
     /// Every connection is cut when `bytes` reaches this; 0 for never.
     cut_at: AtomicU64,
 }
@@ -106,6 +107,12 @@ impl Relay {
         self.counters.bytes.load(Ordering::SeqCst)
     }
 
+    /// Returns how often a connection's client began to speak after its server had: at most that many round trips.
+    #[must_use]
+    pub fn turns(&self) -> u64 {
+        self.counters.turns.load(Ordering::SeqCst)
+    }
+
     /// Returns how many connections were accepted.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -150,8 +157,15 @@ impl Pass {
             server.set_nodelay(true).ok();
             let (client_read, client_write) = client.into_split();
             let (server_read, server_write) = server.into_split();
-            let there = self.clone().direction(client_read, server_write);
-            let back = self.clone().direction(server_read, client_write);
+            let server_spoke = AtomicBool::new(true);
+            let there = self.clone().direction(client_read, server_write, || {
+                if server_spoke.swap(false, Ordering::SeqCst) {
+                    self.counters.turns.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+            let back = self
+                .clone()
+                .direction(server_read, client_write, || server_spoke.store(true, Ordering::SeqCst));
             tokio::join!(there, back);
         };
         tokio::select! {
@@ -160,11 +174,12 @@ impl Pass {
         }
     }
 
-    async fn direction(self, mut from: OwnedReadHalf, to: OwnedWriteHalf) {
+    async fn direction(self, mut from: OwnedReadHalf, to: OwnedWriteHalf, spoken: impl Fn()) {
         let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>(1024);
         let read = async {
             let mut buffer = vec![0; 16 * 1024];
             while let Ok(count @ 1..) = from.read(&mut buffer).await {
+                spoken();
                 let bytes = buffer.get(..count).unwrap_or_default().to_vec();
                 if sender.send((Instant::now(), bytes)).await.is_err() {
                     break;
@@ -232,7 +247,9 @@ mod tests {
         let relay = Relay::start(target).await.unwrap();
         let mut stream = TcpStream::connect(relay.address()).await.unwrap();
         relay.delay(Duration::from_millis(30));
+        let turns = relay.turns();
         let time = round_trip(&mut stream).await.unwrap();
+        assert_eq!(relay.turns(), turns + 1);
         assert!(time >= Duration::from_millis(60), "{time:?}");
     }
 

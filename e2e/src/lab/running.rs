@@ -152,22 +152,28 @@ impl Lab {
         &self.state.directory
     }
 
+    /// Returns a home folder whose `.ssh` reaches every host by name, with the system's client as with ours.
+    #[must_use]
+    pub fn home(&self) -> PathBuf {
+        self.state.directory.join("home")
+    }
+
     /// Returns the private key that opens `root` and `deploy` on every host.
     #[must_use]
     pub fn private_key(&self) -> PathBuf {
-        self.state.directory.join("id_ed25519")
+        self.home().join(".ssh/id_ed25519")
     }
 
     /// Returns the file with the hosts' keys, by name and by every address.
     #[must_use]
     pub fn known_hosts(&self) -> PathBuf {
-        self.state.directory.join("known_hosts")
+        self.home().join(".ssh/known_hosts")
     }
 
     /// Returns the client configuration by which `ssh` reaches the hosts by name, through the bastion where needed.
     #[must_use]
     pub fn ssh_config(&self) -> PathBuf {
-        self.state.directory.join("ssh_config")
+        self.home().join(".ssh/config")
     }
 
     /// Returns the address of the engine that runs the hosts, as `DOCKER_HOST` has it.
@@ -225,6 +231,7 @@ impl Lab {
             images.insert(suite, image::ensure(&self.engine, suite).await?);
         }
         let number = self.claim_network().await?;
+        fs_err::create_dir_all(keys::client_folder(&self.state.directory))?;
         keys::make(&self.private_key()).await?;
         self.state.hosts = self.place_hosts(number);
         let mut starts = JoinSet::new();
@@ -342,8 +349,9 @@ fn watch(engine: &Engine, state: &LabState) -> Result<Child, LabError> {
 }
 
 async fn start_host(engine: Engine, lab: LabState, host: Host, image: String) -> Result<(), LabError> {
-    let files = lab.directory.join(host.name());
-    keys::lay_out(&files, &lab.directory.join("id_ed25519"), &host.spec().sshd_options).await?;
+    let files = lab.directory.join("hosts").join(host.name());
+    let client_key = keys::client_folder(&lab.directory).join("id_ed25519");
+    keys::lay_out(&files, &client_key, &host.spec().sshd_options).await?;
     let Some(state) = lab.hosts.iter().find(|state| state.name == host.name()) else { return Ok(()) };
     let arguments = create_arguments(&lab, state, host.spec(), &image);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
