@@ -117,7 +117,7 @@ pub(crate) async fn send<W: AsyncWrite + Unpin>(writer: &mut W, mut bytes: &[u8]
     Ok(())
 }
 
-/// Waits until everything in an outlet's other direction is sent on, then passes the end on.
+/// Sends on everything that comes, until the end, and passes that on too; returns how many bytes it were.
 pub(crate) async fn pump<R, W>(inlet: &mut Inlet, reader: &mut R, writer: &mut W) -> io::Result<u64>
 where
     R: AsyncRead + Unpin,

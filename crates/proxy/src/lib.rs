@@ -27,6 +27,7 @@ mod generation;
 mod health;
 mod http1;
 mod inlet;
+mod limits;
 mod log;
 mod page;
 mod pool;
@@ -40,4 +41,5 @@ mod watch;
 mod worker;
 
 pub use command::{CommandError, Console, Invocation, run};
+pub use limits::Limits;
 pub use server::{Server, ServerConfig, StartError};

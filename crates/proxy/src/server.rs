@@ -18,11 +18,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::control::{Control, api, chain, restore};
+use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
 use crate::runtime::{Command, Threads, listen};
 use crate::state::{State, StateError, StateFile};
 use crate::table::Shared;
-use crate::worker::{Limits, Start};
+use crate::worker::Start;
 
 /// How a proxy is set up.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct ServerConfig {
     pub debug: bool,
     /// How long requests in flight may go on when the proxy stops.
     pub stop_deadline: Duration,
+    /// How long it waits for clients and targets.
+    pub limits: Limits,
 }
 
 /// The proxy cannot start.
@@ -147,7 +150,7 @@ impl Server {
         shared.store(table);
         let starts = listeners.into_iter().enumerate().map(|(lane, listener)| {
             let (shared, log) = (Arc::clone(&shared), log.clone());
-            (Start { lane, port: http_port, limits: Limits::default(), shared, log }, listener)
+            (Start { lane, port: http_port, limits: config.limits, shared, log }, listener)
         });
         let stopping = CancellationToken::new();
         let control = Arc::new(Control {
@@ -222,6 +225,10 @@ fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32
         Ok(_) => fs_err::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
+    }
+    if let Some(folder) = path.parent() {
+        // An image made from scratch has no folder for temporary files.
+        fs_err::create_dir_all(folder)?;
     }
     let listener = std::os::unix::net::UnixListener::bind(path)?;
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;

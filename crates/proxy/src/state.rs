@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use freehold_model::ProxyServiceName;
@@ -39,6 +40,8 @@ impl State {
 /// The state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
+    #[error("the folder cannot be made")]
+    Folder { source: io::Error },
     #[error("cannot read the state file")]
     Read { source: io::Error },
     #[error("the state file `{path}` is damaged and was set aside as `{aside}`", path = path.display(), aside = aside.display())]
@@ -59,9 +62,10 @@ impl StateFile {
     /// Names the file in a folder, which is made where there is none.
     ///
     /// # Errors
-    /// [`StateError::Write`] where the folder cannot be made.
+    /// [`StateError::Folder`] where the folder cannot be made.
     pub(crate) fn in_folder(folder: &Path) -> Result<Self, StateError> {
-        fs_err::create_dir_all(folder).map_err(|source| StateError::Write { source })?;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|source| StateError::Folder { source })?;
         Ok(Self { path: folder.join(FILE_NAME) })
     }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::access::Record;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
+use crate::limits::Limits;
 use crate::log::Log;
 use crate::pool::TargetPool;
 use crate::table::{Shared, Table};
@@ -17,36 +17,6 @@ use crate::watch::Watches;
 
 /// How full the log buffer may be before it is handed to the writing thread.
 const LOG_BLOCK_BYTES: usize = 16 * 1024;
-
-/// How long the proxy waits for clients and targets.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
-    /// For the next request on an open connection.
-    pub(crate) idle: Duration,
-    /// For a whole request head, from its first byte.
-    pub(crate) head: Duration,
-    /// For the next piece of a request's body.
-    pub(crate) upload: Duration,
-    /// For a client that takes nothing of its answer.
-    pub(crate) stalled_client: Duration,
-    /// For a connection to a target.
-    pub(crate) connect: Duration,
-    /// For a client to take an answer that came before its upload ended.
-    pub(crate) linger: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            idle: Duration::from_secs(120),
-            head: Duration::from_secs(60),
-            upload: Duration::from_secs(120),
-            stalled_client: Duration::from_secs(120),
-            connect: Duration::from_secs(5),
-            linger: Duration::from_secs(2),
-        }
-    }
-}
 
 /// What a thread starts with.
 #[derive(Debug, Clone)]

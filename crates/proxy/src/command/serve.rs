@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::arguments::ServeArguments;
 use super::{CommandError, Console, socket_path, temporary_folder};
+use crate::limits::Limits;
 use crate::server::{Server, ServerConfig};
 
 /// Docker kills a container 10 s after it has asked it to stop.
@@ -35,6 +36,7 @@ pub(super) fn run(
         state_folder: arguments.state_dir.unwrap_or_else(|| data_folder(environment)),
         debug: arguments.debug.or_else(|| setting(environment, "DEBUG")).unwrap_or(false),
         stop_deadline: STOP_DEADLINE,
+        limits: Limits::default(),
     };
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
     Server::start(config, output)?.join();

@@ -215,3 +215,18 @@ async fn a_target_that_comes_back_on_its_address_is_found() {
     let _again = Target::on("again", listener);
     assert_eq!(connection.get("/n").await.text(), "again  /n 0 0");
 }
+
+#[tokio::test]
+async fn a_target_is_found_by_its_name() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let mut request = request_for(&target);
+    request.targets = vec![crate::rig::address(&format!("localhost:{}", target.port))];
+    rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    assert_eq!(rig.open().await.get("/n").await.text(), "t  /n 0 0");
+    request.targets = vec![crate::rig::address("no-such-host.invalid")];
+    request.health = freehold_wire::HealthGate::Trust;
+    rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    assert_eq!(rig.open().await.get("/n").await.status, 502);
+    let counters = rig.counters(1).await;
+    assert_eq!(counters.target_errors.get(&Reason::TargetUnresolvable), Some(&1), "{counters:?}");
+}

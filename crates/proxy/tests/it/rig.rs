@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_proxy::{Server, ServerConfig};
+use freehold_proxy::{Limits, Server, ServerConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
     TrafficCounters,
@@ -55,6 +55,7 @@ impl LogText {
 pub(crate) struct Rig {
     pub(crate) folder: TempDir,
     pub(crate) log: LogText,
+    limits: Limits,
     server: Option<Server>,
 }
 
@@ -80,8 +81,12 @@ pub(crate) fn request_for(target: &Target) -> DeployRequest {
 
 impl Rig {
     pub(crate) fn start() -> Self {
+        Self::with_limits(Limits::default())
+    }
+
+    pub(crate) fn with_limits(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut rig = Self { folder, log: LogText::default(), server: None };
+        let mut rig = Self { folder, log: LogText::default(), limits, server: None };
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -97,6 +102,7 @@ impl Rig {
             state_folder: self.folder.path().join("state"),
             debug: true,
             stop_deadline,
+            limits: self.limits,
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
     }

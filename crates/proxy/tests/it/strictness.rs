@@ -1,5 +1,9 @@
 //! Requests that two programs could read differently, and clients that take their time.
 
+use std::time::Duration;
+
+use freehold_proxy::Limits;
+
 use crate::rig::Rig;
 use crate::target::Target;
 
@@ -127,4 +131,43 @@ async fn a_client_that_ends_within_a_head_is_let_go() {
     connection.send("GET /n HTTP/1.1\r\nHost: sh").await;
     tokio::io::AsyncWriteExt::shutdown(connection.stream.get_mut()).await.unwrap();
     assert!(connection.is_closed().await);
+}
+
+#[tokio::test]
+async fn clients_that_take_their_time_are_let_go() {
+    let short = Duration::from_millis(200);
+    let limits = Limits { idle: short, head: short, upload: short, ..Limits::default() };
+    let (rig, target) = (Rig::with_limits(limits), Target::start("t").await);
+    rig.deploy(&target).await;
+    let mut idle = rig.open().await;
+    assert_eq!(idle.get("/n").await.status, 200);
+    assert!(idle.is_closed().await);
+    let mut head = rig.open().await;
+    head.send("GET /n HTTP/1.1\r\nHost: sh").await;
+    assert_eq!(head.reply().await.status, 408);
+    assert!(head.is_closed().await);
+    let mut body = rig.open().await;
+    body.send("POST /n HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 10\r\n\r\nabc").await;
+    assert_eq!(body.reply().await.status, 408);
+    assert!(body.is_closed().await);
+    // An answer that takes longer than all of these is waited for.
+    let mut slow = rig.open().await;
+    slow.send("GET /gate HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await;
+    target.wait_for_waiting(1).await;
+    rig.wait_for(|status| status.counters.since_switch_ms > 1500).await;
+    target.open_gate();
+    assert_eq!(slow.reply().await.text(), "t");
+    assert!(rig.counters(3).await.target_errors.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
+    let limits = Limits { stalled_client: Duration::from_millis(300), ..Limits::default() };
+    let (mut rig, target) = (Rig::with_limits(limits), Target::start("t").await);
+    rig.deploy(&target).await;
+    let mut connection = rig.open().await;
+    connection.send("GET /huge HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await;
+    rig.counters(1).await;
+    rig.stop();
+    assert_eq!(rig.log.requests().remove(0)["reason"], "client_gone");
 }

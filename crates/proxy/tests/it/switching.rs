@@ -84,6 +84,56 @@ async fn twenty_switches_under_load_lose_nothing() {
     assert!(status.draining.is_empty());
 }
 
+/// Behaves badly at every turn: leaves in the middle of heads, uploads and answers, and sends on after an early answer.
+async fn disturb(port: u16, worker: u64, stop: Arc<AtomicBool>) {
+    let mut turn = worker;
+    while !stop.load(Ordering::SeqCst) {
+        turn += 1;
+        let mut connection = Connection::open(port).await;
+        let text = match turn % 6 {
+            0 => "GET /n HTTP/1.1\r\nHost: shop.ex",
+            1 => "POST /n HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 100\r\n\r\nabc",
+            2 => "GET /large HTTP/1.1\r\nHost: shop.example.com\r\n\r\n",
+            3 => "POST /early HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 5\r\n\r\nab",
+            4 => "GET /cut HTTP/1.1\r\nHost: shop.example.com\r\n\r\n",
+            _ => {
+                "GET /extra HTTP/1.1\r\nHost: shop.example.com\r\n\r\nGET /close-silently HTTP/1.1\r\nHost: shop.example.com\r\n\r\n"
+            }
+        };
+        connection.send(text).await;
+        if turn % 6 == 2 {
+            soon(connection.head()).await;
+        } else if turn % 6 > 2 {
+            soon(connection.try_reply("GET")).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_never_swapped_whatever_others_do() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    rig.deploy(&target).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let sent = Arc::new(AtomicU64::new(0));
+    let (mut loads, mut disturbers) = (JoinSet::new(), JoinSet::new());
+    for worker in 1..=4 {
+        loads.spawn(load(rig.port(), worker, Arc::clone(&stop), Arc::clone(&sent)));
+        disturbers.spawn(disturb(rig.port(), worker, Arc::clone(&stop)));
+    }
+    soon(async {
+        while sent.load(Ordering::SeqCst) < 3000 && loads.len() == 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    stop.store(true, Ordering::SeqCst);
+    for result in soon(loads.join_all()).await {
+        result.unwrap();
+    }
+    soon(disturbers.join_all()).await;
+    rig.wait_for(|status| status.in_flight.requests == 0).await;
+}
+
 #[tokio::test]
 async fn a_deploy_waits_for_requests_in_flight() {
     let rig = Rig::start();

@@ -189,6 +189,14 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Option<()>
             say(stream, "-last").await
         }
         "/head" => answer(stream, "200 OK", &format!("{}{}", request.line, request.head)).await,
+        "/huge" => {
+            say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n").await?;
+            let block = vec![b'x'; 1_000_000];
+            for _ in 0..100 {
+                say(stream, &block).await?;
+            }
+            Some(())
+        }
         "/raw" => {
             // The answer is what the request's body says.
             say(stream, &request.body).await?;

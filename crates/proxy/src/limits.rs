@@ -1,0 +1,33 @@
+//! How long the proxy waits.
+
+use std::time::Duration;
+
+/// How long the proxy waits for clients and targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// For the next request on an open connection.
+    pub idle: Duration,
+    /// For a whole request head, from its first byte.
+    pub head: Duration,
+    /// For the next piece of a request's body.
+    pub upload: Duration,
+    /// For a client that takes nothing of its answer.
+    pub stalled_client: Duration,
+    /// For a connection to a target.
+    pub connect: Duration,
+    /// For a client to take an answer that came before its upload ended.
+    pub linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(120),
+            head: Duration::from_secs(60),
+            upload: Duration::from_secs(120),
+            stalled_client: Duration::from_secs(120),
+            connect: Duration::from_secs(5),
+            linger: Duration::from_secs(2),
+        }
+    }
+}
