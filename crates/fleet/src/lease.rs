@@ -199,7 +199,7 @@ fn held_help(held: &LeaseHeld, waited: Duration) -> Vec<String> {
         )),
         None => help.push("it never expires by itself".to_owned()),
     }
-    if !waited.is_zero() {
+    if waited.as_secs() > 0 {
         help.push(format!("waited for it for {} s", waited.as_secs()));
     }
     help.push("if nobody deploys: `freehold lock release`".to_owned());

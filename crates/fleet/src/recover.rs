@@ -171,6 +171,9 @@ pub async fn recover(
             ledger.record(entry);
         }
     }
+    for host in plan.hosts.iter().filter(|host| !journals.contains_key(*host)) {
+        ledger.settle(host);
+    }
     let rollout = plan.id.clone();
     if ledger.is_empty() {
         forget(world, lease, &journals).await?;

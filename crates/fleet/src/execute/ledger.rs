@@ -1,5 +1,6 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use freehold_model::HostName;
 use freehold_plan::{Step, StepId, Undo};
 
 use crate::journal::{JournalEntry, JournalState};
@@ -9,6 +10,7 @@ use crate::journal::{JournalEntry, JournalState};
 pub(crate) struct Ledger {
     states: BTreeMap<StepId, JournalState>,
     puts_back: bool,
+    settled: BTreeSet<HostName>,
 }
 
 impl Ledger {
@@ -18,6 +20,12 @@ impl Ledger {
         } else {
             self.states.insert(entry.step, entry.state);
         }
+    }
+
+    /// Counts a host as finished, whichever way. Journals are begun everywhere before the first step and ended when
+    /// nothing is left to do anywhere: a host without one beside others with one was the first to be told of the end.
+    pub(crate) fn settle(&mut self, host: &HostName) {
+        self.settled.insert(host.clone());
     }
 
     /// Counts no step as done any more, because some of them were undone since; what was begun is still to be undone.
@@ -37,7 +45,7 @@ impl Ledger {
     }
 
     pub(crate) fn is_done(&self, step: &Step) -> bool {
-        self.states.get(&step.id) == Some(&JournalState::Done)
+        self.settled.contains(&step.host) || self.states.get(&step.id) == Some(&JournalState::Done)
     }
 
     /// Says whether a step may have changed something that is not undone.

@@ -124,10 +124,11 @@ impl<'a> Run<'a> {
                 continue;
             }
             if self.stop.soft.is_cancelled() {
-                match stage.on_failure {
-                    OnFailure::PutBack => return Err(self.put_back_after(Halt::Stopped).await),
-                    OnFailure::GoOn => break,
+                // What was live before this run began stays live.
+                if watching == Watching::Soak && self.can_go_back() {
+                    return Err(self.put_back_after(Halt::Stopped).await);
                 }
+                break;
             }
             if self.is_done(stage) {
                 continue;
@@ -165,6 +166,17 @@ impl<'a> Run<'a> {
             error,
         });
         Err(Halt::Failed(failure.into_iter().collect()))
+    }
+
+    /// Says whether something was begun, but nothing of what has no way back.
+    fn can_go_back(&self) -> bool {
+        let ledger = self.ledger.lock();
+        let late = self.plan.stages.iter().filter(|stage| stage.on_failure == OnFailure::GoOn);
+        !ledger.is_empty()
+            && !late
+                .flat_map(|stage| &stage.lanes)
+                .flat_map(|lane| &lane.steps)
+                .any(|step| ledger.was_begun(step))
     }
 
     fn is_done(&self, stage: &Stage) -> bool {

@@ -1,0 +1,258 @@
+use freehold_fleet::{Explanation, HostError, Outcome, StepError};
+use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release};
+use freehold_plan::{Action, BuildPlaceName, ContainerRequest, Route, Step};
+
+use crate::machine::{FakeContainer, Machine, State};
+
+impl Machine {
+    /// Does a step unless the client is outdated, and looks at the traffic afterwards.
+    pub(crate) fn perform(&self, step: &Step, fence: u64) -> Result<Outcome, StepError> {
+        let mut state = self.state.lock();
+        self.check_fence(&state, fence)?;
+        let outcome = self.act(&mut state, &step.action)?;
+        if matches!(outcome, Outcome::Done(_)) {
+            state.effects.push((fence, step.action.to_string()));
+        }
+        state.look_at_traffic(&step.action.to_string());
+        Ok(outcome)
+    }
+
+    pub(super) fn refused(&self, operation: impl ToString, message: &str) -> HostError {
+        HostError::Refused {
+            host: self.name.clone(),
+            operation: operation.to_string(),
+            message: message.to_owned(),
+        }
+    }
+
+    fn act(&self, state: &mut State, action: &Action) -> Result<Outcome, StepError> {
+        match action {
+            Action::BuildImage { image, place } => {
+                if *place == BuildPlaceName::Host(self.name.clone()) {
+                    state.images.insert(image.clone(), format!("sha256:{image}"));
+                }
+                Ok(Outcome::Done(None))
+            }
+            Action::DeliverImage { image, .. } => {
+                Ok(changed(state.images.insert(image.clone(), format!("sha256:{image}")).is_none()))
+            }
+            Action::PrepareHost { directories, .. } => {
+                let is_new = !state.has_network;
+                state.has_network = true;
+                state.directories.extend(directories.iter().cloned());
+                Ok(changed(is_new))
+            }
+            Action::EnsureProxy { .. } => {
+                let is_new = state.proxy.is_none();
+                state.proxy.get_or_insert_default();
+                Ok(changed(is_new))
+            }
+            Action::RenameContainer { from, to } => self.rename(state, from, to),
+            Action::StartContainer(request) => self.start(state, request),
+            Action::StartAgain { container, .. } => self.start_again(state, container),
+            Action::AwaitHealthy { container, .. } => self.await_healthy(state, container),
+            Action::SwitchTarget { service, container, settings, .. } => {
+                self.switch(state, service, container, settings)
+            }
+            Action::RemoveTarget { service } => {
+                Ok(changed(state.proxy.as_mut().is_some_and(|routes| routes.remove(service).is_some())))
+            }
+            Action::Soak { containers, .. } => self.soak(state, containers),
+            Action::StopContainer { container, .. } => match state.container(container) {
+                Some(container) if container.is_running => {
+                    container.is_running = false;
+                    container.is_healthy = false;
+                    Ok(Outcome::Done(None))
+                }
+                _ => Ok(Outcome::AlreadyDone),
+            },
+            Action::RecordRelease { release, latest } => Ok(state.record(release, latest)),
+            Action::RemoveContainer { container } => self.remove_container(state, container),
+            Action::RemoveImage { image } => self.remove_image(state, image),
+            Action::ForgetReleases { releases } => {
+                let before = state.releases.len();
+                state.releases.retain(|release| !releases.contains(&release.id));
+                Ok(changed(state.releases.len() < before))
+            }
+            Action::RemoveProxyIfUnused => {
+                let is_unused = state.proxy.as_ref().is_some_and(|routes| routes.is_empty());
+                if is_unused {
+                    state.proxy = None;
+                }
+                Ok(changed(is_unused))
+            }
+            Action::RemoveDirectories { directories } => {
+                state.directories.retain(|directory| !directories.contains(directory));
+                state.releases.clear();
+                Ok(Outcome::Done(None))
+            }
+            Action::WriteEnvironmentFile { .. } => Ok(Outcome::Done(None)),
+            Action::Wait { .. } => Ok(Outcome::AlreadyDone),
+        }
+    }
+
+    fn rename(
+        &self,
+        state: &mut State,
+        from: &ContainerName,
+        to: &ContainerName,
+    ) -> Result<Outcome, StepError> {
+        if state.container(to).is_some() {
+            return match state.container(from) {
+                Some(_) => Err(self.refused(format!("rename {from}"), "the name is taken").into()),
+                None => Ok(Outcome::AlreadyDone),
+            };
+        }
+        match state.container(from) {
+            Some(container) => {
+                container.name = to.clone();
+                Ok(Outcome::Done(None))
+            }
+            None => Err(self.refused(format!("rename {from}"), "no such container").into()),
+        }
+    }
+
+    fn start(&self, state: &mut State, request: &ContainerRequest) -> Result<Outcome, StepError> {
+        if !state.images.contains_key(&request.image) {
+            return Err(self.refused(format!("start {}", request.name), "no such image").into());
+        }
+        if state.container(&request.name).is_some() {
+            return self.start_again(state, &request.name);
+        }
+        state.made += 1;
+        let made = state.made;
+        state.containers.push(FakeContainer {
+            id: format!("{made:012x}{:052x}", 0),
+            name: request.name.clone(),
+            image: request.image.clone(),
+            labels: request.labels.clone(),
+            is_running: true,
+            is_healthy: false,
+            made,
+        });
+        Ok(Outcome::Done(None))
+    }
+
+    fn start_again(&self, state: &mut State, name: &ContainerName) -> Result<Outcome, StepError> {
+        match state.container(name) {
+            Some(container) if container.is_running => Ok(Outcome::AlreadyDone),
+            Some(container) => {
+                container.is_running = true;
+                Ok(Outcome::Done(None))
+            }
+            None => Err(self.refused(format!("start {name}"), "no such container").into()),
+        }
+    }
+
+    fn await_healthy(&self, state: &mut State, name: &ContainerName) -> Result<Outcome, StepError> {
+        let spoilt = state.spoilt.clone();
+        match state.container(name) {
+            Some(container) if container.is_running && !spoilt.contains(container.image.tag.as_str()) => {
+                container.is_healthy = true;
+                Ok(Outcome::AlreadyDone)
+            }
+            _ => Err(self.unhealthy(name, "exited with code 1")),
+        }
+    }
+
+    fn unhealthy(&self, name: &ContainerName, what: &str) -> StepError {
+        StepError::Unhealthy(Box::new(Explanation {
+            host: self.name.clone(),
+            container: name.to_string(),
+            summary: format!("container `{name}` on host `{}` {what}", self.name),
+            evidence: Vec::new(),
+            log: vec!["boom".to_owned()],
+            help: vec![format!("see `freehold app logs` on {}", self.name)],
+        }))
+    }
+
+    fn switch(
+        &self,
+        state: &mut State,
+        service: &ProxyServiceName,
+        name: &ContainerName,
+        settings: &ProxySettings,
+    ) -> Result<Outcome, StepError> {
+        let Some(id) = state.container(name).map(|container| container.id.clone()) else {
+            return Err(self.refused(format!("switch {service}"), "no such container").into());
+        };
+        let target = format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port);
+        let route = Route { targets: vec![target], settings: settings.clone() };
+        let Some(routes) = &mut state.proxy else {
+            return Err(self.refused(format!("switch {service}"), "there is no proxy").into());
+        };
+        Ok(changed(routes.insert(service.clone(), route.clone()) != Some(route)))
+    }
+
+    fn soak(
+        &self,
+        state: &mut State,
+        containers: &[(ContainerName, Option<ProxyServiceName>)],
+    ) -> Result<Outcome, StepError> {
+        for (name, _) in containers {
+            if !state.container(name).is_some_and(|container| container.is_running) {
+                return Err(self.unhealthy(name, "ended while it was watched"));
+            }
+        }
+        Ok(Outcome::AlreadyDone)
+    }
+
+    fn remove_container(&self, state: &mut State, name: &ContainerName) -> Result<Outcome, StepError> {
+        match state.container(name) {
+            Some(container) if container.is_running => {
+                Err(self.refused(format!("remove {name}"), "it runs").into())
+            }
+            Some(_) => {
+                state.containers.retain(|container| container.name != *name);
+                Ok(Outcome::Done(None))
+            }
+            None => Ok(Outcome::AlreadyDone),
+        }
+    }
+
+    fn remove_image(&self, state: &mut State, image: &ImageReference) -> Result<Outcome, StepError> {
+        if state.containers.iter().any(|container| container.image == *image) {
+            return Err(self.refused(format!("remove image {image}"), "a container was made from it").into());
+        }
+        Ok(changed(state.images.remove(image).is_some()))
+    }
+}
+
+fn changed(is_changed: bool) -> Outcome {
+    if is_changed { Outcome::Done(None) } else { Outcome::AlreadyDone }
+}
+
+impl State {
+    pub(super) fn container(&mut self, name: &ContainerName) -> Option<&mut FakeContainer> {
+        self.containers.iter_mut().find(|container| container.name == *name)
+    }
+
+    fn record(&mut self, release: &Release, latest: &ImageReference) -> Outcome {
+        if let Some(id) = self.images.get(&release.image).cloned() {
+            self.images.insert(latest.clone(), id);
+        }
+        if self.releases.iter().any(|known| known.id == release.id) {
+            return Outcome::AlreadyDone;
+        }
+        self.releases.insert(0, release.clone());
+        self.releases.sort_by(|one, other| other.id.cmp(&one.id));
+        Outcome::Done(None)
+    }
+
+    /// The oracle: every route must lead to a container that runs and is healthy.
+    pub(super) fn look_at_traffic(&mut self, after: &str) {
+        let mut seen = Vec::new();
+        for (service, route) in self.proxy.iter().flatten() {
+            for target in &route.targets {
+                let id = target.split(':').next().unwrap_or_default();
+                let serves = self.containers.iter().any(|container| {
+                    container.id.starts_with(id) && container.is_running && container.is_healthy
+                });
+                if !serves {
+                    seen.push(format!("{service} leads to {target}, which does not serve, after `{after}`"));
+                }
+            }
+        }
+        self.outages.extend(seen);
+    }
+}
