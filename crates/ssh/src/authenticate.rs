@@ -159,6 +159,7 @@ pub(crate) struct Authenticator<'a> {
     tried: Vec<String>,
     accepts: Option<MethodSet>,
     rsa_hash: Option<Option<HashAlg>>,
+    none_tried: bool,
 }
 
 /// What an [`Authenticator`] works with, beside the connection.
@@ -174,7 +175,8 @@ impl<'a> Authenticator<'a> {
     pub(crate) fn new(handle: &'a mut Handle<Client>, means: Means<'a>) -> Self {
         let Means { hop, key_data, prompt, memory, deadline } = means;
         let tried = Vec::new();
-        Self { handle, hop, key_data, prompt, memory, deadline, tried, accepts: None, rsa_hash: None }
+        let (accepts, rsa_hash, none_tried) = (None, None, false);
+        Self { handle, hop, key_data, prompt, memory, deadline, tried, accepts, rsa_hash, none_tried }
     }
 
     /// Tries everything that the host accepts, until it lets us in.
@@ -207,11 +209,14 @@ impl<'a> Authenticator<'a> {
                 }
             }
         }
-        // Last, because some servers punish a failed `none` by a delay of seconds.
-        if self.accepts.is_none()
-            && let Outcome::In(way) = self.none().await?
-        {
-            return Ok(way);
+        // Last, because some servers punish a failed `none` by a delay of seconds. One that ends the connection for it
+        // has told before what it thinks of the rest.
+        if !self.none_tried {
+            match self.none().await {
+                Ok(Outcome::In(way)) => return Ok(way),
+                Err(error) if self.accepts.is_none() => return Err(error),
+                Ok(_) | Err(_) => {}
+            }
         }
         let methods = self.accepts.as_deref().unwrap_or_default();
         let accepts = methods.iter().map(String::from).collect();
@@ -233,6 +238,7 @@ impl<'a> Authenticator<'a> {
     }
 
     async fn none(&mut self) -> Result<Outcome, AuthenticationError> {
+        self.none_tried = true;
         let result = self.handle.authenticate_none(self.hop.user.clone()).await;
         self.judge(result, || Authentication::None)
     }

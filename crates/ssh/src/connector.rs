@@ -136,7 +136,12 @@ impl Stage<'_> {
                 };
                 let stream = ProxyCommand::start(command).map_err(failed)?;
                 let complaints = stream.complaints();
-                self.handshake(stream).await.map_err(|error| error.with_complaints(complaints.text()))
+                match self.handshake(stream).await {
+                    Err(error @ ConnectError::Handshake { .. }) => {
+                        Err(error.with_complaints(complaints.text(&self.deadline).await))
+                    }
+                    result => result,
+                }
             }
             (None, None) => {
                 let stream =
@@ -192,7 +197,10 @@ impl Stage<'_> {
         let hop_name = || self.name.clone();
         let mut handle = match self.deadline.within(connect_stream(config, stream, client)).await {
             None => {
-                return Err(ConnectError::HandshakeTimedOut { hop: hop_name(), after: self.deadline.limit() });
+                return Err(ConnectError::HandshakeTimedOut {
+                    hop: hop_name(),
+                    after: self.deadline.limit(),
+                });
             }
             Some(Err(ClientError::HostKey(source))) => {
                 return Err(ConnectError::HostKey { hop: hop_name(), source });

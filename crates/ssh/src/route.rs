@@ -219,6 +219,9 @@ impl Resolver<'_> {
     }
 
     async fn options(&self, lookup: &Lookup<'_>) -> Result<Options, RouteError> {
+        if let Some(user) = lookup.user {
+            hop::check_user(user, lookup.name.as_str())?;
+        }
         match &self.environment.ssh_program {
             Some(program) if self.settings.config != SshConfigFiles::Nothing => {
                 let limit = self.settings.connect_timeout;

@@ -17,6 +17,7 @@ pub(super) struct Held {
     pub(super) origin: String,
     pub(super) proof: Proof,
     pub(super) agent: Agent,
+    pub(super) identity: AgentIdentity,
 }
 
 impl Agent {
@@ -45,14 +46,14 @@ pub(super) async fn identities(
     let found = client.request_identities().await?;
     let agent = Agent(Arc::new(tokio::sync::Mutex::new(client)));
     let held = found.into_iter().map(|identity| {
-        let (proof, what, comment) = match identity {
-            AgentIdentity::PublicKey { key, comment } => (Proof::Key(key), "key", comment),
+        let (proof, what, comment) = match &identity {
+            AgentIdentity::PublicKey { key, comment } => (Proof::Key(key.clone()), "key", comment),
             AgentIdentity::Certificate { certificate, comment } => {
-                (Proof::Certificate(Box::new(certificate)), "certificate", comment)
+                (Proof::Certificate(Box::new(certificate.clone())), "certificate", comment)
             }
         };
-        let comment = crate::text::printable(&comment);
-        Held { origin: format!("agent {what} `{comment}`"), proof, agent: agent.clone() }
+        let origin = format!("agent {what} `{}`", crate::text::printable(comment));
+        Held { origin, proof, agent: agent.clone(), identity }
     });
     Ok(held.collect())
 }

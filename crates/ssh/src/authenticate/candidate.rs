@@ -1,7 +1,7 @@
-use russh::keys::{Certificate, HashAlg, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 
 use super::Authenticator;
-use super::agent::{self, Agent, Held};
+use super::agent::{self, Held};
 use super::key::{self, KeyText};
 use super::signer::Signer;
 
@@ -81,9 +81,13 @@ fn order(
         let key = proof.key();
         named.iter().any(|text| text.public().is_some_and(|public| public.key_data() == key.key_data()))
     };
-    let holder = |key: &PublicKey| -> Option<&Agent> {
-        let with = |held: &&Held| held.proof.key().key_data() == key.key_data();
-        held.iter().find(with).map(|held| &held.agent)
+    // An agent that holds a certificate holds its key too, but signs only for what it lists.
+    let holder = |key: &PublicKey, certificate: Option<&Certificate>| -> Option<&Held> {
+        held.iter().find(|held| match (&held.proof, certificate) {
+            (Proof::Key(listed), _) => listed.key_data() == key.key_data(),
+            (Proof::Certificate(listed), Some(certificate)) => **listed == *certificate,
+            (Proof::Certificate(_), None) => false,
+        })
     };
     let mut signed = Vec::new();
     for (origin, certificate) in certificates {
@@ -91,8 +95,8 @@ fn order(
         let text = named.iter().find(|text| {
             text.is_private() && text.public().is_some_and(|public| public.key_data() == key.key_data())
         });
-        let signer = match (holder(&key), text) {
-            (Some(agent), _) => Signer::agent(agent.clone()),
+        let signer = match (holder(&key, Some(&certificate)), text) {
+            (Some(held), _) => Signer::agent(held.agent.clone(), held.identity.clone()),
             (None, Some(text)) => Signer::key(text.clone()),
             (None, None) => continue,
         };
@@ -101,13 +105,16 @@ fn order(
     let mut from_files = Vec::new();
     for text in &named {
         let Some(public) = text.public() else { continue };
-        if holder(public).is_none() && text.is_private() {
+        if holder(public, None).is_none() && text.is_private() && !needs_hardware(public) {
             let signer = Signer::key(text.clone());
             from_files.push(Candidate { origin: text.origin(), proof: Proof::Key(public.clone()), signer });
         }
     }
-    let from_agent =
-        |held: Held| Candidate { origin: held.origin, proof: held.proof, signer: Signer::agent(held.agent) };
+    let from_agent = |held: Held| Candidate {
+        origin: held.origin,
+        proof: held.proof,
+        signer: Signer::agent(held.agent, held.identity),
+    };
     let (mine, others): (Vec<Held>, Vec<Held>) = held.into_iter().partition(|held| is_named(&held.proof));
     let mut ordered = signed;
     ordered.extend(mine.into_iter().map(from_agent));
@@ -120,6 +127,11 @@ fn order(
         ordered.extend(from_files);
     }
     without_repetitions(ordered)
+}
+
+/// Says whether the private file is only a handle of a security key, which we reach through an agent alone.
+fn needs_hardware(key: &PublicKey) -> bool {
+    matches!(key.algorithm(), Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256)
 }
 
 fn without_repetitions(candidates: Vec<Candidate>) -> Vec<Candidate> {

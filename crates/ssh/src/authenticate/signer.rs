@@ -20,7 +20,8 @@ pub(super) struct Signer {
 }
 
 enum Source {
-    Agent(Agent),
+    /// An agent, with what it holds: that may be the plain key of a certificate that it does not know.
+    Agent(Agent, Box<AgentIdentity>),
     Key(KeyText),
 }
 
@@ -55,8 +56,8 @@ impl From<ssh_key::Error> for SignError {
 const PASSPHRASE_TRIES: usize = 3;
 
 impl Signer {
-    pub(super) fn agent(agent: Agent) -> Self {
-        Self { source: Source::Agent(agent), person: None }
+    pub(super) fn agent(agent: Agent, holds: AgentIdentity) -> Self {
+        Self { source: Source::Agent(agent, Box::new(holds)), person: None }
     }
 
     pub(super) fn key(text: KeyText) -> Self {
@@ -105,12 +106,12 @@ impl russh::Signer for Signer {
 
     async fn auth_sign(
         &mut self,
-        identity: &AgentIdentity,
+        _identity: &AgentIdentity,
         hash: Option<HashAlg>,
         mut data: Vec<u8>,
     ) -> Result<Vec<u8>, SignError> {
         match &self.source {
-            Source::Agent(agent) => agent.sign(identity, hash, data).await.map_err(SignError::Agent),
+            Source::Agent(agent, holds) => agent.sign(holds, hash, data).await.map_err(SignError::Agent),
             Source::Key(text) => {
                 let key = self.unlock(text).await?;
                 let signature = sign(&key, hash, &data)?;

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinSet;
 
+use crate::deadline::Deadline;
 use crate::text::printable;
 
 /// A command whose standard input and output are the connection. Dropped, it and its children are killed.
@@ -19,29 +20,44 @@ pub(crate) struct ProxyCommand {
     input: ChildStdin,
     output: ChildStdout,
     complaints: Complaints,
-    _reader: JoinSet<()>,
 }
 
 /// The end of what a command wrote to standard error.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Complaints(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Complaints(Arc<Collected>);
+
+#[derive(Debug, Default)]
+struct Collected {
+    text: Mutex<Vec<u8>>,
+    /// Reads while somebody has an interest in it: a closed pipe could end the command.
+    reader: Mutex<JoinSet<()>>,
+}
 
 impl Complaints {
     const LIMIT_BYTES: usize = 4096;
 
-    /// Returns them as text that can be shown.
-    pub(crate) fn text(&self) -> String {
-        printable(String::from_utf8_lossy(&self.0.lock()).trim())
+    /// Returns them as text that can be shown, all of them if the command ends before the deadline.
+    pub(crate) async fn text(&self, deadline: &Deadline) -> String {
+        let mut reader = std::mem::take(&mut *self.0.reader.lock());
+        if deadline.within(reader.join_next()).await.is_none() {
+            tracing::debug!("the proxy command is still writing");
+        }
+        printable(String::from_utf8_lossy(&self.0.text.lock()).trim())
     }
 
-    async fn collect(self, mut from: ChildStderr) {
-        let mut buffer = [0; 1024];
-        while let Ok(count @ 1..) = from.read(&mut buffer).await {
-            let mut kept = self.0.lock();
-            kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
-            let excess = kept.len().saturating_sub(Self::LIMIT_BYTES);
-            kept.drain(..excess);
-        }
+    fn collect(&self, mut from: ChildStderr) {
+        // The task must not keep alive what ends it.
+        let collected = Arc::downgrade(&self.0);
+        self.0.reader.lock().spawn(async move {
+            let mut buffer = [0; 1024];
+            while let Ok(count @ 1..) = from.read(&mut buffer).await {
+                let Some(collected) = collected.upgrade() else { return };
+                let mut kept = collected.text.lock();
+                kept.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                let excess = kept.len().saturating_sub(Self::LIMIT_BYTES);
+                kept.drain(..excess);
+            }
+        });
     }
 }
 
@@ -62,9 +78,8 @@ impl ProxyCommand {
             return Err(io::Error::other("the command has no standard streams"));
         };
         let complaints = Complaints::default();
-        let mut reader = JoinSet::new();
-        reader.spawn(complaints.clone().collect(error));
-        Ok(Self { child, input, output, complaints, _reader: reader })
+        complaints.collect(error);
+        Ok(Self { child, input, output, complaints })
     }
 
     pub(crate) fn complaints(&self) -> Complaints {

@@ -7,8 +7,9 @@ use super::openssh::Lookup;
 use super::options::Options;
 use super::{AddressFamily, Hop, HostKeyPolicy, Identities, Resolver, RouteError, StrictHostKeys};
 
-/// The key files that OpenSSH tries when none is configured and that we can use.
-const DEFAULT_KEYS: [&str; 3] = ["~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ed25519"];
+/// The key files that OpenSSH tries when none is configured, without the types that it has given up.
+const DEFAULT_KEYS: [&str; 5] =
+    ["~/.ssh/id_rsa", "~/.ssh/id_ecdsa", "~/.ssh/id_ecdsa_sk", "~/.ssh/id_ed25519", "~/.ssh/id_ed25519_sk"];
 
 impl Resolver<'_> {
     /// Makes a hop of the options of a host; `target` says whether the deploy file speaks of this host itself.
@@ -140,7 +141,14 @@ impl Resolver<'_> {
             words => words,
         };
         let words = words.iter().filter(|word| !word.is_empty() && !word.eq_ignore_ascii_case("none"));
-        words.map(|word| self.path(word, keyword, values)).collect()
+        let mut files = Vec::new();
+        for word in words {
+            let file = self.path(word, keyword, values)?;
+            if !files.contains(&file) {
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     fn path(&self, word: &str, keyword: &str, values: &Tokens<'_>) -> Result<PathBuf, RouteError> {
@@ -166,7 +174,7 @@ fn family(options: &Options, host: &str) -> Result<AddressFamily, RouteError> {
 }
 
 /// Refuses what a shell would interpret, because the name may stand in a `ProxyCommand`.
-fn check_user(user: &str, host: &str) -> Result<(), RouteError> {
+pub(super) fn check_user(user: &str, host: &str) -> Result<(), RouteError> {
     let bad = |c: char| c.is_whitespace() || c.is_control() || "'`\"$\\;&<>|(){}".contains(c);
     if user.is_empty() || user.starts_with('-') || user.contains(bad) {
         return Err(RouteError::InvalidUser { host: host.to_owned(), user: user.to_owned() });

@@ -4,7 +4,7 @@ use freehold_ssh::{ExitStatus, RemoteCommand};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
-use crate::support::{Client, PATIENCE, Sshd};
+use crate::support::{Client, PATIENCE, Sshd, background};
 
 const LIMIT: usize = 1 << 20;
 
@@ -45,7 +45,7 @@ async fn streams_to_sockets_and_ports_carry_bytes_both_ways() {
 
     let path = server.path().join("echo.sock");
     let listener = UnixListener::bind(&path).unwrap();
-    let echo = tokio::spawn(async move {
+    let echo = background(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let (mut read, mut write) = stream.split();
         tokio::io::copy(&mut read, &mut write).await.unwrap()
@@ -64,17 +64,17 @@ async fn streams_to_sockets_and_ports_carry_bytes_both_ways() {
     wrote.unwrap();
     got.unwrap();
     assert_eq!(received.len(), sent.len());
-    assert_eq!(echo.await.unwrap(), 3_000_000);
+    assert_eq!(echo.join_all().await, [3_000_000]);
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let greet = tokio::spawn(async move {
+    let greet = background(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.write_all(b"hello").await.unwrap();
     });
     let mut text = String::new();
     session.open_tcp("127.0.0.1", port).await.unwrap().read_to_string(&mut text).await.unwrap();
-    greet.await.unwrap();
+    greet.join_all().await;
     assert_eq!(text, "hello");
 }
 
@@ -85,7 +85,7 @@ async fn a_forwarded_port_brings_connections_until_it_is_closed() {
     let session = client.knows(&server).connect().await.unwrap();
     let mut forward = session.forward_remote_port().await.unwrap();
     let port = forward.port();
-    let caller = tokio::spawn(async move {
+    let caller = background(async move {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         stream.write_all(b"ping").await.unwrap();
         stream.shutdown().await.unwrap();
@@ -98,7 +98,7 @@ async fn a_forwarded_port_brings_connections_until_it_is_closed() {
     stream.read_to_string(&mut question).await.unwrap();
     stream.write_all(format!("{question} pong").as_bytes()).await.unwrap();
     drop(stream);
-    assert_eq!(caller.await.unwrap(), "ping pong");
+    assert_eq!(caller.join_all().await, ["ping pong"]);
     forward.close().await;
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "the port is closed");
 }

@@ -1,7 +1,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use super::{Key, wait_until};
+use super::{Key, PATIENCE};
 
 /// A real `ssh-agent`, ended when it is dropped.
 pub(crate) struct Agent {
@@ -18,7 +19,11 @@ impl Agent {
             .stderr(Stdio::null())
             .spawn()
             .expect("`ssh-agent` is needed: install Debian's package openssh-client");
-        wait_until("the agent's socket", || socket.exists());
+        let end = Instant::now() + PATIENCE;
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(Instant::now() < end, "waited too long for the agent");
+            std::thread::sleep(Duration::from_millis(5));
+        }
         Self { socket, child }
     }
 

@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_model::{HostName, SshSettings};
 use freehold_ssh::{ClientEnvironment, ConnectError, Connector, FirstUse, Prompt, Session};
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use tempfile::TempDir;
 
@@ -32,20 +33,20 @@ pub(crate) struct Person {
 
 impl Person {
     fn answer(&self, kind: &str, question: &str) -> Option<String> {
-        self.asked.lock().unwrap().push(format!("{kind}: {question}"));
-        let mut answers = self.answers.lock().unwrap();
+        self.asked.lock().push(format!("{kind}: {question}"));
+        let mut answers = self.answers.lock();
         if answers.is_empty() { None } else { Some(answers.remove(0)) }
     }
 
     pub(crate) fn asked(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 }
 
 #[async_trait]
 impl Prompt for Person {
     async fn confirm(&self, question: &str) -> bool {
-        self.asked.lock().unwrap().push(format!("confirm: {question}"));
+        self.asked.lock().push(format!("confirm: {question}"));
         self.yes
     }
 
@@ -58,7 +59,7 @@ impl Prompt for Person {
     }
 
     fn banner(&self, host: &HostName, text: &str) {
-        self.banners.lock().unwrap().push(format!("{host}: {text}"));
+        self.banners.lock().push(format!("{host}: {text}"));
     }
 }
 
@@ -73,7 +74,7 @@ impl Client {
     /// A machine without any key.
     pub(crate) fn bare() -> Self {
         let home = tempfile::tempdir().unwrap();
-        std::fs::create_dir(home.path().join(".ssh")).unwrap();
+        fs_err::create_dir(home.path().join(".ssh")).unwrap();
         let environment = ClientEnvironment {
             home: Some(home.path().to_owned()),
             user: "somebody".to_owned(),
@@ -107,7 +108,7 @@ impl Client {
     }
 
     pub(crate) fn read_known_hosts(&self) -> String {
-        std::fs::read_to_string(self.known_hosts()).unwrap_or_default()
+        fs_err::read_to_string(self.known_hosts()).unwrap_or_default()
     }
 
     /// Makes the server's key known, and its port the one to connect to.
@@ -141,8 +142,8 @@ impl Client {
 }
 
 fn append(file: &Path, text: &str) {
-    let before = std::fs::read_to_string(file).unwrap_or_default();
-    std::fs::write(file, format!("{before}{text}")).unwrap();
+    let before = fs_err::read_to_string(file).unwrap_or_default();
+    fs_err::write(file, format!("{before}{text}")).unwrap();
 }
 
 /// Returns the user as whom the tests and the servers run.

@@ -25,12 +25,12 @@ impl Key {
 
     /// Returns the line of the public key, without the comment.
     pub(crate) fn public(&self) -> String {
-        let text = std::fs::read_to_string(self.path.with_file_name(format!("{}.pub", self.name()))).unwrap();
+        let text = fs_err::read_to_string(self.path.with_file_name(format!("{}.pub", self.name()))).unwrap();
         text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
     pub(crate) fn private(&self) -> String {
-        std::fs::read_to_string(&self.path).unwrap()
+        fs_err::read_to_string(&self.path).unwrap()
     }
 
     pub(crate) fn name(&self) -> &str {

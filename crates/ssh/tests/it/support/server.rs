@@ -49,7 +49,7 @@ impl Sshd {
     }
 
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.path().join("log")).unwrap()
+        fs_err::read_to_string(self.path().join("log")).unwrap()
     }
 
     /// Returns the processes that serve connections: the children of the listener, and theirs.
@@ -57,7 +57,7 @@ impl Sshd {
         let mut found = vec![i32::try_from(self.child.id()).unwrap()];
         let mut index = 0;
         while let Some(parent) = found.get(index).copied() {
-            let children = std::fs::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
+            let children = fs_err::read_to_string(format!("/proc/{parent}/task/{parent}/children"));
             found.extend(
                 children.unwrap_or_default().split_whitespace().filter_map(|id| id.parse::<i32>().ok()),
             );
@@ -105,25 +105,25 @@ impl SshdBuilder {
         if self.host_keys.is_empty() {
             self.host_keys.push(Key::new(&directory, "host_ed25519", "ed25519").path);
         }
-        std::fs::write(directory.join("authorized_keys"), &self.authorized).unwrap();
+        fs_err::write(directory.join("authorized_keys"), &self.authorized).unwrap();
         // sshd refuses to start without this folder, which Debian's service makes.
-        drop(std::fs::create_dir_all("/run/sshd"));
+        drop(fs_err::create_dir_all("/run/sshd"));
         for _ in 0..5 {
             let port = free_port();
-            std::fs::write(directory.join("sshd_config"), self.text(port)).unwrap();
+            fs_err::write(directory.join("sshd_config"), self.text(port)).unwrap();
             let mut child = Command::new("/usr/sbin/sshd")
                 .args(["-D", "-e", "-f"])
                 .arg(directory.join("sshd_config"))
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
-                .stderr(std::fs::File::create(directory.join("log")).unwrap())
+                .stderr(fs_err::File::create(directory.join("log")).unwrap().into_parts().0)
                 .spawn()
                 .expect("`/usr/sbin/sshd` is needed: install Debian's package openssh-server");
             if answers(port, &mut child) {
                 return Sshd { port, directory: self.directory, child };
             }
         }
-        panic!("sshd does not start:\n{}", std::fs::read_to_string(directory.join("log")).unwrap());
+        panic!("sshd does not start:\n{}", fs_err::read_to_string(directory.join("log")).unwrap());
     }
 
     fn text(&self, port: u16) -> String {
@@ -160,15 +160,15 @@ fn answers(port: u16, child: &mut Child) -> bool {
     false
 }
 
-pub(crate) fn free_port() -> u16 {
+fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// Waits for a condition, and fails when it does not come true.
-pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
+/// Waits for a condition while the runtime goes on, and fails when it does not come true.
+pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let end = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < end, "waited too long for {what}");
-        std::thread::sleep(Duration::from_millis(5));
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
