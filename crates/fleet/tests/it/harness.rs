@@ -6,7 +6,7 @@ use freehold_fleet::{
     LeaseRequest, RecoverError, Report, Scope, Stop, Waiting, World, execute, observe, recover,
 };
 use freehold_model::{ErrorKind, HostName, SecretValues};
-use freehold_plan::{OnFailure, Plan, Step, rollout};
+use freehold_plan::{OnFailure, Plan, RolloutError, Step, rollout};
 use freehold_testkit::{Client, FakeFleet, Fault, Harm, Moment, Point, ProjectFixture, Snapshot, host_name};
 
 /// What stops a deploy.
@@ -15,7 +15,7 @@ pub(crate) enum DeployError {
     Lease(LeaseError),
     Recover(RecoverError),
     Observe(Failures),
-    Plan(String),
+    Plan(RolloutError),
     Execute(ExecuteError),
 }
 
@@ -26,7 +26,7 @@ impl DeployError {
             Self::Lease(error) => error.kind(),
             Self::Recover(error) => error.kind(),
             Self::Observe(error) => error.kind(),
-            Self::Plan(_) => ErrorKind::Failed,
+            Self::Plan(error) => error.kind(),
             Self::Execute(error) => error.kind(),
         }
     }
@@ -78,7 +78,7 @@ impl Scene {
     pub(crate) async fn plan(&self, world: &World, version: &str, number: u8) -> Result<Plan, DeployError> {
         let scope = Scope { project: self.fixture.project() };
         let seen = observe(world, &scope).await.map_err(DeployError::Observe)?;
-        rollout(&self.fixture.request(version, number), &seen).map_err(|e| DeployError::Plan(e.to_string()))
+        rollout(&self.fixture.request(version, number), &seen).map_err(DeployError::Plan)
     }
 
     /// What `freehold deploy` does.
@@ -158,7 +158,8 @@ impl Scene {
                 assert_eq!(running[0].name.as_str(), name, "{context}");
                 if role.proxy.is_some() {
                     let targets = &self.snapshot()[&entry.name].routes[&role.proxy_service];
-                    assert_eq!(targets, &[format!("{}:3000", &running[0].id[..12])], "{context}");
+                    let id: String = running[0].id.chars().take(12).collect();
+                    assert_eq!(targets, &[format!("{id}:3000")], "{context}");
                 }
             }
         }
