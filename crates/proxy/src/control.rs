@@ -3,7 +3,7 @@
 //! It runs on a thread of its own that serves no traffic.
 
 pub(crate) mod api;
-mod check;
+mod bounds;
 mod drain;
 
 use std::collections::BTreeMap;
@@ -13,8 +13,7 @@ use std::time::{Duration, Instant};
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply,
-    HealthGate, HealthState, ProbeOutcome, ProbeReport, RemoveReply, ServiceSnapshot, ServiceStatus,
-    VersionReply,
+    HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -24,13 +23,16 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::generation::Generation;
-use crate::health::{Follow, Until, follow};
+use crate::health::{Follow, Until, check, follow};
 use crate::log::Log;
 use crate::runtime::Threads;
 use crate::state::{State, StateFile};
 use crate::table::{Service, Shared, Table};
 
 use drain::Retired;
+
+/// How long a target is looked at that was not heard from until the time for its health was over.
+const LAST_LOOK: Duration = Duration::from_millis(300);
 
 /// Directs the threads.
 #[derive(Debug)]
@@ -149,7 +151,7 @@ impl Control {
         name: ProxyServiceName,
         request: DeployRequest,
     ) -> Result<DeployReply, ErrorReply> {
-        check::deploy(&request)?;
+        bounds::deploy(&request)?;
         self.raise_fence(&name, request.fence)?;
         self.check_holder(&name, &request)?;
         let targets: Vec<String> = request.targets.iter().map(ToString::to_string).collect();
@@ -192,16 +194,24 @@ impl Control {
         if timeout(limit, healthy).await.is_ok() {
             return Ok(());
         }
-        let probes = generation.targets.iter().map(|target| ProbeReport {
-            target: target.address.clone(),
-            healthy: target.health() == HealthState::Healthy,
-            attempts: target.checks(),
-            elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            last: target.last_check().unwrap_or(ProbeOutcome::Timeout { connected: false }),
-        });
+        let mut probes = Vec::new();
+        for target in &generation.targets {
+            let last = match target.last_check() {
+                Some(outcome) => outcome,
+                // No check has come to its end: a short one says whether the target at least takes connections.
+                None => check(&target.address, &request.settings.health_check, LAST_LOOK).await,
+            };
+            probes.push(ProbeReport {
+                target: target.address.clone(),
+                healthy: target.health() == HealthState::Healthy,
+                attempts: target.checks().max(1),
+                elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+                last,
+            });
+        }
         let limit = crate::command::duration::format(limit);
         let message = format!("target failed to become healthy within configured timeout ({limit})");
-        Err(ErrorReply { code: ErrorCode::Unhealthy, message, probes: probes.collect() })
+        Err(ErrorReply { code: ErrorCode::Unhealthy, message, probes })
     }
 
     /// Refuses a fencing number below the greatest one, or takes note of it.

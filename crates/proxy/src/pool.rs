@@ -9,8 +9,11 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use freehold_wire::{Reason, TargetAddress};
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::runtime::keepalive;
 
 /// How many unused connections to one target a thread keeps.
 const MAX_IDLE: usize = 100;
@@ -109,6 +112,8 @@ async fn connect_any(address: &TargetAddress) -> Result<TcpStream, Reason> {
             Ok(stream) => {
                 // Without it a small request waits for the acknowledgement of the one before.
                 stream.set_nodelay(true).map_err(|_| Reason::TargetUnreachable)?;
+                let keepalive = SockRef::from(&stream).set_tcp_keepalive(&keepalive());
+                keepalive.map_err(|_| Reason::TargetUnreachable)?;
                 return Ok(stream);
             }
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = Reason::TargetRefused,

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinSet, LocalSet};
@@ -32,7 +33,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) struct Threads {
     commands: Vec<Sender<Command>>,
-    handles: Vec<JoinHandle<()>>,
+    handles: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// Makes one listener for each thread, all on one port.
@@ -69,9 +70,17 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    // What is accepted inherits it: a client that has vanished is found out, also in a tunnel without a deadline.
+    socket.set_tcp_keepalive(&keepalive())?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
+}
+
+/// The probing of silent connections, at both sides.
+pub(crate) fn keepalive() -> TcpKeepalive {
+    let interval = Duration::from_secs(15);
+    TcpKeepalive::new().with_time(interval).with_interval(interval)
 }
 
 impl Threads {
@@ -80,13 +89,13 @@ impl Threads {
     /// # Errors
     /// Where the system gives no thread or event loop.
     pub(crate) fn start(starts: Vec<(Start, TcpListener)>) -> io::Result<Self> {
-        let mut threads = Self { commands: Vec::new(), handles: Vec::new() };
+        let mut threads = Self { commands: Vec::new(), handles: Mutex::default() };
         for (start, listener) in starts {
             let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
             let (sender, receiver) = channel(64);
             let name = format!("serve-{}", start.lane);
             let body = move || run(runtime, start, listener, receiver);
-            threads.handles.push(std::thread::Builder::new().name(name).spawn(body)?);
+            threads.handles.get_mut().push(std::thread::Builder::new().name(name).spawn(body)?);
             threads.commands.push(sender);
         }
         Ok(threads)
@@ -104,8 +113,9 @@ impl Threads {
     }
 
     /// Waits for all threads to end.
-    pub(crate) fn join(self) {
-        for handle in self.handles {
+    pub(crate) fn join(&self) {
+        let handles = std::mem::take(&mut *self.handles.lock());
+        for handle in handles {
             // The panic was printed by the thread; its connections are gone either way.
             handle.join().ok();
         }
@@ -184,6 +194,8 @@ async fn drain(worker: &Rc<Worker>, connections: &mut JoinSet<()>, deadline: Dur
 fn tick(worker: &Worker) {
     worker.watches.sweep(Instant::now());
     worker.targets.sweep();
+    // Connections to targets that another generation has replaced are closed although no request comes.
+    worker.table();
     worker.flush_log();
 }
 

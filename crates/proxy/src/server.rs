@@ -261,9 +261,8 @@ fn run(runtime: Runtime, parts: Parts) {
     runtime.shutdown_background();
     // A new proxy may have put its own socket there; it is then unlinked under its feet, as kamal-proxy does.
     fs_err::remove_file(&socket_path).ok();
-    if let Some(control) = Arc::into_inner(control) {
-        control.threads.join();
-    }
+    control.threads.join();
+    drop(control);
     log.info("Server stopped", &[]);
 }
 

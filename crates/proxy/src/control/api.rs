@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use super::{Control, chain, check, refusal};
+use super::{Control, bounds, chain, refusal};
 use crate::health::probe;
 use crate::log::Level;
 
@@ -96,7 +96,7 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec
         (&Method::GET, ["v1", "services", name]) => json(&control.status(&service(name)?)?),
         (&Method::POST, ["v1", "probe"]) => {
             let body: ProbeRequest = read(request).await?;
-            check::probe(&body)?;
+            bounds::probe(&body)?;
             json(&probe(&body).await)
         }
         (&Method::PUT, ["v1", "services", name]) => {

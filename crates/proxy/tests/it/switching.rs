@@ -228,6 +228,18 @@ async fn an_unhealthy_target_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_target_that_says_nothing_is_told_from_one_that_does_not_listen() {
+    let rig = Rig::start();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut request = request_for(&Target::start("t").await);
+    request.targets = vec![crate::rig::address(&silent.local_addr().unwrap().to_string())];
+    request.deploy_timeout_ms = 50;
+    let error = rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap_err();
+    let ProxyError::Unhealthy { probes, .. } = error else { panic!("{error:?}") };
+    assert_eq!(probes[0].last, ProbeOutcome::Timeout { connected: true });
+}
+
+#[tokio::test]
 async fn putting_back_needs_no_health_check() {
     let rig = Rig::start();
     let (old, new) = (Target::start("old").await, Target::start("new").await);
@@ -313,6 +325,7 @@ async fn a_damaged_state_file_is_set_aside_and_reported() {
     fs_err::write(rig.state_file(), &text[..text.len() / 2]).unwrap();
     rig.restart(Duration::from_secs(5));
     assert_eq!(rig.open().await.get("/n").await.status, 404);
+    rig.stop();
     let lines = rig.log.lines();
     let line = lines.iter().find(|line| line["msg"] == "Failed to decode saved state").unwrap();
     assert_eq!(line["level"], "ERROR");
