@@ -48,6 +48,6 @@ pub use scratch_image::{
     FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, ScratchImageError, SealedImage,
 };
 pub use transfer::{
-    ExposedRegistry, LocalRegistry, RegistryExposure, TransferError, TransferProgress, TransferStrategy,
-    TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
+    ExposedRegistry, IncomingConnections, LocalRegistry, RegistryExposure, TransferError, TransferProgress,
+    TransferStrategy, TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
 };

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use crate::image::ImageDetails;
 use crate::{Engine, EngineError, ImageStore};
 
-pub use registry::{ExposedRegistry, LocalRegistry, RegistryExposure};
+pub use registry::{ExposedRegistry, IncomingConnections, LocalRegistry, RegistryExposure};
 
 use fan_out::Share;
 use layers::LayerNames;

@@ -280,7 +280,7 @@ mod tests {
         let ignore = Ignore::parse(ignore).unwrap();
         let mut verdict = None;
         for (at, _) in path.match_indices('/').chain([(path.len(), "")]) {
-            verdict = Some(ignore.judge(&path[..at], verdict.as_ref()));
+            verdict = Some(ignore.judge(path.get(..at).unwrap(), verdict.as_ref()));
         }
         verdict.unwrap().ignored
     }

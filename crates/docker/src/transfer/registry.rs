@@ -48,12 +48,15 @@ pub trait RegistryExposure: Send + Sync {
     async fn expose(&self) -> io::Result<ExposedRegistry>;
 }
 
+/// Connections as they come in.
+pub type IncomingConnections = Pin<Box<dyn Stream<Item = io::Result<Box<dyn ByteStream>>> + Send>>;
+
 /// A port that leads to us.
 pub struct ExposedRegistry {
     /// The port on 127.0.0.1, as the engine sees it.
     pub port: u16,
     /// The connections that come in through it.
-    pub connections: Pin<Box<dyn Stream<Item = io::Result<Box<dyn ByteStream>>> + Send>>,
+    pub connections: IncomingConnections,
 }
 
 /// The exposure for an engine of this machine: a free port.

@@ -193,7 +193,7 @@ async fn stops_when_nobody_waits(lab: &TestEngine, base: &ImageReference) {
         seen = wait.recv() => assert!(seen.is_some()),
     }
     let stopped =
-        crate::lab::eventually(Duration::from_secs(20), async || (!runs("sleep\0599")).then_some(()));
+        crate::lab::eventually(Duration::from_secs(20), async || (!runs("sleep\u{0}599")).then_some(()));
     stopped.await.expect("the engine stops the step");
 }
 

@@ -1,16 +1,18 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_docker::{
-    ContainerScope, ContainerSpec, ContainerState, CreateContainerError, EnvValue, ExecError, ExecSpec,
-    HealthStatus, ImageName, LogOptions, OutputStream, RemoveOptions, Removed, RenameContainerError,
-    StandardStreams, Started, Stopped, Untagged,
+    ContainerScope, ContainerSpec, ContainerState, CreateContainerError, Deadlines, Engine, EngineError,
+    EnvValue, ExecError, ExecSpec, HealthStatus, ImageName, LogLine, LogOptions, OutputStream, RemoveOptions,
+    Removed, RenameContainerError, StandardStreams, Started, Stopped, UnixSocket, Untagged,
 };
-use freehold_model::{EnvName, ImageReference, RestartPolicy};
+use freehold_model::{Diagnose, EnvName, ErrorKind, ImageReference, RestartPolicy};
 use futures_util::{StreamExt, TryStreamExt};
 use secrecy::SecretString;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::faults::{Fault, faulty};
 use crate::lab::{TestEngine, container_name, eventually, must, reference, unique};
 
 const GONE: RemoveOptions = RemoveOptions { force: true, anonymous_volumes: true };
@@ -43,6 +45,49 @@ async fn describes_the_engine(lab: &TestEngine) {
     assert!(info.api_version.minor >= 41, "{info:?}");
     assert_eq!(info.architecture, freehold_model::Architecture::of_this_executable());
     assert!(!info.podman && info.buildkit && info.data_root.is_absolute(), "{info:?}");
+}
+
+/// No engine, a silent one, and something that is no engine: each ends in time and says what it is.
+#[tokio::test]
+async fn what_does_not_answer_is_told_apart() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("socket");
+    let quick = Deadlines { request: Duration::from_millis(200), ..Deadlines::default() };
+    let missing = Engine::over(Arc::new(UnixSocket::new(&socket)), quick.clone());
+    let error = missing.info().await.unwrap_err();
+    assert!(matches!(error, EngineError::Connection { .. }), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Unreachable);
+
+    let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
+    let silent = faulty(socket.clone(), Fault::Silence, quick.clone());
+    let error = silent.info().await.unwrap_err();
+    assert!(matches!(error, EngineError::Timeout { .. }), "{error:?}");
+    assert_eq!(error.to_string(), "the Docker engine did not describe itself within 0.2 s");
+
+    let answer = async |text: &str| {
+        let served = async {
+            // The first connections are those of the silent engine.
+            loop {
+                let (mut stream, _) = listener.accept().await?;
+                let mut request = [0; 4096];
+                if stream.read(&mut request).await? > 0 && stream.write_all(text.as_bytes()).await.is_ok() {
+                    stream.shutdown().await?;
+                }
+            }
+        };
+        tokio::select! {
+            answer = missing.info() => answer.unwrap_err(),
+            broken = served => { let broken: std::io::Result<()> = broken; panic!("{broken:?}") }
+        }
+    };
+    let other = answer("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await;
+    assert!(matches!(other, EngineError::Answer { .. }), "{other:?}");
+    let cut = answer("HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n{").await;
+    assert!(matches!(cut, EngineError::Connection { .. }), "{cut:?}");
+    let refused = answer("HTTP/1.1 503 Busy\r\ncontent-length: 18\r\n\r\n{\"message\":\"later\"").await;
+    assert_eq!(refused.status(), Some(503));
+    let refused = answer("HTTP/1.1 500 No\r\ncontent-length: 16\r\n\r\n{\"message\":\"no\"}").await;
+    assert_eq!((refused.status(), refused.engine_message()), (Some(500), Some("no")));
 }
 
 async fn goes_through_its_life(lab: &TestEngine, image: &ImageReference) {
@@ -191,12 +236,16 @@ async fn reads_logs(lab: &TestEngine, image: &ImageReference) {
     let follow = LogOptions { follow: true, ..LogOptions::default() };
     must(engine.start_container(name).await);
     let lines: Vec<_> = must(must(engine.logs(name, &follow).await).try_collect().await);
-    let of = |stream| {
+    let of = |lines: &[LogLine], stream| {
         let lines = lines.iter().filter(|line| line.stream == stream);
-        lines.map(freehold_docker::LogLine::text).collect::<Vec<_>>()
+        lines.map(LogLine::text).collect::<Vec<_>>()
     };
-    assert_eq!(of(OutputStream::Stdout), ["out 1", "out 2", "go on", "last"]);
-    assert_eq!(of(OutputStream::Stderr).first().unwrap(), "err 1");
+    // An engine that follows may miss what is written right before the end; read afterwards, the log is whole.
+    assert_eq!(of(&lines, OutputStream::Stdout)[..3], ["out 1", "out 2", "go on"]);
+    assert_eq!(must(engine.wait_container(name, Duration::from_secs(5)).await), 4);
+    let lines: Vec<_> = must(must(engine.logs(name, &LogOptions::default()).await).try_collect().await);
+    assert_eq!(of(&lines, OutputStream::Stdout), ["out 1", "out 2", "go on", "last"]);
+    assert_eq!(of(&lines, OutputStream::Stderr).first().unwrap(), "err 1");
     assert_eq!(must(engine.last_logs(name, 1).await), ["last"]);
     let stamped = LogOptions { tail: Some(1), timestamps: true, ..LogOptions::default() };
     let stamped: Vec<_> = must(must(engine.logs(name, &stamped).await).try_collect().await);

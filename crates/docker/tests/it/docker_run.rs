@@ -106,6 +106,7 @@ fn map(entries: &[(&str, &str)]) -> BTreeMap<String, String> {
 /// Every field of `ContainerOptions`.
 fn options() -> Vec<Case> {
     let mut cases = resources();
+    cases.extend(surroundings());
     cases.extend([
         case("nothing", &[], |_| {}),
         case("restart always", &["--restart", "always"], |s| s.options.restart = RestartPolicy::Always),
@@ -125,6 +126,12 @@ fn options() -> Vec<Case> {
             s.options.stop_signal = Some("SIGINT".to_owned())
         }),
         case("stop-timeout", &["--stop-timeout", "42"], |s| s.stop_timeout = Some(Duration::from_secs(42))),
+    ]);
+    cases
+}
+
+fn surroundings() -> Vec<Case> {
+    vec![
         case("add-host", &["--add-host", "a:1.2.3.4", "--add-host", "b:::1"], |s| {
             s.options.add_host = texts(&["a:1.2.3.4", "b:::1"]);
         }),
@@ -195,8 +202,7 @@ fn options() -> Vec<Case> {
                 s.options.health_retries = Some(4);
             },
         ),
-    ]);
-    cases
+    ]
 }
 
 fn resources() -> Vec<Case> {

@@ -45,14 +45,25 @@ impl TestEngine {
 
     /// An engine of our own.
     pub(crate) async fn start() -> Self {
+        Self::start_after("true").await
+    }
+
+    /// An engine of our own whose disk has that many megabytes.
+    pub(crate) async fn start_on_disk(megabytes: u32) -> Self {
+        Self::start_after(&format!("mount -t tmpfs -o size={megabytes}m none \"$2\"")).await
+    }
+
+    /// The preparation sees the data root as its second argument.
+    async fn start_after(preparation: &str) -> Self {
         let folder = tempfile::Builder::new().prefix("freehold-docker-").tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         let log = fs_err::File::create(at("log")).expect("a log");
-        // A network namespace of its own keeps its bridge and firewall rules away from other engines. The engine gets
+        fs_err::create_dir(at("data")).expect("a folder");
+        // Namespaces of its own keep its bridge, firewall rules and mounts away from other engines. The engine gets
         // SIGTERM when the thread that started it ends, however that happens.
         let process = Command::new("unshare")
-            .args(["--net", "setpriv", "--pdeathsig", "TERM", "sh", "-c"])
-            .arg("ip link set lo up && exec dockerd \"$@\"")
+            .args(["--net", "--mount", "setpriv", "--pdeathsig", "TERM", "sh", "-c"])
+            .arg(format!("ip link set lo up && {preparation} && exec dockerd \"$@\""))
             .arg("dockerd")
             .arg("--data-root")
             .arg(at("data"))
