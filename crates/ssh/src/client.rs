@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use freehold_model::HostName;
 use parking_lot::Mutex;
@@ -22,6 +23,9 @@ pub(crate) enum Overflow {
     Wait,
 }
 
+/// Why a connection ended that we ended.
+pub(crate) const CLOSED: &str = "it was closed";
+
 /// How many bytes wait for the reader of a channel at most, within one message.
 pub(crate) const QUEUE_LIMIT_BYTES: usize = 16 * 1024 * 1024;
 
@@ -35,6 +39,8 @@ pub(crate) struct Shared {
     forwards: Mutex<BTreeMap<u16, mpsc::Sender<Incoming>>>,
     agents: Mutex<Option<mpsc::Sender<Incoming>>>,
     seen: Mutex<Seen>,
+    /// Whether it is us who end the connection.
+    closing: AtomicBool,
     ended: watch::Sender<Option<String>>,
 }
 
@@ -53,6 +59,7 @@ impl Shared {
             forwards: Mutex::default(),
             agents: Mutex::default(),
             seen: Mutex::default(),
+            closing: AtomicBool::new(false),
             ended: watch::Sender::new(None),
         })
     }
@@ -90,11 +97,16 @@ impl Shared {
         self.ended.subscribe()
     }
 
+    pub(crate) fn closing(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
     fn state(&self, id: ChannelId) -> Option<Arc<ChannelState>> {
         self.channels.lock().get(&id).cloned()
     }
 
     fn end(&self, reason: String) {
+        let reason = if self.closing.load(Ordering::Relaxed) { CLOSED.to_owned() } else { reason };
         let reason = self.ended.borrow().clone().unwrap_or(reason);
         self.ended.send_replace(Some(reason.clone()));
         self.forwards.lock().clear();
@@ -174,7 +186,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.shared.end("it was closed".to_owned());
+        self.shared.end(CLOSED.to_owned());
     }
 }
 

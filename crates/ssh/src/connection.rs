@@ -147,6 +147,7 @@ impl Connection {
 
     /// Says goodbye and waits until the connection has ended, at most as long as opening a channel may take.
     pub(crate) async fn close(&self) {
+        self.shared.closing();
         let mut ended = self.shared.ended();
         if self.handle.disconnect(Disconnect::ByApplication, "", "").await.is_ok() {
             let wait = ended.wait_for(Option::is_some);
@@ -154,5 +155,11 @@ impl Connection {
                 tracing::debug!(host = %self.hop.name, "connection did not end in time");
             }
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.closing();
     }
 }

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use crate::authenticate::Authentication;
 use crate::channel::{ByteStream, ChannelFailure, ChannelGuard, ChannelReader};
+use crate::client::CLOSED;
 use crate::command::{RemoteCommand, quote};
 use crate::connect_error::ConnectError;
 use crate::connection::{Connection, OpenFailure, Target};
@@ -231,7 +232,7 @@ impl Session {
         async move {
             match ended.wait_for(Option::is_some).await {
                 Ok(reason) => reason.clone().unwrap_or_default(),
-                Err(_) => "it was closed".to_owned(),
+                Err(_) => CLOSED.to_owned(),
             }
         }
     }

@@ -1,8 +1,4 @@
-/// Returns a text of a stranger without control characters other than line feeds and tabs, so that it cannot steer a
-/// terminal.
+/// Returns a text of a stranger so that it cannot steer a terminal, with the line ends of ours.
 pub(crate) fn printable(text: &str) -> String {
-    text.chars()
-        .filter(|c| *c != '\r')
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { char::REPLACEMENT_CHARACTER } else { c })
-        .collect()
+    freehold_model::printable(&text.replace("\r\n", "\n")).into_owned()
 }

@@ -31,6 +31,9 @@ impl Resolver<'_> {
             Some(text) => text.replace("%h", name.as_str()).replace("%%", "%"),
             None => name.to_string(),
         };
+        if !is_harmless(&address) {
+            return Err(invalid(name.as_str(), "HostName", &address));
+        }
         let alias = options.set("hostkeyalias").map(str::to_owned);
         let values = Tokens {
             address: &address,
@@ -173,13 +176,18 @@ fn family(options: &Options, host: &str) -> Result<AddressFamily, RouteError> {
     }
 }
 
-/// Refuses what a shell would interpret, because the name may stand in a `ProxyCommand`.
 pub(super) fn check_user(user: &str, host: &str) -> Result<(), RouteError> {
-    let bad = |c: char| c.is_whitespace() || c.is_control() || "'`\"$\\;&<>|(){}".contains(c);
-    if user.is_empty() || user.starts_with('-') || user.contains(bad) {
-        return Err(RouteError::InvalidUser { host: host.to_owned(), user: user.to_owned() });
+    if is_harmless(user) {
+        Ok(())
+    } else {
+        Err(RouteError::InvalidUser { host: host.to_owned(), user: user.to_owned() })
     }
-    Ok(())
+}
+
+/// Says whether a shell takes a name as it is: users and addresses may stand in a `ProxyCommand`.
+fn is_harmless(name: &str) -> bool {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "'`\"$\\;&<>|(){}".contains(c);
+    !name.is_empty() && !name.starts_with('-') && !name.contains(bad)
 }
 
 fn invalid(host: &str, keyword: &'static str, value: &str) -> RouteError {

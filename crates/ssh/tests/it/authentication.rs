@@ -276,7 +276,7 @@ async fn a_banner_is_shown_without_its_control_characters() {
     let (client, _server) = pretender(Rules { none: true, ..Rules::default() }).await;
     client.connect().await.unwrap();
     let banners = client.person.banners.lock().clone();
-    assert_eq!(banners, ["127.0.0.1: welcome\u{fffd}[2J\nvisit https://example.com/check"]);
+    assert_eq!(banners, ["127.0.0.1: welcome\\u{1b}[2J\nvisit https://example.com/check"]);
 }
 
 #[tokio::test]

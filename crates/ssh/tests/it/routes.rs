@@ -121,7 +121,9 @@ async fn users_and_jumps_that_a_shell_could_run_are_refused() {
     assert!(matches!(route(&client, "web").await, Err(RouteError::InvalidUser { .. })));
     client.settings.user = None;
     client.environment.ssh_program = None;
-    client.config("ProxyJump $(id)\n");
+    client.config("Host bad\n  HostName $(id)\n");
+    assert!(matches!(route(&client, "bad").await, Err(RouteError::InvalidValue { keyword: "HostName", .. })));
+    client.config("Host *\n  ProxyJump $(id)\n");
     assert!(matches!(route(&client, "web").await, Err(RouteError::InvalidJump { .. })));
 }
 

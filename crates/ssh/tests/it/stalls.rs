@@ -256,7 +256,7 @@ async fn the_connection_ends_with_its_last_user() {
     drop(session);
     assert!(!server.session_processes().is_empty());
     drop(stream);
-    tokio::time::timeout(PATIENCE, closed).await.expect("it ends");
+    assert_eq!(tokio::time::timeout(PATIENCE, closed).await.expect("it ends"), "it was closed");
     wait_until("the host's processes to end", || server.session_processes().is_empty()).await;
 }
 
