@@ -1,4 +1,5 @@
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind};
@@ -96,6 +97,21 @@ impl EngineError {
     }
 }
 
+/// The cause lies below hyper's own errors.
+fn connection_help(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let kind = causes.filter_map(|error| error.downcast_ref::<io::Error>()).map(io::Error::kind).last();
+    match kind {
+        Some(io::ErrorKind::PermissionDenied) => {
+            "the user may not use the engine's socket: add it to the group, `sudo usermod -aG docker USER`, log in anew"
+        }
+        Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            "no engine listens there: install it or start it, `systemctl start docker`"
+        }
+        _ => "check that the engine runs and that you may use its socket: `docker info` on that host",
+    }
+}
+
 impl Diagnose for EngineError {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -106,10 +122,7 @@ impl Diagnose for EngineError {
 
     fn help(&self) -> Vec<String> {
         match self {
-            Self::Connection { .. } => vec![
-                "check that the engine runs and that you may use its socket: `docker info` on that host"
-                    .to_owned(),
-            ],
+            Self::Connection { source, .. } => vec![connection_help(source.as_ref()).to_owned()],
             Self::Timeout { .. } => {
                 vec![
                     "look at the load and the disk of that host; `docker info` there should answer at once"

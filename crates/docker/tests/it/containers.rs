@@ -57,6 +57,7 @@ async fn what_does_not_answer_is_told_apart() {
     let error = missing.info().await.unwrap_err();
     assert!(matches!(error, EngineError::Connection { .. }), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Unreachable);
+    assert_eq!(error.help(), ["no engine listens there: install it or start it, `systemctl start docker`"]);
 
     let listener = tokio::net::UnixListener::bind(&socket).expect("a socket");
     let silent = faulty(socket.clone(), Fault::Silence, quick.clone());
