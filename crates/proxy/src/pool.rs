@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -55,7 +56,7 @@ impl TargetPool {
                 // Those below it have been idle for even longer.
                 continue;
             }
-            if is_quiet(&idle.stream).await {
+            if is_quiet(&idle.stream).await && (repeatable || is_open(&idle.stream)) {
                 return Some(Link { stream: idle.stream, reused: true });
             }
         }
@@ -95,6 +96,13 @@ async fn is_quiet(stream: &TcpStream) -> bool {
         }
     })
     .await
+}
+
+/// Asks the system whether an unused connection is open and nothing came on it. The event loop may not know yet of an end
+/// that came a moment ago; for a request that cannot be repeated that is worth a system call.
+fn is_open(stream: &TcpStream) -> bool {
+    let seen = SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]);
+    seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
 /// Connects to a target, resolving its name anew.

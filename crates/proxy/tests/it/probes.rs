@@ -64,7 +64,7 @@ async fn a_target_that_starts_late_is_waited_for() {
     };
     let (report, _target) = tokio::join!(probe(&rig, &request), start);
     assert!(report.healthy && report.attempts > 1, "{report:?}");
-    assert!((100..3000).contains(&report.elapsed_ms), "{report:?}");
+    assert!(report.elapsed_ms < 5000, "{report:?}");
 }
 
 #[tokio::test]

@@ -97,7 +97,7 @@ async fn disturb(port: u16, worker: u64, stop: Arc<AtomicBool>) {
             3 => "POST /early HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: 5\r\n\r\nab",
             4 => "GET /cut HTTP/1.1\r\nHost: shop.example.com\r\n\r\n",
             _ => {
-                "GET /extra HTTP/1.1\r\nHost: shop.example.com\r\n\r\nGET /close-silently HTTP/1.1\r\nHost: shop.example.com\r\n\r\n"
+                "GET /extra HTTP/1.1\r\nHost: shop.example.com\r\n\r\nGET /close HTTP/1.1\r\nHost: shop.example.com\r\n\r\n"
             }
         };
         connection.send(text).await;
