@@ -50,7 +50,8 @@ pub fn remove(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
         }
         stages.step(&host, Action::RemoveProxyIfUnused, Undo::Impossible);
         let stem = project.stem();
-        let directories = vec![format!(".kamal/apps/{stem}"), state_directory(&stem)];
+        // The fencing number and the journal stay: they guard this very removal, and a client that wakes up late.
+        let directories = vec![format!(".kamal/apps/{stem}"), format!("{}/releases", state_directory(&stem))];
         stages.step(&host, Action::RemoveDirectories { directories }, Undo::Impossible);
     }
     Plan {

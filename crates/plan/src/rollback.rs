@@ -22,7 +22,7 @@ pub enum RollbackTarget {
 impl fmt::Display for RollbackTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Previous => formatter.write_str("the previous release"),
+            Self::Previous => formatter.write_str("earlier release"),
             Self::Named(name) => write!(formatter, "release `{name}`"),
         }
     }
@@ -100,7 +100,9 @@ pub fn rollback(
         let mut roles = Vec::new();
         for (name, recorded) in &release.roles {
             let container = container(project, host, seen, release, name)?;
-            let undo = Undo::StopContainer { container: container.clone() };
+            let runs = seen.containers.iter().any(|seen| seen.name == container && seen.state.is_running());
+            let undo =
+                if runs { Undo::Nothing } else { Undo::StopContainer { container: container.clone() } };
             stages.step(host, Action::StartAgain { role: name.clone(), container: container.clone() }, undo);
             let readiness = readiness(project, &recorded.role);
             let action = Action::AwaitHealthy { role: name.clone(), container: container.clone(), readiness };

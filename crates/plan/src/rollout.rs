@@ -439,8 +439,10 @@ fn retire(
     for host in hosts {
         let seen = seen(observed, host)?;
         let mut roles = BTreeMap::new();
+        let mut names = Vec::new();
         for (role, entry) in roles_on(project, host) {
             let name = container_name(request, role)?;
+            names.push(name.clone());
             retire_role(stages, request, (role, entry), seen)?;
             roles.insert(role.name.clone(), release_role(request, role, entry, name));
         }
@@ -460,6 +462,8 @@ fn retire(
         }
         let kept = retention(project, seen, image);
         for container in kept.containers {
+            let is_renamed = names.contains(&container);
+            let container = if is_renamed { replaced_name(request, host, &container)? } else { container };
             stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
         }
         for image in kept.images {
@@ -485,17 +489,18 @@ fn retire_role(
     for container in seen.containers_of(project, &role.name).filter(|container| container.state.is_running())
     {
         let drains = current.as_ref() == Some(&container.id) && role.proxy.is_some();
+        let stopped = if container.name == name {
+            replaced_name(request, host, &name)?
+        } else {
+            container.name.clone()
+        };
         let action = Action::StopContainer {
             role: role.name.clone(),
-            container: if container.name == name {
-                replaced_name(request, host, &name)?
-            } else {
-                container.name.clone()
-            },
+            container: stopped.clone(),
             drain: drains.then(|| (role.proxy_service.clone(), project.timeouts.drain)),
             timeout: stop_timeout(project, role),
         };
-        stages.step(host, action, Undo::StartContainer { container: container.name.clone() });
+        stages.step(host, action, Undo::StartContainer { container: stopped });
     }
     let path = format!(".kamal/apps/{}/env/roles/{}.env", project.stem(), role.name);
     let action = Action::WriteEnvironmentFile {

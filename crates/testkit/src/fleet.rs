@@ -167,7 +167,14 @@ impl Client {
         let watch: Arc<dyn Watch> = Arc::new(self.watch.clone());
         #[expect(clippy::expect_used, reason = "a fleet without a host is a broken test")]
         let primary = self.fleet.names.first().cloned().expect("a fleet has a host");
-        World { hosts, watch, primary, clock: self.fleet.clock.clone(), limits: Limits::default(), gate: None }
+        World {
+            hosts,
+            watch,
+            primary,
+            clock: self.fleet.clock.clone(),
+            limits: Limits::default(),
+            gate: None,
+        }
     }
 
     /// Returns what it was told.

@@ -84,6 +84,13 @@ impl Machine {
             Action::RemoveDirectories { directories } => {
                 state.directories.retain(|directory| !directories.contains(directory));
                 state.releases.clear();
+                let states = ".kamal/freehold/apps/";
+                if directories
+                    .iter()
+                    .any(|path| path.strip_prefix(states).is_some_and(|stem| !stem.contains('/')))
+                {
+                    state.journal = None;
+                }
                 Ok(Outcome::Done(None))
             }
             Action::WriteEnvironmentFile { .. } => Ok(Outcome::Done(None)),

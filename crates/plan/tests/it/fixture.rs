@@ -1,0 +1,182 @@
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use freehold_model::{
+    Architecture, Author, Boot, Buffering, BuildPlace, Builder, ContainerOptions, Destination, EnvName,
+    Environment, HealthCheck, HookSettings, HostName, Logging, Project, ProxyRun, ProxyServiceName,
+    ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName, SecretFingerprint, SecretName,
+    ServiceName, SshSettings, Tag, Timeouts,
+};
+use freehold_plan::{
+    ImageSource, Observed, ObservedHost, Plan, ProxyBoot, RollbackError, RollbackTarget, RolloutError,
+    RolloutRequest, rollback, rollout,
+};
+
+use crate::simulation::apply;
+
+pub(crate) fn host(name: &str) -> HostName {
+    HostName::parse(name).expect("a host name")
+}
+
+/// Returns the identifier of the rollout of this number.
+pub(crate) fn id(number: u8) -> ReleaseId {
+    ReleaseId::new(&format!("20261122T03{number:02}00Z"), [0, 0, number])
+}
+
+/// A project, what its hosts look like, and how many rollouts there were.
+#[derive(Debug, Clone)]
+pub(crate) struct Script {
+    pub(crate) project: Project,
+    pub(crate) observed: Observed,
+    pub(crate) rollouts: u8,
+    pub(crate) image: ImageSource,
+}
+
+impl Script {
+    /// The project `app` with the role `web` behind the proxy on fresh hosts.
+    pub(crate) fn new(hosts: &[&str]) -> Self {
+        let project = Project {
+            service: ServiceName::parse("app").expect("a service"),
+            destination: None,
+            image: Repository::parse("acme/app").expect("a repository"),
+            roles: BTreeMap::new(),
+            primary_role: RoleName::parse("web").expect("a role"),
+            builder: Builder {
+                architectures: Vec::new(),
+                context: None,
+                dockerfile: PathBuf::from("Dockerfile"),
+                target: None,
+                args: BTreeMap::new(),
+                secrets: Vec::new(),
+                on: BuildPlace::Local,
+            },
+            ssh: SshSettings::default(),
+            proxy_run: ProxyRun::default(),
+            boot: Boot::default(),
+            retain_containers: NonZeroU32::new(5).expect("five"),
+            timeouts: Timeouts::default(),
+            secrets_path: PathBuf::from(".kamal/secrets"),
+            hooks: HookSettings::default(),
+        };
+        let script = Self { project, observed: Observed::default(), rollouts: 0, image: ImageSource::Build };
+        script.role("web", hosts, true)
+    }
+
+    pub(crate) fn role(mut self, name: &str, hosts: &[&str], is_proxied: bool) -> Self {
+        let name = RoleName::parse(name).expect("a role");
+        let secret =
+            (EnvName::parse("TOKEN").expect("a variable"), SecretName::parse("TOKEN").expect("a secret"));
+        let environment = Environment { clear: BTreeMap::new(), secret: BTreeMap::from([secret]) };
+        let hosts = hosts
+            .iter()
+            .map(|name| RoleHost { name: host(name), environment: environment.clone() })
+            .collect::<Vec<_>>();
+        for entry in &hosts {
+            self.observed.hosts.entry(entry.name.clone()).or_insert_with(|| ObservedHost {
+                engine: "28.0".to_owned(),
+                architecture: Some(Architecture::Amd64),
+                ..ObservedHost::default()
+            });
+        }
+        let role = Role {
+            proxy_service: ProxyServiceName::parse(self.project.role_prefix(&name)).expect("a name"),
+            hosts,
+            command: None,
+            proxy: is_proxied.then(proxy),
+            volumes: Vec::new(),
+            labels: BTreeMap::new(),
+            options: ContainerOptions::default(),
+            logging: Logging::default(),
+            stop_timeout: None,
+            name: name.clone(),
+        };
+        self.project.roles.insert(name, role);
+        self
+    }
+
+    pub(crate) fn destination(mut self, name: &str) -> Self {
+        self.project.destination = Some(Destination::parse(name).expect("a destination"));
+        for name in self.project.roles.clone().into_keys() {
+            let prefix = self.project.role_prefix(&name);
+            let role = self.project.roles.get_mut(&name).expect("the role");
+            role.proxy_service = ProxyServiceName::parse(prefix).expect("a name");
+        }
+        self
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Project)) -> Self {
+        change(&mut self.project);
+        self
+    }
+
+    pub(crate) fn seen(&mut self, name: &str) -> &mut ObservedHost {
+        self.observed.hosts.get_mut(&host(name)).expect("a host")
+    }
+
+    /// Plans a deploy.
+    pub(crate) fn plan(&self, version: &str) -> Result<Plan, RolloutError> {
+        let number = self.rollouts + 1;
+        let secret = SecretName::parse("TOKEN").expect("a secret");
+        let request = RolloutRequest {
+            project: &self.project,
+            version: Tag::parse(version).expect("a version"),
+            id: id(number),
+            created_at: format!("2026-11-22T03:{number:02}:00Z"),
+            author: Author { name: "Jane".to_owned(), email: "jane@example.com".to_owned() },
+            git_revision: None,
+            secrets: BTreeMap::from([(secret, SecretFingerprint("f".repeat(16)))]),
+            random: [number; 16],
+            image: self.image,
+            proxy: ProxyBoot::Ensure,
+        };
+        rollout(&request, &self.observed)
+    }
+
+    /// Plans a deploy and lets it happen.
+    pub(crate) fn deploy(mut self, version: &str) -> Self {
+        let plan = self.plan(version).expect("a plan");
+        self.rollouts += 1;
+        self.happen(&plan);
+        self
+    }
+
+    pub(crate) fn happen(&mut self, plan: &Plan) {
+        apply(plan, &mut self.observed);
+    }
+
+    pub(crate) fn back(&self, target: RollbackTarget) -> Result<Plan, RollbackError> {
+        rollback(&self.project, id(self.rollouts + 1), &target, &self.observed)
+    }
+}
+
+fn proxy() -> ProxySettings {
+    ProxySettings {
+        hosts: Vec::new(),
+        app_port: 3000,
+        health_check: HealthCheck::default(),
+        response_timeout: Duration::from_secs(30),
+        path_prefixes: Vec::new(),
+        strip_path_prefix: true,
+        forward_headers: false,
+        buffering: Buffering { requests: true, responses: true },
+    }
+}
+
+/// Shows a plan: its stages, and every step with how it is undone.
+pub(crate) fn render(plan: &Plan) -> String {
+    let mut text =
+        format!("{:?} {} {}\n", plan.kind, plan.id, plan.version.as_ref().map_or("-", |v| v.as_str()));
+    for stage in &plan.stages {
+        writeln!(text, "{:?}, {:?}", stage.kind, stage.on_failure).expect("text");
+        for lane in &stage.lanes {
+            writeln!(text, "  {}", lane.host).expect("text");
+            for step in &lane.steps {
+                writeln!(text, "    {} {} [{}]", step.id, step.action, step.undo).expect("text");
+            }
+        }
+    }
+    text
+}

@@ -1,0 +1,16 @@
+//! Planner scripts: a state, a command, the plan that follows.
+
+#[cfg(test)]
+mod fixture;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
+mod property;
+#[cfg(test)]
+mod retention;
+#[cfg(test)]
+mod rollback;
+#[cfg(test)]
+mod rollout;
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,99 @@
+use freehold_model::{ContainerName, ReleaseId};
+use freehold_plan::{
+    Action, ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy,
+    ObservedRoute, Plan, RELEASE_LABEL, Route,
+};
+
+/// Changes what is observed as a plan that succeeds changes the hosts.
+pub(crate) fn apply(plan: &Plan, observed: &mut Observed) {
+    for step in plan.steps() {
+        let seen = observed.hosts.get_mut(&step.host).expect("a host");
+        act(&step.action, &plan.id, seen);
+    }
+}
+
+fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
+    match action {
+        Action::PrepareHost { .. } => seen.has_network = true,
+        Action::DeliverImage { image, .. } => {
+            if !seen.images.iter().any(|present| present.reference == *image) {
+                seen.images.push(ObservedImage { reference: image.clone(), id: format!("sha256:{image}") });
+            }
+        }
+        Action::EnsureProxy { .. } => {
+            if seen.proxy == ObservedProxy::Absent {
+                seen.proxy = ObservedProxy::Running {
+                    image: "freehold:1".to_owned(),
+                    is_freehold: true,
+                    routes: std::collections::BTreeMap::new(),
+                };
+            }
+        }
+        Action::RenameContainer { from, to } => {
+            container(seen, from).expect("a container to rename").name = to.clone();
+        }
+        Action::StartContainer(request) => {
+            assert!(container(seen, &request.name).is_none(), "the name {} is free", request.name);
+            let made = seen.containers.first().map_or(0, |newest| newest.created_seconds) + 1;
+            seen.containers.insert(
+                0,
+                ObservedContainer {
+                    id: format!("{made:012x}{:052x}", 0),
+                    name: request.name.clone(),
+                    role: Some(request.role.name.clone()),
+                    destination: request.labels["destination"].clone(),
+                    image: request.image.to_string(),
+                    image_id: format!("sha256:{}", request.image),
+                    release: (request.labels[RELEASE_LABEL] == rollout.as_str()).then(|| rollout.clone()),
+                    state: ContainerState::Running,
+                    created_seconds: made,
+                },
+            );
+        }
+        Action::StartAgain { container: name, .. } => {
+            container(seen, name).expect("a container to start").state = ContainerState::Running;
+        }
+        Action::SwitchTarget { service, container: name, settings, .. } => {
+            let id = container(seen, name).expect("a container to switch to").id.clone();
+            let targets = vec![format!("{}:{}", &id.chars().take(12).collect::<String>(), settings.app_port)];
+            let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
+            let route = Route { targets, settings: settings.clone() };
+            routes.insert(service.clone(), ObservedRoute { route });
+        }
+        Action::RemoveTarget { service } => {
+            if let ObservedProxy::Running { routes, .. } = &mut seen.proxy {
+                routes.remove(service);
+            }
+        }
+        Action::StopContainer { container: name, .. } => {
+            container(seen, name).expect("a container to stop").state = ContainerState::Exited;
+        }
+        Action::RecordRelease { release, .. } => {
+            seen.releases.retain(|known| known.id != release.id);
+            seen.releases.push((**release).clone());
+            seen.releases.sort_by(|one, other| other.id.cmp(&one.id));
+        }
+        Action::RemoveContainer { container: name } => {
+            let gone = container(seen, name).expect("a container to remove");
+            assert!(!gone.state.is_running(), "{name} does not run");
+            seen.containers.retain(|container| container.name != *name);
+        }
+        Action::RemoveImage { image } => {
+            let user = seen.containers.iter().find(|container| container.image == image.to_string());
+            assert_eq!(user, None, "{image} is unused");
+            seen.images.retain(|present| present.reference != *image);
+        }
+        Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
+        Action::RemoveProxyIfUnused
+        | Action::RemoveDirectories { .. }
+        | Action::BuildImage { .. }
+        | Action::AwaitHealthy { .. }
+        | Action::Soak { .. }
+        | Action::WriteEnvironmentFile { .. }
+        | Action::Wait { .. } => {}
+    }
+}
+
+fn container<'a>(seen: &'a mut ObservedHost, name: &ContainerName) -> Option<&'a mut ObservedContainer> {
+    seen.containers.iter_mut().find(|container| container.name == *name)
+}
