@@ -1,5 +1,6 @@
 //! The real host: an engine and a shell, over SSH or on this machine.
 
+mod bootstrap;
 mod build;
 mod connection;
 mod container;
@@ -10,6 +11,7 @@ mod image;
 mod lease_file;
 mod link;
 mod observe;
+mod one_off;
 mod perform;
 mod proxy;
 mod queries;
@@ -32,7 +34,9 @@ use crate::host::{
 };
 use crate::journal::{JournalEntry, StoredJournal};
 
+pub use bootstrap::EngineState;
 pub use connection::{Reach, SshReach};
+pub use one_off::{Attached, AttachedControl, OneOff};
 pub use workshop::{BuildContext, Workshop};
 
 /// A host with a container engine, reached over SSH or on this machine.

@@ -17,7 +17,9 @@ mod recover;
 mod world;
 
 pub use clock::{BootClock, Clock};
-pub use engine_host::{BuildContext, EngineHost, Reach, SshReach, Workshop};
+pub use engine_host::{
+    Attached, AttachedControl, BuildContext, EngineHost, EngineState, OneOff, Reach, SshReach, Workshop,
+};
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};
 pub use failures::Failures;

@@ -30,7 +30,7 @@ impl EngineHost {
         Ok(Outcome::Done(None))
     }
 
-    fn create_error(&self, name: &ContainerName, error: CreateContainerError) -> StepError {
+    pub(super) fn create_error(&self, name: &ContainerName, error: CreateContainerError) -> StepError {
         match error {
             CreateContainerError::Engine(error) => {
                 StepError::Host(self.engine_error(&format!("make container `{name}`"), error))
@@ -139,7 +139,7 @@ impl EngineHost {
     }
 }
 
-fn container_spec(
+pub(super) fn container_spec(
     request: &ContainerRequest,
     secrets: &SecretValues,
     home: &str,

@@ -168,7 +168,7 @@ impl EngineHost {
         })
     }
 
-    fn refused(&self, operation: &str, output: &ShellOutput) -> HostError {
+    pub(super) fn refused(&self, operation: &str, output: &ShellOutput) -> HostError {
         let message = output.stderr.lines().rev().find(|line| !line.trim().is_empty()).map_or_else(
             || format!("the script ended with code {}", output.code),
             |line| line.trim().to_owned(),

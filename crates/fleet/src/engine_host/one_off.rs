@@ -1,0 +1,180 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_docker::{
+    Engine, EnvValue, ImageName, RemoveOptions, SessionInput, SessionOutput, StandardStreams,
+};
+use freehold_model::{ContainerName, EnvName, Environment, ImageReference, Role, SecretValues};
+use freehold_plan::{ContainerRequest, NETWORK};
+
+use crate::engine_host::EngineHost;
+use crate::engine_host::container::container_spec;
+use crate::host::{HostError, StepError};
+
+/// A command to run in a container of its own, with the environment, volumes and options of a role.
+#[derive(Debug, Clone)]
+pub struct OneOff {
+    /// The container's name.
+    pub name: ContainerName,
+    /// The image.
+    pub image: ImageReference,
+    /// The role.
+    pub role: Role,
+    /// The environment of the role on this host.
+    pub environment: Environment,
+    /// Variables beside it.
+    pub variables: Vec<(EnvName, String)>,
+    /// The command's words.
+    pub command: Vec<String>,
+    /// What becomes of its input and output.
+    pub streams: StandardStreams,
+}
+
+/// A container that runs one command, and what it reads and writes.
+pub struct Attached {
+    /// What the command writes.
+    pub output: SessionOutput,
+    /// What it reads; shutting it down is end of file.
+    pub input: SessionInput,
+    /// Ends it.
+    pub control: AttachedControl,
+}
+
+impl std::fmt::Debug for Attached {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Attached").finish_non_exhaustive()
+    }
+}
+
+/// Asks after a container that runs one command.
+pub struct AttachedControl {
+    engine: Engine,
+    host: Arc<EngineHost>,
+    name: ContainerName,
+}
+
+impl std::fmt::Debug for AttachedControl {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("AttachedControl").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl AttachedControl {
+    /// Tells the command's terminal its size in characters.
+    ///
+    /// # Errors
+    /// [`HostError`] when the engine refuses.
+    pub async fn resize(&self, columns: u16, rows: u16) -> Result<(), HostError> {
+        let resized = self.engine.resize_container(self.name.as_str(), columns, rows).await;
+        resized.map_err(|error| self.host.engine_error("resize the terminal", error))
+    }
+
+    /// Waits until the command has ended, removes its container, and returns its exit code.
+    ///
+    /// # Errors
+    /// [`HostError`] when the engine does not answer in time.
+    pub async fn finish(self, limit: Duration) -> Result<i64, HostError> {
+        let name = self.name.as_str();
+        let code = self.engine.wait_container(name, limit).await;
+        let options = RemoveOptions { force: true, anonymous_volumes: true };
+        let removed = self.engine.remove_container(name, options).await;
+        let operation = format!("end container `{name}`");
+        let code = code.map_err(|error| self.host.engine_error(&operation, error))?;
+        removed.map_err(|error| self.host.engine_error(&operation, error))?;
+        Ok(code)
+    }
+}
+
+impl EngineHost {
+    /// Starts a command in a container of its own and attaches to it, over a connection of its own.
+    ///
+    /// # Errors
+    /// [`StepError`] when the container cannot be made or started; nothing is left of it then.
+    ///
+    /// # Cancel safety
+    /// The container may have been made and stays.
+    pub async fn run_attached(
+        self: &Arc<Self>,
+        command: &OneOff,
+        secrets: &SecretValues,
+    ) -> Result<Attached, StepError> {
+        let link = self.link().await?;
+        let engine = link
+            .dedicated_engine()
+            .await
+            .map_err(|source| HostError::Connect { host: self.name.clone(), source })?;
+        self.make(&engine, command, secrets, &link.home).await?;
+        let name = command.name.as_str();
+        let failed = |error| StepError::Host(self.engine_error(&format!("start container `{name}`"), error));
+        let started = async {
+            let is_terminal = command.streams == StandardStreams::Terminal;
+            let (output, input) = engine.attach_container(name, is_terminal).await.map_err(failed)?;
+            engine.start_container(name).await.map_err(failed)?;
+            Ok((output, input))
+        };
+        match started.await {
+            Ok((output, input)) => {
+                let control = AttachedControl { engine, host: Arc::clone(self), name: command.name.clone() };
+                Ok(Attached { output, input, control })
+            }
+            Err(error) => {
+                let options = RemoveOptions { force: true, anonymous_volumes: true };
+                if let Err(error) = engine.remove_container(name, options).await {
+                    tracing::warn!(host = %self.name, %error, "a container that did not start is left");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Starts a command in a container of its own that stays when the command has ended.
+    ///
+    /// # Errors
+    /// [`StepError`] when the container cannot be made or started.
+    ///
+    /// # Cancel safety
+    /// The container may have been made and stays.
+    pub async fn run_detached(&self, command: &OneOff, secrets: &SecretValues) -> Result<(), StepError> {
+        let link = self.link().await?;
+        self.make(&link.engine, command, secrets, &link.home).await?;
+        let name = command.name.as_str();
+        let started = link.engine.start_container(name).await;
+        started.map_err(|error| self.engine_error(&format!("start container `{name}`"), error))?;
+        Ok(())
+    }
+
+    async fn make(
+        &self,
+        engine: &Engine,
+        command: &OneOff,
+        secrets: &SecretValues,
+        home: &str,
+    ) -> Result<(), StepError> {
+        let mut role = command.role.clone();
+        role.command = Some(command.command.clone());
+        // Kamal's one-off containers carry no labels: they are neither pruned nor counted as releases. Published ports
+        // would be taken by the container that serves.
+        role.options.publish = Vec::new();
+        role.options.restart = freehold_model::RestartPolicy::No;
+        let request = ContainerRequest {
+            name: command.name.clone(),
+            image: command.image.clone(),
+            hostname: String::new(),
+            network: NETWORK.to_owned(),
+            role,
+            environment: command.environment.clone(),
+            labels: std::collections::BTreeMap::new(),
+        };
+        let mut spec = container_spec(&request, secrets, home)?;
+        spec.hostname = None;
+        spec.image = ImageName::Reference(command.image.clone());
+        spec.streams = command.streams;
+        for (name, value) in &command.variables {
+            spec.env.insert(name.clone(), EnvValue::Clear(value.clone()));
+        }
+        match engine.create_container(&spec).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.create_error(&command.name, error)),
+        }
+    }
+}
