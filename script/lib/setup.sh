@@ -33,8 +33,8 @@ ensure_packages() {
 
 # Makes sure that there is a cargo, by rustup from Debian's or Ubuntu's packages.
 ensure_rust() {
-  # A shell that rustup's installer has not reached yet.
-  [ ! -d "$HOME/.cargo/bin" ] || PATH=$HOME/.cargo/bin:$PATH
+  # For a shell that rustup's installer has not reached yet.
+  PATH=$PATH:$HOME/.cargo/bin
   # Some of what we build is C.
   ensure_packages gcc libc6-dev
   if cargo --version >/dev/null 2>&1; then return 0; fi
@@ -55,7 +55,6 @@ install_rustup() {
   say "installing rustup with its own installer"
   curl --proto '=https' --tlsv1.2 --silent --show-error --fail https://sh.rustup.rs |
     sh -s -- -y --profile minimal --component clippy --component rustfmt --no-modify-path >&2
-  PATH=$HOME/.cargo/bin:$PATH
 }
 
 # Prints where cargo puts what it builds.
