@@ -12,6 +12,7 @@ pub struct RemoteForward {
     port: u16,
     incoming: mpsc::Receiver<Incoming>,
     connection: Arc<Connection>,
+    closed: bool,
 }
 
 /// How many connections may wait to be accepted; more are refused.
@@ -39,7 +40,7 @@ impl RemoteForward {
         let port = port.ok_or_else(|| ForwardError::Refused { host: host() })?;
         let (sender, incoming) = mpsc::channel(BACKLOG);
         connection.shared().forward(port, sender);
-        Ok(Self { port, incoming, connection: Arc::clone(connection) })
+        Ok(Self { port, incoming, connection: Arc::clone(connection), closed: false })
     }
 
     /// Returns the port on the host.
@@ -59,7 +60,8 @@ impl RemoteForward {
 
     /// Closes the port and waits until the host has done so, at most as long as opening it may take. Streams that were
     /// accepted go on.
-    pub async fn close(self) {
+    pub async fn close(mut self) {
+        self.closed = true;
         self.connection.shared().stop_forward(self.port);
         let limit = self.connection.hop().connect_timeout;
         let cancel = self.connection.handle().cancel_tcpip_forward(ADDRESS, u32::from(self.port));
@@ -71,11 +73,15 @@ impl RemoteForward {
 
 impl Drop for RemoteForward {
     fn drop(&mut self) {
+        // The host may have given the port to another forward since.
+        if self.closed {
+            return;
+        }
         self.connection.shared().stop_forward(self.port);
         let connection = Arc::clone(&self.connection);
         let port = self.port;
         self.connection.in_background(async move {
-            // After `close` the host no longer knows the port, and says so.
+            // A connection that has ended has closed the port as well.
             drop(connection.handle().cancel_tcpip_forward(ADDRESS, u32::from(port)).await);
         });
     }

@@ -102,3 +102,28 @@ async fn a_forwarded_port_brings_connections_until_it_is_closed() {
     forward.close().await;
     assert!(TcpStream::connect(("127.0.0.1", port)).await.is_err(), "the port is closed");
 }
+
+#[tokio::test]
+async fn keys_are_exchanged_anew_in_the_middle_of_transfers() {
+    let (mut client, key) = Client::new();
+    let server =
+        Sshd::builder().authorize(&key.public()).config("RekeyLimit 1M").config("LogLevel DEBUG1").start();
+    let session = client.knows(&server).connect().await.unwrap();
+    let process = session.exec(&RemoteCommand::arguments(["cat"]), None).await.unwrap();
+    let freehold_ssh::RemoteProcess { mut stdin, mut stdout, control, .. } = process;
+    let sent: Vec<u8> = (0..20_000_000_u32).map(|index| (index % 251) as u8).collect();
+    let mut received = Vec::new();
+    let (wrote, got) = tokio::join!(
+        async {
+            stdin.write_all(&sent).await?;
+            stdin.shutdown().await
+        },
+        stdout.read_to_end(&mut received)
+    );
+    wrote.unwrap();
+    got.unwrap();
+    assert!(received == sent, "{} bytes", received.len());
+    assert!(control.wait().await.unwrap().success());
+    let exchanges = server.log().matches("SSH2_MSG_NEWKEYS received").count();
+    assert!(exchanges > 3, "{exchanges}");
+}
