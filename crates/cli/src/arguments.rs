@@ -84,17 +84,6 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) lock_wait_timeout: Duration,
 
-    /// How often to look at the lock while waiting, in seconds.
-    #[arg(
-        long,
-        alias = "lock_wait_interval",
-        value_name = "SECONDS",
-        default_value = "15",
-        value_parser = seconds,
-        global = true
-    )]
-    pub(crate) lock_wait_interval: Duration,
-
     /// What to do with a host whose SSH key was never seen: ask on a terminal, otherwise refuse.
     #[arg(long, alias = "host_key", value_name = "ANSWER", global = true)]
     pub(crate) host_key: Option<HostKeyAnswer>,
@@ -137,6 +126,20 @@ fn seconds(text: &str) -> Result<Duration, std::num::ParseIntError> {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Init(command::init::Args),
+    Setup(command::setup::Args),
+    Deploy(command::deploy::Args),
+    Redeploy(command::redeploy::Args),
+    Plan(command::plan::Args),
+    Rollback(command::rollback::Args),
+    Releases(command::releases::Args),
+    #[command(visible_alias = "details")]
+    Status(command::status::Args),
+    App(command::app::Args),
+    Lock(command::lock::Args),
+    Audit(command::audit::Args),
+    Resume(command::resume::Args),
+    Abort(command::abort::Args),
+    Remove(command::remove::Args),
     Version(command::version::Args),
     Completion(command::completion::Args),
     #[command(hide = true)]
@@ -144,8 +147,12 @@ pub(crate) enum Command {
 }
 
 /// The commands as the help groups them.
-pub(crate) const GROUPS: [(&str, &[&str]); 2] =
-    [("Deploy", &["init"]), ("Freehold itself", &["version", "completion", "help"])];
+pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
+    ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback"]),
+    ("Look", &["status", "releases", "audit", "lock", "app"]),
+    ("Repair", &["resume", "abort", "remove"]),
+    ("Freehold itself", &["version", "completion", "help"]),
+];
 
 /// Kamal's commands that this version does not have, by their words.
 pub(crate) const UNSUPPORTED: [&[&str]; 16] = [

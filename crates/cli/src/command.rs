@@ -1,9 +1,22 @@
 //! One file per command: its arguments, whose doc comments are the help, and `run`.
 
+pub(crate) mod abort;
+pub(crate) mod app;
+pub(crate) mod audit;
 pub(crate) mod completion;
+pub(crate) mod deploy;
 pub(crate) mod help;
 pub(crate) mod init;
+pub(crate) mod lock;
+pub(crate) mod plan;
+pub(crate) mod redeploy;
 pub(crate) mod reference;
+pub(crate) mod releases;
+pub(crate) mod remove;
+pub(crate) mod resume;
+pub(crate) mod rollback;
+pub(crate) mod setup;
+pub(crate) mod status;
 pub(crate) mod version;
 
 use crate::arguments::Command;
@@ -15,6 +28,19 @@ impl Command {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Init(_) => "init",
+            Self::Setup(_) => "setup",
+            Self::Deploy(_) => "deploy",
+            Self::Redeploy(_) => "redeploy",
+            Self::Plan(_) => "plan",
+            Self::Rollback(_) => "rollback",
+            Self::Releases(_) => "releases",
+            Self::Status(_) => "status",
+            Self::App(arguments) => arguments.name(),
+            Self::Lock(arguments) => arguments.name(),
+            Self::Audit(_) => "audit",
+            Self::Resume(_) => "resume",
+            Self::Abort(_) => "abort",
+            Self::Remove(_) => "remove",
             Self::Version(_) => "version",
             Self::Completion(_) => "completion",
             Self::Reference(_) => "reference",
@@ -25,6 +51,19 @@ impl Command {
     pub(crate) async fn run(self, context: &Context) -> Result<(), CommandError> {
         match self {
             Self::Init(arguments) => init::run(context, &arguments),
+            Self::Setup(arguments) => setup::run(context, &arguments).await,
+            Self::Deploy(arguments) => deploy::run(context, &arguments).await,
+            Self::Redeploy(arguments) => redeploy::run(context, &arguments).await,
+            Self::Plan(arguments) => plan::run(context, &arguments).await,
+            Self::Rollback(arguments) => rollback::run(context, arguments).await,
+            Self::Releases(arguments) => releases::run(context, &arguments).await,
+            Self::Status(arguments) => status::run(context, &arguments).await,
+            Self::App(arguments) => app::run(context, arguments).await,
+            Self::Lock(arguments) => lock::run(context, arguments).await,
+            Self::Audit(arguments) => audit::run(context, &arguments).await,
+            Self::Resume(arguments) => resume::run(context, &arguments).await,
+            Self::Abort(arguments) => abort::run(context, &arguments).await,
+            Self::Remove(arguments) => remove::run(context, &arguments).await,
             Self::Version(arguments) => version::run(context, &arguments),
             Self::Completion(arguments) => completion::run(context, &arguments),
             Self::Reference(arguments) => reference::run(context, &arguments),

@@ -9,22 +9,14 @@ use crate::ui::Ui;
 pub(crate) struct Context {
     pub(crate) process: Process,
     pub(crate) arguments: GlobalArgs,
-    /// The words of the command line without the program's name.
-    pub(crate) words: Vec<String>,
     /// The command's name: `deploy`, `app logs`.
     pub(crate) command: &'static str,
     pub(crate) ui: Ui,
 }
 
 impl Context {
-    pub(crate) fn new(
-        process: Process,
-        arguments: GlobalArgs,
-        words: Vec<String>,
-        command: &'static str,
-        ui: Ui,
-    ) -> Self {
-        Self { process, arguments, words, command, ui }
+    pub(crate) fn new(process: Process, arguments: GlobalArgs, command: &'static str, ui: Ui) -> Self {
+        Self { process, arguments, command, ui }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -14,7 +14,6 @@ use crate::ui::{Detail, Ui, UiOptions};
 #[derive(Debug)]
 pub struct Invocation {
     arguments: Cli,
-    words: Vec<String>,
 }
 
 /// What the words of a command line ask for.
@@ -42,7 +41,7 @@ impl Invocation {
         let mut tree = command::help::command(columns);
         match tree.try_get_matches_from_mut(words) {
             Ok(matches) => match Cli::from_arg_matches(&matches) {
-                Ok(arguments) => Ok(Parsed::Invocation(Box::new(Self { arguments, words: plain }))),
+                Ok(arguments) => Ok(Parsed::Invocation(Box::new(Self { arguments }))),
                 Err(error) => Err(usage_error(&error, &plain).into()),
             },
             Err(error) => match error.kind() {
@@ -94,7 +93,7 @@ impl Invocation {
         };
         let options = UiOptions { is_json: global.json, no_color: global.no_color, detail };
         let ui = Ui::new(&process, options);
-        let context = Context::new(process, global, self.words, self.arguments.command.name(), ui.clone());
+        let context = Context::new(process, global, self.arguments.command.name(), ui.clone());
         let outcome = self.arguments.command.run(&context).await;
         ui.close();
         outcome

@@ -9,12 +9,21 @@
 //! (`project`), check what can be checked (`preflight`), observe, plan, execute, show.
 
 mod arguments;
+mod change;
 mod command;
 mod context;
 mod error;
+mod filter;
+mod git;
+mod hook;
+mod hosts;
 mod invocation;
+mod preflight;
 mod process;
+mod project;
 mod reference;
+mod sight;
+mod summary;
 mod ui;
 
 pub use error::CommandError;

@@ -9,6 +9,7 @@ mod plain;
 mod prompt;
 mod screen;
 mod symbols;
+mod table;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -24,6 +25,7 @@ use serde::Serialize;
 pub(crate) use amount::{ago, counted_items, span};
 pub(crate) use board::{headline, short_version, stage_name};
 pub(crate) use line::{Line, Tone};
+pub(crate) use table::Table;
 
 use board::{Board, Note};
 use line::Colours;
@@ -150,11 +152,6 @@ impl Ui {
         self.shared.options.is_json
     }
 
-    /// Says whether everything is to be shown.
-    pub(crate) fn is_verbose(&self) -> bool {
-        self.shared.options.detail == Detail::Verbose
-    }
-
     /// Returns the signs for this terminal.
     pub(crate) fn done_mark(&self) -> &'static str {
         self.shared.symbols.done
@@ -198,6 +195,13 @@ impl Ui {
             return;
         }
         let mut state = self.shared.state.lock();
+        self.shared.show(&mut state, vec![line]);
+    }
+
+    /// Shows a line of a container's log as an event, where the result is JSON.
+    pub(crate) fn log_line(&self, source: &str, text: &str) {
+        let mut state = self.shared.state.lock();
+        let line = json::log_line(source, text, self.shared.clock.elapsed());
         self.shared.show(&mut state, vec![line]);
     }
 

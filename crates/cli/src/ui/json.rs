@@ -46,6 +46,15 @@ pub(crate) fn activity_line(name: &str, text: &str, now: Duration) -> Line {
     line(fields, now)
 }
 
+/// Returns a line of a container's log.
+pub(crate) fn log_line(source: &str, text: &str, now: Duration) -> Line {
+    let mut fields = Map::new();
+    fields.insert("event".to_owned(), "log".into());
+    fields.insert("source".to_owned(), source.into());
+    fields.insert("line".to_owned(), text.into());
+    line(fields, now)
+}
+
 fn line(mut fields: Map<String, Value>, now: Duration) -> Line {
     let milliseconds = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     fields.insert("at_ms".to_owned(), milliseconds.into());

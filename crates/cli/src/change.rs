@@ -1,0 +1,325 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_docker::BuildCache;
+use freehold_fleet::{
+    AUTOMATIC_LOCK_MESSAGE, Event, Gate, Holder, Host, Intent, LEASE_TIME_TO_LIVE, Lease, LeaseRequest,
+    Recovered, Report, Scope, Stop, Waiting, Watch, World, execute, observe, recover,
+};
+use freehold_model::{
+    Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint, SecretName,
+    SecretValues,
+};
+use freehold_plan::{ImageSource, Observed, Plan, ProxyBoot, RolloutRequest, rollout};
+
+use crate::command::deploy::NoVersion;
+use crate::context::Context;
+use crate::error::{CommandError, FileError};
+use crate::git::{self, Repository};
+use crate::hook::{Hook, Hooks, Telling};
+use crate::hosts::Hosts;
+use crate::preflight;
+use crate::project::{self, Loaded};
+
+/// What a command that changes hosts needs beside the project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// The image is built.
+    Yes(BuildCache),
+    /// It is there.
+    No,
+}
+
+/// A command that changes hosts, ready to begin: everything that can be checked on this machine is.
+#[derive(Debug)]
+pub(crate) struct Change<'a> {
+    pub(crate) context: &'a Context,
+    pub(crate) loaded: Loaded,
+    pub(crate) hosts: Hosts,
+    pub(crate) hooks: Arc<Hooks>,
+    pub(crate) secrets: SecretValues,
+    pub(crate) author: Author,
+    pub(crate) repository: Repository,
+    /// The version, where the command has one.
+    pub(crate) version: Option<ReleaseVersion>,
+}
+
+/// What a command did.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) plan: Plan,
+    pub(crate) report: Report,
+    pub(crate) observed: Observed,
+}
+
+/// Why a change cannot begin.
+#[derive(Debug, thiserror::Error)]
+enum ChangeError {
+    /// The project has no hosts.
+    #[error("the deploy file names no hosts")]
+    NoHosts,
+    /// A rollout of all hosts is unfinished.
+    #[error("a rollout that includes host `{host}` was cut off, and `--hosts` leaves that host out")]
+    Unfinished { host: HostName },
+}
+
+impl Diagnose for ChangeError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoHosts => ErrorKind::Configuration,
+            Self::Unfinished { .. } => ErrorKind::Failed,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoHosts => vec!["name them under `servers:`".to_owned()],
+            Self::Unfinished { .. } => {
+                vec!["first, without `--hosts`: `freehold resume` or `freehold abort`".to_owned()]
+            }
+        }
+    }
+}
+
+impl<'a> Change<'a> {
+    /// Reads and checks everything on this machine, then runs the hook that comes before the first connection.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare(context: &'a Context, build: Build) -> Result<Self, CommandError> {
+        let loaded = project::load(context)?;
+        let repository = Repository::look(context).await?;
+        let author = git::author(context).await;
+        let project = &loaded.chosen;
+        let version = match build {
+            Build::Yes(_) => Some(git::version(context, project, &repository)?),
+            Build::No => git::given_version(context)?,
+        };
+        let build_context = match build {
+            Build::Yes(cache) => Some(preflight::build_context(context, project, &repository, cache).await?),
+            Build::No => None,
+        };
+        let secrets = preflight::secrets(context, project, &needed(project)).await?;
+        let telling = Telling {
+            project,
+            version: version.as_ref().map(ReleaseVersion::as_str).or(repository.revision.as_deref()),
+            performer: &author.email,
+            secrets: &secrets,
+        };
+        let hooks = Arc::new(Hooks::find(context, &telling)?);
+        let names = names(&loaded);
+        let hosts =
+            Hosts::new(context, project, &names, &secrets, build_context).ok_or(ChangeError::NoHosts)?;
+        hooks.run(Hook::PreConnect).await?;
+        Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version })
+    }
+
+    /// Returns the part of the project that the command is about.
+    pub(crate) fn project(&self) -> &Project {
+        &self.loaded.chosen
+    }
+
+    fn stop(&self) -> Stop {
+        Stop { soft: self.context.process.stop.clone(), hard: self.context.process.abort.clone() }
+    }
+
+    /// Takes the deploy lock, or works under that of the process that started us.
+    ///
+    /// # Errors
+    /// Who holds it, or what a host said.
+    pub(crate) async fn lock(&self, world: &World) -> Result<Lease, CommandError> {
+        let stem = self.loaded.whole.stem();
+        if self.context.process.variable("KAMAL_LOCK") == Some("true") {
+            return Ok(Lease::inherited(world, &stem).await?);
+        }
+        let version =
+            self.version.as_ref().map(ToString::to_string).or_else(|| self.repository.revision.clone());
+        let request = LeaseRequest {
+            stem,
+            performer: self.author.name.clone(),
+            version,
+            message: AUTOMATIC_LOCK_MESSAGE.to_owned(),
+            holder: holder()?,
+            time_to_live: Some(LEASE_TIME_TO_LIVE),
+        };
+        let arguments = &self.context.arguments;
+        let waiting =
+            if arguments.lock_wait { Waiting::Until(arguments.lock_wait_timeout) } else { Waiting::No };
+        Ok(Lease::acquire(world, &request, waiting, &self.stop()).await?)
+    }
+
+    /// Takes the lock, finishes or undoes what a dead client left, looks, decides, and does it.
+    ///
+    /// # Errors
+    /// What went wrong; the lock is given back.
+    pub(crate) async fn carry_out(
+        &self,
+        decide: impl AsyncFnOnce(&Observed) -> Result<Plan, CommandError>,
+    ) -> Result<Done, CommandError> {
+        let gate: Arc<dyn Gate> = Arc::<Hooks>::clone(&self.hooks);
+        let world = self.hosts.world(Some(gate));
+        let lease = self.lock(&world).await?;
+        self.hooks.lock_is_held(true);
+        let outcome = self.under_lock(&world, &lease, decide).await;
+        self.hooks.lock_is_held(lease.is_inherited());
+        self.release(lease).await;
+        outcome
+    }
+
+    async fn under_lock(
+        &self,
+        world: &World,
+        lease: &Lease,
+        decide: impl AsyncFnOnce(&Observed) -> Result<Plan, CommandError>,
+    ) -> Result<Done, CommandError> {
+        self.check_unfinished().await?;
+        recover(world, lease, &self.secrets, &self.stop(), Intent::Automatic).await?;
+        let observed = observe(world, &Scope { project: &self.loaded.whole }).await?;
+        let plan = decide(&observed).await?;
+        let report = execute(&plan, world, lease, &self.secrets, &self.stop()).await?;
+        Ok(Done { plan, report, observed })
+    }
+
+    /// Finishes or undoes what a dead client left, and nothing else.
+    ///
+    /// # Errors
+    /// What went wrong; the lock is given back.
+    pub(crate) async fn recover(&self, intent: Intent) -> Result<Recovered, CommandError> {
+        let world = self.hosts.world(None);
+        let lease = self.lock(&world).await?;
+        let outcome = recover(&world, &lease, &self.secrets, &self.stop(), intent).await;
+        self.release(lease).await;
+        Ok(outcome?)
+    }
+
+    /// Gives the lock back. It expires by itself if that is not possible, so that is no failure of the command.
+    async fn release(&self, lease: Lease) {
+        if let Err(error) = lease.release().await {
+            let message = format!("the deploy lock could not be given back and expires by itself: {error}");
+            self.context.ui.event(Event::Warning { host: None, message });
+        }
+    }
+
+    /// A rollout over more hosts than those of this run must not be decided upon by some of them.
+    async fn check_unfinished(&self) -> Result<(), CommandError> {
+        if !self.loaded.is_filtered() {
+            return Ok(());
+        }
+        let Some(primary) = self.hosts.primary() else { return Ok(()) };
+        let journal = primary.read_journal(&self.loaded.whole.stem()).await?;
+        let plan = journal.and_then(|journal| journal.plan);
+        let outside = plan.iter().flat_map(|plan| &plan.hosts).find(|host| self.hosts.get(host).is_none());
+        match outside {
+            Some(host) => Err(ChangeError::Unfinished { host: host.clone() }.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at every host without the lock.
+    ///
+    /// # Errors
+    /// Every host that does not answer.
+    pub(crate) async fn observe(&self) -> Result<Observed, CommandError> {
+        Ok(observe(&self.hosts.world(None), &Scope { project: &self.loaded.whole }).await?)
+    }
+
+    /// Returns the version to deploy: what was asked for, otherwise the commit.
+    ///
+    /// # Errors
+    /// There is neither.
+    pub(crate) fn version_to_deploy(&self) -> Result<ReleaseVersion, CommandError> {
+        match (&self.version, &self.repository.revision) {
+            (Some(version), _) => Ok(version.clone()),
+            (None, Some(revision)) => {
+                Ok(ReleaseVersion::parse(revision.as_str()).map_err(git::GitError::from)?)
+            }
+            (None, None) => Err(NoVersion.into()),
+        }
+    }
+
+    /// Plans the rollout of a version.
+    ///
+    /// # Errors
+    /// Why a host cannot take it.
+    pub(crate) async fn plan_rollout(
+        &self,
+        observed: &Observed,
+        version: &ReleaseVersion,
+        image: ImageSource,
+        proxy: ProxyBoot,
+    ) -> Result<Plan, CommandError> {
+        let request = RolloutRequest {
+            project: self.project(),
+            version: version.clone(),
+            id: self.release_id(),
+            created_at: self.context.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            author: self.author.clone(),
+            git_revision: self.repository.revision.clone(),
+            secrets: self.fingerprints().await?,
+            random: self.context.process.seed,
+            image,
+            proxy,
+        };
+        Ok(rollout(&request, observed)?)
+    }
+
+    /// Draws the identifier of what is done now.
+    pub(crate) fn release_id(&self) -> ReleaseId {
+        release_id(self.context)
+    }
+
+    async fn fingerprints(&self) -> Result<BTreeMap<SecretName, SecretFingerprint>, CommandError> {
+        if self.secrets.iter().next().is_none() {
+            return Ok(BTreeMap::new());
+        }
+        let Some(primary) = self.hosts.primary() else { return Err(ChangeError::NoHosts.into()) };
+        let key = primary.fingerprint_key().await?;
+        let print =
+            |(name, value): (&SecretName, _)| (name.clone(), freehold_secrets::fingerprint(&key, value));
+        Ok(self.secrets.iter().map(print).collect())
+    }
+
+    /// Runs the hook that comes after everything, and says how long the command took.
+    ///
+    /// # Errors
+    /// The hook failed; the release is live all the same.
+    pub(crate) async fn finish(&self) -> Result<Duration, CommandError> {
+        let took = self.context.process.clock.elapsed();
+        self.hooks.run(Hook::PostDeploy).await?;
+        Ok(took)
+    }
+}
+
+/// Draws the identifier of what is done now.
+pub(crate) fn release_id(context: &Context) -> ReleaseId {
+    let compact = context.now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let [a, b, c, ..] = context.process.seed;
+    ReleaseId::new(&compact, [a, b, c])
+}
+
+/// Describes this process for the lock.
+pub(crate) fn holder() -> Result<Holder, FileError> {
+    Holder::current()
+        .map_err(|source| FileError { operation: "describe this process for the lock".to_owned(), source })
+}
+
+/// Returns every secret that a change needs: those of containers and builds, and keys for SSH.
+pub(crate) fn needed(project: &Project) -> Vec<SecretName> {
+    let mut names = project.secret_names();
+    names.extend(project.ssh.key_data.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Returns the hosts to work with, first the one that keeps the lock: it is the same whatever the filters are.
+fn names(loaded: &Loaded) -> Vec<HostName> {
+    let mut names: Vec<HostName> = loaded.whole.hosts().into_iter().take(1).collect();
+    for host in loaded.chosen.hosts() {
+        if !names.contains(&host) {
+            names.push(host);
+        }
+    }
+    names
+}

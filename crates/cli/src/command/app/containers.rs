@@ -1,0 +1,30 @@
+use crate::command::status;
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::sight::Sight;
+use crate::ui::Line;
+
+/// List the containers of the application, running or not.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
+    let sight = Sight::prepare(context).await?;
+    let observed = sight.observe().await?;
+    let project = &sight.loaded.chosen;
+    let hosts = project.hosts();
+    let containers: Vec<status::ContainerStatus> = hosts
+        .iter()
+        .filter_map(|name| Some((name, observed.hosts.get(name)?)))
+        .flat_map(|(name, seen)| status::containers(project, name, seen))
+        .collect();
+    context.ui.close();
+    let table = status::table(context, containers.iter());
+    if table.is_empty() {
+        context.ui.result(&[Line::new().plain("no containers of this service")]);
+    } else {
+        context.ui.result(&table.lines());
+    }
+    context.ui.result_json(context.command, &containers);
+    Ok(())
+}

@@ -1,0 +1,87 @@
+use freehold_fleet::{EngineState, HostError};
+use freehold_model::{Diagnose, ErrorKind, HostName};
+use freehold_plan::ProxyBoot;
+
+use crate::change::Change;
+use crate::command::deploy::{self, BuildArgs};
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::hook::Hook;
+use crate::ui::{Line, Tone};
+
+/// Make the hosts ready, then deploy.
+///
+/// A host without Docker gets the package `docker.io` of its own system (Debian, Ubuntu), which needs root or `sudo`
+/// without a password. Hosts that have it are left as they are, so that running it again does no harm.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  freehold setup\n  freehold setup -h web-3   a host that was added")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    build: BuildArgs,
+}
+
+/// Hosts that have no Docker and cannot be given it.
+#[derive(Debug, thiserror::Error)]
+#[error("host {} has no Docker, and it cannot be installed from here", list(.hosts))]
+struct NoEngine {
+    hosts: Vec<(HostName, String)>,
+}
+
+fn list(hosts: &[(HostName, String)]) -> String {
+    hosts.iter().map(|(host, system)| format!("`{host}` ({system})")).collect::<Vec<_>>().join(", ")
+}
+
+impl Diagnose for NoEngine {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::NotPermitted
+    }
+
+    fn help(&self) -> Vec<String> {
+        vec![
+            "it is installed on Debian and Ubuntu, as root or with `sudo` that asks for no password"
+                .to_owned(),
+            "otherwise install Docker by hand: https://docs.docker.com/engine/install/".to_owned(),
+        ]
+    }
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
+    let change = Change::prepare(context, arguments.build.build()).await?;
+    bootstrap(context, &change).await?;
+    change.hooks.run(Hook::DockerSetup).await?;
+    deploy::deploy(&change, arguments.build, ProxyBoot::Ensure).await
+}
+
+async fn bootstrap(context: &Context, change: &Change<'_>) -> Result<(), CommandError> {
+    let mut missing = Vec::new();
+    let mut hopeless = Vec::new();
+    for (name, state) in change.hosts.each(|host| async move { host.engine_state().await }).await? {
+        match state {
+            EngineState::Ready { .. } => {}
+            EngineState::Absent { can_install: true, system } => missing.push((name, system)),
+            EngineState::Absent { can_install: false, system } => hopeless.push((name, system)),
+        }
+    }
+    if !hopeless.is_empty() {
+        return Err(NoEngine { hosts: hopeless }.into());
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    for (host, system) in &missing {
+        let text = format!(" {host}: installs the package docker.io of {system}");
+        context.ui.note(Line::new().add(Tone::Strong, text));
+    }
+    let names: Vec<&str> = missing.iter().map(|(host, _)| host.as_str()).collect();
+    let activity = context.ui.begin("docker", &names.join(", "));
+    let mut installs = tokio::task::JoinSet::new();
+    for (name, _) in &missing {
+        let Some(host) = change.hosts.get(name) else { continue };
+        let host = std::sync::Arc::clone(host);
+        installs.spawn(async move { host.install_engine().await });
+    }
+    let outcomes: Vec<Result<(), HostError>> = installs.join_all().await;
+    outcomes.into_iter().collect::<Result<(), HostError>>()?;
+    activity.done(None);
+    Ok(())
+}

@@ -1,0 +1,114 @@
+use freehold_model::{HostName, Project, RoleName};
+
+use crate::arguments::GlobalArgs;
+use crate::error::UsageError;
+
+/// Leaves of a project what `--hosts`, `--roles` and `--primary` name. A role without a host is left out.
+///
+/// # Errors
+/// [`UsageError`] when nothing matches.
+pub(crate) fn apply(project: &Project, arguments: &GlobalArgs) -> Result<Project, UsageError> {
+    let mut chosen = project.clone();
+    if !arguments.roles.is_empty() {
+        chosen.roles.retain(|name, _| matches_any(&arguments.roles, name.as_str()));
+        if chosen.roles.is_empty() {
+            let known: Vec<&str> = project.roles.keys().map(RoleName::as_str).collect();
+            return Err(nothing("--roles", &arguments.roles, "roles", &known));
+        }
+        settle_primary(&mut chosen);
+    }
+    if arguments.primary {
+        let primary = chosen.hosts().into_iter().next();
+        keep_hosts(&mut chosen, |host| Some(host) == primary.as_ref());
+    } else if !arguments.hosts.is_empty() {
+        keep_hosts(&mut chosen, |host| matches_any(&arguments.hosts, host.as_str()));
+        if chosen.roles.is_empty() {
+            let hosts = project.hosts();
+            let known: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
+            return Err(nothing("--hosts", &arguments.hosts, "hosts", &known));
+        }
+    }
+    settle_primary(&mut chosen);
+    Ok(chosen)
+}
+
+fn nothing(option: &str, given: &[String], noun: &str, known: &[&str]) -> UsageError {
+    UsageError::new(format!("no {noun} match `{option}={}`", given.join(",")))
+        .help(format!("the {noun} are: {}", known.join(", ")))
+}
+
+fn keep_hosts(project: &mut Project, keep: impl Fn(&HostName) -> bool) {
+    for role in project.roles.values_mut() {
+        role.hosts.retain(|host| keep(&host.name));
+    }
+    project.roles.retain(|_, role| !role.hosts.is_empty());
+}
+
+/// The primary role of a part is the project's, if it is in the part, otherwise the first.
+fn settle_primary(project: &mut Project) {
+    if !project.roles.contains_key(&project.primary_role)
+        && let Some(first) = project.roles.keys().next()
+    {
+        project.primary_role = first.clone();
+    }
+}
+
+fn matches_any(patterns: &[String], text: &str) -> bool {
+    patterns.iter().any(|pattern| {
+        let pattern: Vec<char> = pattern.trim().chars().collect();
+        let text: Vec<char> = text.chars().collect();
+        matches(&pattern, &text)
+    })
+}
+
+/// Matches `*`, `?` and `[a-z]` as a shell does.
+fn matches(pattern: &[char], text: &[char]) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some(('*', rest)) => {
+            (0..=text.len()).any(|skip| text.get(skip..).is_some_and(|tail| matches(rest, tail)))
+        }
+        Some(('?', rest)) => text.split_first().is_some_and(|(_, tail)| matches(rest, tail)),
+        Some(('[', rest)) => match (rest.iter().position(|c| *c == ']'), text.split_first()) {
+            (Some(end), Some((first, tail))) => {
+                let set = rest.get(..end).unwrap_or_default();
+                is_in(set, *first) && matches(rest.get(end + 1..).unwrap_or_default(), tail)
+            }
+            _ => false,
+        },
+        Some((letter, rest)) => {
+            text.split_first().is_some_and(|(first, tail)| first == letter && matches(rest, tail))
+        }
+    }
+}
+
+fn is_in(set: &[char], letter: char) -> bool {
+    let (set, wanted) = match set.split_first() {
+        Some(('!' | '^', rest)) => (rest, false),
+        _ => (set, true),
+    };
+    let in_range = set.windows(3).any(|window| match window {
+        [from, '-', to] => (*from..=*to).contains(&letter),
+        _ => false,
+    });
+    (in_range || set.contains(&letter)) == wanted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_a_shell() {
+        let yes =
+            [("web-*", "web-1"), ("web-[12]", "web-2"), ("web-[a-c]?", "web-b9"), ("*", ""), ("[!w]*", "db")];
+        for (pattern, text) in yes {
+            assert!(matches_any(&[pattern.to_owned()], text), "{pattern} {text}");
+        }
+        for (pattern, text) in
+            [("web", "web-1"), ("web-[12]", "web-3"), ("?", ""), ("[", "["), ("[!w]*", "web")]
+        {
+            assert!(!matches_any(&[pattern.to_owned()], text), "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+use std::path::{Path, PathBuf};
+
+use freehold_config::{Parsed, Source, Sources};
+use freehold_model::{Destination, Diagnose, ErrorKind, InvalidName, Project};
+
+use crate::context::Context;
+use crate::error::{CommandError, FileError};
+use crate::filter;
+
+/// A project as the deploy file has it, and the part of it that the command is about.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    /// All of it.
+    pub(crate) whole: Project,
+    /// What `--hosts`, `--roles` and `--primary` leave of it.
+    pub(crate) chosen: Project,
+}
+
+impl Loaded {
+    /// Says whether the command is about a part of the project only.
+    pub(crate) fn is_filtered(&self) -> bool {
+        self.whole != self.chosen
+    }
+}
+
+/// Why the deploy file could not be read.
+#[derive(Debug, thiserror::Error)]
+enum ProjectError {
+    /// There is none.
+    #[error("there is no deploy file `{path}`")]
+    NoDeployFile { path: String },
+    /// There is none for the destination.
+    #[error("there is no deploy file `{path}` for destination `{destination}`")]
+    NoDestinationFile { path: String, destination: String, known: Vec<String> },
+    /// The destination is not a name.
+    #[error(transparent)]
+    Destination(#[from] InvalidName),
+}
+
+impl Diagnose for ProjectError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Destination(_) => ErrorKind::Usage,
+            Self::NoDeployFile { .. } | Self::NoDestinationFile { .. } => ErrorKind::Configuration,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoDeployFile { .. } => {
+                vec![
+                    "write one to start from: `freehold init`; or name another one: `--config-file`"
+                        .to_owned(),
+                ]
+            }
+            Self::NoDestinationFile { known, .. } if known.is_empty() => {
+                vec!["leave out `--destination`: there is no other destination either".to_owned()]
+            }
+            Self::NoDestinationFile { known, .. } => vec![format!("there are: {}", known.join(", "))],
+            Self::Destination(_) => Vec::new(),
+        }
+    }
+}
+
+/// Reads the deploy file with that of the destination, warns of what is surprising in it, and applies the filters.
+///
+/// # Errors
+/// Every mistake of the files at once, or what is wrong with the filters.
+pub(crate) fn load(context: &Context) -> Result<Loaded, CommandError> {
+    let arguments = &context.arguments;
+    let path = &arguments.config_file;
+    let root = &context.process.directory;
+    let shown = path.display().to_string();
+    let Some(text) = read(&root.join(path))? else {
+        return Err(ProjectError::NoDeployFile { path: shown }.into());
+    };
+    let destination = match &arguments.destination {
+        None => None,
+        Some(name) => {
+            let destination = Destination::parse(name.as_str()).map_err(ProjectError::from)?;
+            let file = path.with_extension(format!("{name}.yml"));
+            let Some(text) = read(&root.join(&file))? else {
+                let known = destinations(&root.join(path));
+                let path = file.display().to_string();
+                return Err(ProjectError::NoDestinationFile { path, destination: name.clone(), known }.into());
+            };
+            Some((destination, file.display().to_string(), text))
+        }
+    };
+    let sources = Sources {
+        base: Source { path: &shown, text: &text },
+        destination: destination
+            .as_ref()
+            .map(|(destination, path, text)| (destination.clone(), Source { path, text })),
+        environment: &context.process.environment,
+    };
+    let Parsed { project, warnings } = freehold_config::parse(&sources)?;
+    for warning in &warnings {
+        let help = warning.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
+        let key = if warning.key.is_empty() { String::new() } else { format!("{}: ", warning.key) };
+        context.ui.warn(format!("{}:{}: {key}{}{help}", warning.file, warning.line, warning.message));
+    }
+    let chosen = filter::apply(&project, arguments)?;
+    Ok(Loaded { whole: project, chosen })
+}
+
+fn read(path: &Path) -> Result<Option<String>, FileError> {
+    match fs_err::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(FileError { operation: "read the deploy file".to_owned(), source }),
+    }
+}
+
+/// Returns the destinations that have a file beside the deploy file: `deploy.NAME.yml`.
+fn destinations(deploy_file: &Path) -> Vec<String> {
+    let stem = deploy_file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    let folder = deploy_file.parent().map(Path::to_owned).unwrap_or_else(PathBuf::new);
+    let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter_map(|name| {
+            let name = name.strip_prefix(stem.as_str())?.strip_prefix('.')?.strip_suffix(".yml")?;
+            (!name.is_empty()).then(|| name.to_owned())
+        })
+        .collect();
+    names.sort();
+    names
+}

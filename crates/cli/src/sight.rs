@@ -1,0 +1,78 @@
+use freehold_fleet::{Scope, observe};
+use freehold_model::{Diagnose, ErrorKind, HostName, SecretValues};
+use freehold_plan::Observed;
+
+use crate::context::Context;
+use crate::error::CommandError;
+use crate::git::{self, Repository};
+use crate::hook::{Hook, Hooks, Telling};
+use crate::hosts::Hosts;
+use crate::preflight;
+use crate::project::{self, Loaded};
+
+/// A command that only looks: the project and its hosts, without the values of the application's secrets.
+#[derive(Debug)]
+pub(crate) struct Sight {
+    pub(crate) loaded: Loaded,
+    pub(crate) hosts: Hosts,
+}
+
+/// There is nothing to look at.
+#[derive(Debug, thiserror::Error)]
+#[error("the deploy file names no hosts")]
+struct NoHosts;
+
+impl Diagnose for NoHosts {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Configuration
+    }
+}
+
+impl Sight {
+    /// Reads the project and runs the hook that comes before the first connection.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare(context: &Context) -> Result<Self, CommandError> {
+        Self::of(context, |loaded| loaded.chosen.hosts()).await
+    }
+
+    /// The same for the host alone that keeps the deploy lock, whatever the filters are.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_lock(context: &Context) -> Result<Self, CommandError> {
+        Self::of(context, |loaded| loaded.whole.hosts().into_iter().take(1).collect()).await
+    }
+
+    async fn of(context: &Context, names: impl Fn(&Loaded) -> Vec<HostName>) -> Result<Self, CommandError> {
+        let loaded = project::load(context)?;
+        let project = &loaded.chosen;
+        // Keys for SSH are needed to look at all; a hook before the connection gets all secrets, as in Kamal.
+        let keys = preflight::secrets(context, project, &project.ssh.key_data).await?;
+        let none = SecretValues::default();
+        let unknown = Telling { project, version: None, performer: "", secrets: &none };
+        if Hooks::find(context, &unknown)?.has(Hook::PreConnect) {
+            let repository = Repository::look(context).await?;
+            let author = git::author(context).await;
+            let secrets = preflight::secrets(context, project, &crate::change::needed(project)).await?;
+            let telling = Telling {
+                project,
+                version: repository.revision.as_deref(),
+                performer: &author.email,
+                secrets: &secrets,
+            };
+            Hooks::find(context, &telling)?.run(Hook::PreConnect).await?;
+        }
+        let hosts = Hosts::new(context, project, &names(&loaded), &keys, None).ok_or(NoHosts)?;
+        Ok(Self { loaded, hosts })
+    }
+
+    /// Looks at every host.
+    ///
+    /// # Errors
+    /// Every host that does not answer.
+    pub(crate) async fn observe(&self) -> Result<Observed, CommandError> {
+        Ok(observe(&self.hosts.world(None), &Scope { project: &self.loaded.chosen }).await?)
+    }
+}
