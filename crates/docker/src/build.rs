@@ -21,10 +21,12 @@ pub use ignore::IgnorePatternError;
 pub use trace::FailedStep;
 
 use context::Context;
+use file_sync::FileSource;
 use session::Session;
 use trace::Steps;
 
 mod context;
+mod file_sync;
 mod ignore;
 mod session;
 mod trace;
@@ -268,21 +270,32 @@ impl Engine {
         let context = opened
             .map_err(|stopped| EngineError::connection("read the build context", stopped))?
             .map_err(BuildError::Context)?;
+        let (sent, mut context_sent) = watch::channel(0u64);
+        let mut query = build_query(&request);
         let session = match builder {
-            Builder::BuildKit => Some(Session::open(self, unique_id(), request.secrets.clone()).await?),
-            Builder::Classic => None,
+            Builder::BuildKit => {
+                let name = context.dockerfile_path.file_name().unwrap_or_default();
+                query = query.query("dockerfile", name.to_string_lossy());
+                let files = FileSource::new(context, sent);
+                let session = Session::open(self, unique_id(), request.secrets.clone(), files).await?;
+                query = query
+                    .query("version", "2")
+                    .query("remote", "client-session")
+                    .query("session", &session.id)
+                    .query("buildid", unique_id());
+                Some(session)
+            }
+            Builder::Classic => {
+                let dockerfile = context.dockerfile.clone();
+                query = query.query("dockerfile", dockerfile).tar(context.archive().inspect(move |piece| {
+                    let size = piece.as_ref().map_or(0, Bytes::len);
+                    sent.send_modify(|bytes| *bytes += u64::try_from(size).unwrap_or_default());
+                }));
+                None
+            }
         };
-        let mut query = build_query(&request, &context.dockerfile);
-        if let Some(session) = &session {
-            query = query.query("version", "2").query("session", &session.id).query("buildid", unique_id());
-        }
-        let (sent, mut context_sent) = watch::channel(0);
-        let body = context.archive().inspect(move |piece| {
-            let size = piece.as_ref().map_or(0, Bytes::len);
-            sent.send_modify(|bytes| *bytes += u64::try_from(size).unwrap_or_default());
-        });
         let limit = self.deadlines().build;
-        let sending = self.send_apart(query.tar(body), limit);
+        let sending = self.send_apart(query, limit);
         tokio::pin!(sending);
         let (answer, _connection) = loop {
             tokio::select! {
@@ -309,6 +322,7 @@ impl Engine {
                 },
             }
         }
+        drop(session);
         outcome.end(builder, progress)
     }
 }
@@ -322,10 +336,9 @@ fn unique_id() -> String {
     crate::scratch_image::hex(&bytes)
 }
 
-fn build_query(request: &BuildRequest, dockerfile: &str) -> EngineRequest {
+fn build_query(request: &BuildRequest) -> EngineRequest {
     let json = |map: &BTreeMap<String, String>| serde_json::to_string(map).unwrap_or_default();
     let mut query = EngineRequest::post("build the image", "/build")
-        .query("dockerfile", dockerfile)
         .query("rm", "1")
         .query("forcerm", "1")
         .query("buildargs", json(&request.args))

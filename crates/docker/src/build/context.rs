@@ -1,3 +1,4 @@
+use std::fs::Metadata;
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -46,8 +47,10 @@ pub enum ContextError {
 /// The files that a build may use.
 #[derive(Debug)]
 pub(crate) struct Context {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
     ignore: Ignore,
+    /// Where the Dockerfile is.
+    pub(crate) dockerfile_path: PathBuf,
     /// The Dockerfile's name in the archive.
     pub(crate) dockerfile: String,
     /// A Dockerfile from outside the folder, which joins the archive under `dockerfile`.
@@ -68,10 +71,12 @@ impl Context {
         let inside = own.join(name).strip_prefix(&real).ok().and_then(Path::to_str).map(str::to_owned);
         let ignore = Self::read_ignore(&real, &path)?;
         Ok(match inside {
-            Some(dockerfile) => Self { folder: real, ignore, dockerfile, outside: None },
+            Some(dockerfile) => {
+                Self { folder: real, ignore, dockerfile_path: path, dockerfile, outside: None }
+            }
             None => {
                 let dockerfile = ".dockerfile.outside-the-context".to_owned();
-                Self { folder: real, ignore, dockerfile, outside: Some(text) }
+                Self { folder: real, ignore, dockerfile_path: path, dockerfile, outside: Some(text) }
             }
         })
     }
@@ -93,37 +98,51 @@ impl Context {
         Ok(Ignore::default())
     }
 
-    /// Returns the context as a tar, read from the files as it is sent.
+    /// Returns the context as a tar, read from the files as it is sent, with the Dockerfile in it.
     pub(crate) fn archive(self) -> ByteFlow {
         written_by(move |writer| {
             let mut archive = tar::Builder::new(writer);
-            archive.follow_symlinks(false);
-            let mut walk = Walk { context: &self, archive, waiting: Vec::new() };
-            walk.folder(&self.folder, "", None)?;
+            self.visit(Extras::BuildFiles, &mut |path, relative, metadata| {
+                append(&mut archive, path, relative, metadata)
+            })?;
             if let Some(text) = &self.outside {
                 let mut header = tar::Header::new_gnu();
                 header.set_mode(0o644);
                 header.set_size(u64::try_from(text.len()).map_err(io::Error::other)?);
-                walk.archive.append_data(&mut header, &self.dockerfile, text.as_slice())?;
+                archive.append_data(&mut header, &self.dockerfile, text.as_slice())?;
             }
-            walk.archive.finish()
+            archive.finish()
         })
     }
 
-    /// The builder needs its Dockerfile and looks at `.dockerignore` itself, so Docker sends both even if ignored.
-    fn always_sent(&self, path: &str) -> bool {
-        path == self.dockerfile || path == ".dockerignore"
+    /// Calls `visit` with everything that is not ignored: folders before what is in them, names in order.
+    pub(crate) fn visit(&self, extras: Extras, visit: &mut Visit<'_>) -> io::Result<()> {
+        let mut walk = Walk { context: self, extras, visit, waiting: Vec::new() };
+        walk.folder(&self.folder, "", None)
     }
 }
 
-struct Walk<'a, W: Write> {
+/// Gets the path, the path within the context, and what is there.
+pub(crate) type Visit<'a> = dyn FnMut(&Path, &str, &Metadata) -> io::Result<()> + 'a;
+
+/// What is visited although it is ignored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extras {
+    /// Nothing.
+    None,
+    /// The Dockerfile and `.dockerignore`: a builder that gets a tar looks for both in it.
+    BuildFiles,
+}
+
+struct Walk<'a, 'v> {
     context: &'a Context,
-    archive: tar::Builder<W>,
+    extras: Extras,
+    visit: &'a mut Visit<'v>,
     /// Ignored folders on the way to something that is not ignored.
     waiting: Vec<(PathBuf, String)>,
 }
 
-impl<W: Write> Walk<'_, W> {
+impl Walk<'_, '_> {
     fn folder(&mut self, folder: &Path, relative: &str, verdict: Option<&Verdict>) -> io::Result<()> {
         let mut entries = fs_err::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
         entries.sort_by_key(fs_err::DirEntry::file_name);
@@ -135,15 +154,18 @@ impl<W: Write> Walk<'_, W> {
             let relative = if relative.is_empty() { name.to_owned() } else { format!("{relative}/{name}") };
             let path = entry.path();
             let own = self.context.ignore.judge(&relative, verdict);
-            let wanted = !own.ignored || self.context.always_sent(&relative);
             if fs_err::symlink_metadata(&path)?.is_dir() {
                 self.sub_folder(path, relative, &own)?;
-            } else if wanted {
+            } else if !own.ignored || self.is_extra(&relative) {
                 self.parents()?;
                 self.entry(&path, &relative)?;
             }
         }
         Ok(())
+    }
+
+    fn is_extra(&self, path: &str) -> bool {
+        self.extras == Extras::BuildFiles && (path == self.context.dockerfile || path == ".dockerignore")
     }
 
     fn sub_folder(&mut self, path: PathBuf, relative: String, verdict: &Verdict) -> io::Result<()> {
@@ -152,7 +174,8 @@ impl<W: Write> Walk<'_, W> {
             self.entry(&path, &relative)?;
             return self.folder(&path, &relative, Some(verdict));
         }
-        let dockerfile_inside = self.context.dockerfile.starts_with(&format!("{relative}/"));
+        let dockerfile_inside =
+            self.extras == Extras::BuildFiles && self.context.dockerfile.starts_with(&format!("{relative}/"));
         if !dockerfile_inside && !self.context.ignore.may_bring_back(&relative) {
             return Ok(());
         }
@@ -163,7 +186,7 @@ impl<W: Write> Walk<'_, W> {
         Ok(())
     }
 
-    /// Sends the ignored folders above the entry that comes next.
+    /// Visits the ignored folders above the entry that comes next.
     fn parents(&mut self) -> io::Result<()> {
         for (path, relative) in std::mem::take(&mut self.waiting) {
             self.entry(&path, &relative)?;
@@ -173,37 +196,44 @@ impl<W: Write> Walk<'_, W> {
 
     fn entry(&mut self, path: &Path, relative: &str) -> io::Result<()> {
         let metadata = fs_err::symlink_metadata(path)?;
-        let kind = metadata.file_type();
-        let mut header = tar::Header::new_gnu();
-        header.set_metadata(&metadata);
-        // As Docker's client does: owners of this machine mean nothing in the image.
-        header.set_uid(0);
-        header.set_gid(0);
-        if kind.is_file() {
-            let file = fs_err::File::open(path)?;
-            let size = file.metadata()?.size();
-            header.set_size(size);
-            let mut content = io::Read::take(file, size);
-            self.archive.append_data(&mut header, relative, &mut content)?;
-            if content.limit() > 0 {
-                return Err(io::Error::other(format!(
-                    "`{}` became shorter while it was read",
-                    path.display()
-                )));
-            }
+        // A socket cannot be sent; Docker's client leaves it out too.
+        if metadata.file_type().is_socket() {
             return Ok(());
         }
-        header.set_size(0);
-        if kind.is_dir() {
-            self.archive.append_data(&mut header, format!("{relative}/"), io::empty())
-        } else if kind.is_symlink() {
-            self.archive.append_link(&mut header, relative, fs_err::read_link(path)?)
-        } else if kind.is_socket() {
-            // A socket cannot be sent; Docker's client leaves it out too.
-            Ok(())
-        } else {
-            self.archive.append_data(&mut header, relative, io::empty())
+        (self.visit)(path, relative, &metadata)
+    }
+}
+
+fn append(
+    archive: &mut tar::Builder<impl Write>,
+    path: &Path,
+    relative: &str,
+    metadata: &Metadata,
+) -> io::Result<()> {
+    let kind = metadata.file_type();
+    let mut header = tar::Header::new_gnu();
+    header.set_metadata(metadata);
+    // As Docker's client does: owners of this machine mean nothing in the image.
+    header.set_uid(0);
+    header.set_gid(0);
+    if kind.is_file() {
+        let file = fs_err::File::open(path)?;
+        let size = file.metadata()?.size();
+        header.set_size(size);
+        let mut content = io::Read::take(file, size);
+        archive.append_data(&mut header, relative, &mut content)?;
+        if content.limit() > 0 {
+            return Err(io::Error::other(format!("`{}` became shorter while it was read", path.display())));
         }
+        return Ok(());
+    }
+    header.set_size(0);
+    if kind.is_dir() {
+        archive.append_data(&mut header, format!("{relative}/"), io::empty())
+    } else if kind.is_symlink() {
+        archive.append_link(&mut header, relative, fs_err::read_link(path)?)
+    } else {
+        archive.append_data(&mut header, relative, io::empty())
     }
 }
 

@@ -8,6 +8,7 @@ use bollard_buildkit_proto::health::{
 };
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::{Secrets, SecretsServer};
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetSecretResponse};
+use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
 use freehold_model::SecretName;
 use futures_util::stream;
 use secrecy::{ExposeSecret, SecretString};
@@ -15,11 +16,12 @@ use tokio::task::JoinSet;
 use tonic::transport::server::{Connected, Server};
 use tonic::{Request, Response, Status};
 
+use super::file_sync::FileSource;
 use crate::engine::{HijackedConnection, within};
 use crate::request::EngineRequest;
 use crate::{Engine, EngineError};
 
-/// The connection on which BuildKit asks back: for secrets, and whether we are still there. Dropping it ends it, and
+/// The connection on which BuildKit asks back: for files, for secrets, and whether we are still there. Dropping it ends it, and
 /// with it the build.
 pub(crate) struct Session {
     pub(crate) id: String,
@@ -31,14 +33,20 @@ impl Session {
         engine: &Engine,
         id: String,
         secrets: BTreeMap<SecretName, SecretString>,
+        files: FileSource,
     ) -> Result<Self, EngineError> {
         let action = "open a build session";
         let mut request = EngineRequest::post(action, "/session")
             .header("connection", "Upgrade")
             .header("upgrade", "h2c")
             .header("x-docker-expose-session-uuid", &id)
-            .header("x-docker-expose-session-name", "freehold");
-        for method in ["/grpc.health.v1.Health/Check", "/moby.buildkit.secrets.v1.Secrets/GetSecret"] {
+            .header("x-docker-expose-session-name", "freehold")
+            .header("x-docker-expose-session-sharedkey", files.shared_key());
+        for method in [
+            "/grpc.health.v1.Health/Check",
+            "/moby.buildkit.secrets.v1.Secrets/GetSecret",
+            "/moby.filesync.v1.FileSync/DiffCopy",
+        ] {
             request = request.header("x-docker-expose-session-grpc-method", method);
         }
         let limit = engine.deadlines().request;
@@ -50,6 +58,7 @@ impl Session {
         let served = Server::builder()
             .add_service(HealthServer::new(Alive))
             .add_service(SecretsServer::new(BuildSecrets(Arc::new(secrets))))
+            .add_service(FileSyncServer::new(files))
             .serve_with_incoming(stream::iter([Ok::<_, std::io::Error>(connection)]));
         let mut server = JoinSet::new();
         server.spawn(async move {
