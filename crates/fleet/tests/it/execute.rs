@@ -1,11 +1,14 @@
+use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_fleet::{Event, ExecuteError, PutBack, StepOutcome};
-use freehold_model::{Diagnose, ErrorKind};
-use freehold_plan::OnFailure;
-use freehold_testkit::{Fault, Harm, Moment, Point, ProjectFixture};
+use freehold_fleet::{
+    Event, ExecuteError, Gate, Lease, PutBack, Scope, StepError, StepOutcome, Stop, execute, observe,
+};
+use freehold_model::{Diagnose, ErrorKind, SecretValues};
+use freehold_plan::{OnFailure, Plan, RollbackTarget, rollback};
+use freehold_testkit::{Fault, Harm, Moment, Point, ProjectFixture, rollout_id};
 
-use crate::harness::{Scene, at_step, host, steps_of};
+use crate::harness::{Scene, WAIT, at_step, host, request, steps_of};
 
 #[tokio::test(start_paused = true)]
 async fn a_deploy_tells_what_it_does_step_by_step() {
@@ -219,4 +222,62 @@ fn rendered(error: &ExecuteError) -> String {
     }
     lines.extend(error.help().into_iter().map(|help| format!("help: {help}")));
     lines.join("\n")
+}
+
+struct Refuses(usize);
+
+#[async_trait::async_trait]
+impl Gate for Refuses {
+    async fn before(&self, plan: &Plan, stage: usize) -> Result<(), StepError> {
+        if stage == self.0 && plan.id == rollout_id(2) {
+            Err(StepError::Secret { name: "HOOK".to_owned() })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_pass_a_gate_is_put_back() {
+    let scene = Scene::three_hosts().await;
+    let before = scene.snapshot();
+    let stages = scene.next_plan("v2", 2).await.stages;
+    for index in 0..stages.iter().filter(|stage| stage.on_failure == OnFailure::PutBack).count() {
+        let mut world = scene.fleet.client().world();
+        world.gate = Some(Arc::new(Refuses(index)));
+        let error = scene.deploy_in(&world, "v2", 2, &Stop::default()).await.expect_err("refused").execute();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert_eq!(scene.snapshot(), before, "before stage {index}");
+    }
+    scene.assert_no_outage("gates");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollback_that_fails_anywhere_is_put_back_too() {
+    let scene = Scene::three_hosts().await;
+    scene.deploy(&scene.fleet.client(), "v2", 2).await.expect("a deploy");
+    let before = scene.snapshot();
+    let (secrets, stop) = (SecretValues::default(), Stop::default());
+    let project = scene.fixture.project();
+    let mut failed = 0;
+    loop {
+        let world = scene.fleet.client().world();
+        let lease = Lease::acquire(&world, &request(), WAIT, &stop).await.expect("a lease");
+        let seen = observe(&world, &Scope { project }).await.expect("hosts");
+        let plan = rollback(project, rollout_id(3), &RollbackTarget::Previous, &seen).expect("a plan");
+        let steps = steps_of(&plan, OnFailure::PutBack);
+        if let Some(step) = steps.get(failed) {
+            scene.fleet.inject(at_step(step, Moment::After, Harm::Fail));
+        }
+        let result = execute(&plan, &world, &lease, &secrets, &stop).await;
+        lease.release().await.expect("a release");
+        if result.is_ok() {
+            assert_eq!(failed, steps.len());
+            break;
+        }
+        assert_eq!(scene.snapshot(), before, "{failed}");
+        failed += 1;
+    }
+    scene.assert_live("v1", "rolled back");
+    scene.assert_no_outage("rollbacks");
 }
