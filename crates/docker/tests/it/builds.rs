@@ -198,7 +198,7 @@ async fn streams_a_large_context(lab: &TestEngine) {
 
 async fn stops_when_nobody_waits(lab: &TestEngine, base: &ImageReference) {
     // The command line tells this run's step from those of others on this machine.
-    let seconds = 1_000_000 + std::process::id();
+    let seconds = 10_000 + std::process::id();
     let (_folder, mut request) = project(&format!("FROM {base}\nRUN echo begun; sleep {seconds}\n"));
     request.tags = vec![reference(&unique("abandoned"), "1")];
     let line = format!("sleep\u{0}{seconds}\u{0}");
