@@ -36,7 +36,7 @@ impl Record {
     /// Notes a sound request head.
     pub(crate) fn of(request: &Request<'_, '_>, request_id: &[u8], peer: SocketAddr, port: u16) -> Self {
         let view = &request.view;
-        let mut text = Vec::with_capacity(512);
+        let mut text = Vec::with_capacity(768);
         field(&mut text, "host", view.host.as_bytes());
         text.extend_from_slice(format!(",\"port\":{port}").as_bytes());
         field(&mut text, "path", &decode(view.path));

@@ -118,7 +118,9 @@ impl Worker {
         let mut lines = self.lines.borrow_mut();
         record.write(&self.clock, &mut lines);
         if lines.len() >= LOG_BLOCK_BYTES {
-            self.log.block(std::mem::take(&mut lines));
+            // Room at once: a buffer that grows line by line is copied again and again.
+            let fresh = Vec::with_capacity(LOG_BLOCK_BYTES * 5 / 4);
+            self.log.block(std::mem::replace(&mut lines, fresh));
         }
     }
 

@@ -141,7 +141,7 @@ pub(super) struct ApiArguments {
 }
 
 /// Flags of kamal-proxy that this version does not have: they are refused by name and never ignored.
-pub(super) const MISSING_FLAGS: [&str; 24] = [
+pub(super) const MISSING_FLAGS: [&str; 23] = [
     "--buffer-memory",
     "--buffer-requests",
     "--buffer-responses",
@@ -165,7 +165,6 @@ pub(super) const MISSING_FLAGS: [&str; 24] = [
     "--tls-redirect",
     "--tls-staging",
     "--writer-affinity-timeout",
-    "--message",
 ];
 
 /// Verbs of kamal-proxy that this version does not have.
