@@ -38,6 +38,8 @@ async fn our_containers_are_those_of_docker_run() {
     }
     assert!(differences.is_empty(), "differences to `docker run`:\n{}", differences.join("\n"));
     must(lab.engine.remove_network(&network).await);
+    must(lab.engine.remove_image(&image.to_string()).await);
+    lab.docker(&["volume", "rm", "--force", "fh-it-data"]);
 }
 
 /// The command that Kamal 2.12 runs (kamal-compat §13.4.1 and §19.1).
