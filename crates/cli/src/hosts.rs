@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use freehold_fleet::{BuildContext, EngineHost, Gate, Host, Reach, SshReach, Watch, Workshop, World};
 use freehold_model::{Architecture, HostName, Project, SecretValues};
-use freehold_ssh::{ClientEnvironment, FirstUse, Prompt};
+use freehold_ssh::{ClientEnvironment, Connector, FirstUse, Prompt};
 use secrecy::SecretString;
 use tokio::task::JoinSet;
 
@@ -149,13 +149,8 @@ fn ssh_reach(context: &Context, project: &Project, secrets: &SecretValues) -> Ss
     let key_data: Vec<SecretString> =
         project.ssh.key_data.iter().filter_map(|name| secrets.value(name).cloned()).collect();
     let prompt: Arc<dyn Prompt> = Arc::new(context.ui.clone());
-    SshReach {
-        settings: project.ssh.clone(),
-        key_data,
-        environment: Arc::new(environment),
-        first_use: first_use(context),
-        prompt,
-    }
+    let connector = Connector::new(environment, first_use(context), prompt);
+    SshReach { connector, settings: project.ssh.clone(), key_data }
 }
 
 fn first_use(context: &Context) -> FirstUse {

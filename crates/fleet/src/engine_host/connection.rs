@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use freehold_docker::{ByteStream, Dial, UnixSocket};
 use freehold_model::{Diagnose, HostName, SshSettings};
-use freehold_ssh::{ClientEnvironment, FirstUse, OpenError, Prompt, RemoteCommand, RemoteProcess, Session};
+use freehold_ssh::{Connector, OpenError, RemoteCommand, RemoteProcess, Session};
 use secrecy::SecretString;
 
 use crate::engine_host::shell::ShellStreams;
@@ -29,16 +29,12 @@ pub enum Reach {
 /// What opening an SSH session needs.
 #[derive(Clone)]
 pub struct SshReach {
+    /// Opens sessions; hosts that share it share the answers of the person.
+    pub connector: Connector,
     /// The deploy file's settings.
     pub settings: SshSettings,
     /// Private keys that are secrets.
     pub key_data: Vec<SecretString>,
-    /// The person's machine.
-    pub environment: Arc<ClientEnvironment>,
-    /// What happens with a host key that was never seen.
-    pub first_use: FirstUse,
-    /// Asks the person.
-    pub prompt: Arc<dyn Prompt>,
 }
 
 impl std::fmt::Debug for Reach {
@@ -66,13 +62,12 @@ impl Connection {
     ) -> Result<Self, Arc<dyn Diagnose + Send + Sync>> {
         match reach {
             Reach::Local { home, socket } => Ok(Self::Local { home: home.clone(), socket: socket.clone() }),
-            Reach::Ssh(ssh) => {
-                let prompt = Arc::clone(&ssh.prompt);
-                Session::connect(host, &ssh.settings, &ssh.key_data, &ssh.environment, ssh.first_use, prompt)
-                    .await
-                    .map(Self::Ssh)
-                    .map_err(|error| Arc::new(error) as Arc<dyn Diagnose + Send + Sync>)
-            }
+            Reach::Ssh(ssh) => ssh
+                .connector
+                .connect(host, &ssh.settings, &ssh.key_data)
+                .await
+                .map(Self::Ssh)
+                .map_err(|error| Arc::new(error) as Arc<dyn Diagnose + Send + Sync>),
         }
     }
 

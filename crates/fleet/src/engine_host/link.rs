@@ -7,10 +7,10 @@ use freehold_docker::{Deadlines, Engine, EngineError};
 use freehold_model::{Diagnose, ErrorKind};
 use freehold_wire::ProxyClient;
 
-use crate::engine_host::EngineHost;
 use crate::engine_host::connection::Connection;
 use crate::engine_host::scripts::{self, SCRIPT_DEADLINE};
 use crate::engine_host::shell::{HostShell, ShellOutput};
+use crate::engine_host::{EngineHost, Reach};
 use crate::event::{Event, milliseconds};
 use crate::host::HostError;
 
@@ -179,7 +179,8 @@ impl EngineHost {
     /// Says what an engine's error means for the host.
     pub(super) fn engine_error(&self, operation: &str, error: EngineError) -> HostError {
         let operation = operation.to_owned();
-        if error.kind() == ErrorKind::Unreachable {
+        let is_remote = matches!(self.reach, Reach::Ssh(_));
+        if is_remote && error.kind() == ErrorKind::Unreachable {
             HostError::Lost { host: self.name.clone(), operation, source: Some(Arc::new(error)) }
         } else {
             HostError::Engine { host: self.name.clone(), operation, source: Arc::new(error) }

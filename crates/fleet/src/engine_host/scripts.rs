@@ -143,10 +143,11 @@ pub(super) fn read_fence(stem: &str) -> String {
     format!("cat {} 2>/dev/null || echo 0", quote(&format!("{}/fence", state_directory(stem))))
 }
 
-/// Fails with [`FENCED`] when the host has seen a greater number or none of ours.
+/// Fails with [`FENCED`] when the host has seen a greater number. One that has seen none counts as 0, the number of a
+/// run under a lock of Kamal's.
 fn check_fence(token: &LeaseToken) -> String {
     format!(
-        "state={}; [ \"$(cat \"$state/fence\" 2>/dev/null)\" = {} ] || exit {FENCED}\n",
+        "state={}; [ \"$(cat \"$state/fence\" 2>/dev/null || echo 0)\" = {} ] || exit {FENCED}\n",
         quote(&state_directory(&token.stem)),
         token.fence
     )
