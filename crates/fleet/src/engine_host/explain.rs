@@ -164,6 +164,7 @@ fn died(evidence: &Evidence<'_>) -> Cause {
     }
     let details = evidence.details;
     let code = details.map_or(0, |details| details.exit_code);
+    let image = details.map_or("IMAGE", |details| details.image.as_str());
     if details.is_some_and(|details| details.oom_killed) {
         return Cause {
             summary: format!("container `{container}` on host `{host}` was killed for memory"),
@@ -188,11 +189,11 @@ fn died(evidence: &Evidence<'_>) -> Cause {
         ),
         139 => (
             "crashed with a segmentation fault (code 139)".to_owned(),
-            "run the image on this machine to see the crash: `docker run --rm IMAGE`".to_owned(),
+            format!("run the image on this machine to see the crash: `docker run --rm {image}`"),
         ),
         code => (
             format!("crashed with code {code}"),
-            "the last log lines above say why; run the image here to try: `docker run --rm IMAGE`".to_owned(),
+            format!("the last log lines above say why; run the image here to try: `docker run --rm {image}`"),
         ),
     };
     Cause { summary: format!("container `{container}` on host `{host}` {what}"), help: vec![help] }

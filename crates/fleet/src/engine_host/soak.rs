@@ -119,7 +119,6 @@ impl EngineHost {
         context: &StepContext<'_>,
     ) -> Result<Outcome, StepError> {
         let end = Instant::now() + duration;
-        status(context, format!("watching the new release for {:.0} s", duration.as_secs_f64()));
         let mut answers = 0;
         loop {
             for (container, service) in containers {
