@@ -26,6 +26,7 @@ mod deploy;
 mod error;
 mod probe;
 mod service;
+mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use client::ProxyClient;
@@ -39,6 +40,4 @@ pub use service::{
     DrainingGeneration, HealthState, InFlight, Reason, ServiceList, ServiceStatus, TargetStatus,
     TrafficCounters, VersionReply,
 };
-
-/// The number of this API; it is part of every path as `/v1`.
-pub const API_VERSION: u32 = 1;
+pub use version::API_VERSION;

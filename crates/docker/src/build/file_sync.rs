@@ -141,7 +141,7 @@ impl FileSource {
     }
 
     async fn send_file(&self, path: &Path, id: u32, packets: &Packets) -> io::Result<()> {
-        let mut file = tokio::fs::File::open(path).await?;
+        let mut file = fs_err::tokio::File::open(path).await?;
         loop {
             let mut data = vec![0; PIECE];
             let count = file.read(&mut data).await?;
