@@ -1,7 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use freehold_docker::{ContainerDetails, ContainerState, Listener, parse_proc_net_tcp};
+use freehold_docker::{
+    ContainerDetails, ContainerState, Engine, EngineError, Listener, parse_proc_net_tcp,
+};
 use freehold_model::{Architecture, ContainerName, HostName};
 use freehold_wire::{ProbeOutcome, ProbeReport};
 
@@ -37,6 +39,9 @@ pub(super) enum Symptom {
     },
 }
 
+/// How long the next end of a container that died and was started again is waited for.
+const NEXT_END: Duration = Duration::from_secs(3);
+
 /// How many of the last log lines are shown.
 const LOG_LINES: u32 = 20;
 
@@ -68,11 +73,8 @@ impl EngineHost {
         let link = self.link().await?;
         let looked =
             |operation: &'static str| move |error| StepError::Host(self.engine_error(operation, error));
-        let details = link
-            .engine
-            .inspect_container(container.as_str())
-            .await
-            .map_err(looked("look at the container"))?;
+        let details =
+            ended(&link.engine, container, &symptom).await.map_err(looked("look at the container"))?;
         let log = match &details {
             Some(_) => {
                 link.engine.last_logs(container.as_str(), LOG_LINES).await.map_err(looked("read the log"))?
@@ -115,6 +117,24 @@ impl EngineHost {
             log,
         };
         Ok(StepError::Unhealthy(Box::new(explanation)))
+    }
+}
+
+/// Looks at a container. While one that the engine started again runs, its last exit code is not to be had: then its
+/// next end is waited for, which mostly comes at once.
+async fn ended(
+    engine: &Engine,
+    container: &ContainerName,
+    symptom: &Symptom,
+) -> Result<Option<ContainerDetails>, EngineError> {
+    let patience = Instant::now() + NEXT_END;
+    loop {
+        let details = engine.inspect_container(container.as_str()).await?;
+        let runs = details.as_ref().is_some_and(|details| details.state == ContainerState::Running);
+        if !matches!(symptom, Symptom::Died) || !runs || Instant::now() >= patience {
+            return Ok(details);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -173,7 +193,12 @@ fn died(evidence: &Evidence<'_>) -> Cause {
             ],
         };
     }
+    let runs_again = details.is_some_and(|details| details.state == ContainerState::Running);
     let (what, help) = match code {
+        0 if runs_again => (
+            "ended and was started again by the engine".to_owned(),
+            format!("the last log lines above say why; run the image here to try: `docker run --rm {image}`"),
+        ),
         0 => (
             "ended by itself with code 0".to_owned(),
             "its command must stay in the foreground: check CMD in the Dockerfile or `cmd:` of the role"
