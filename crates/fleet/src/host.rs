@@ -243,6 +243,14 @@ pub enum HostError {
         /// What the host said, one line.
         message: String,
     },
+    /// A command of ours on the host failed because there is no space for its files.
+    #[error("cannot {operation} on host `{host}`: its disk is full")]
+    DiskFull {
+        /// The host.
+        host: HostName,
+        /// What was tried.
+        operation: String,
+    },
     /// The engine failed.
     #[error("cannot {operation} on host `{host}`")]
     Engine {
@@ -273,7 +281,7 @@ impl Diagnose for HostError {
             Self::Lost { .. } => ErrorKind::Unreachable,
             Self::Fenced { .. } => ErrorKind::Locked,
             Self::Engine { source, .. } => source.kind(),
-            Self::Refused { .. } | Self::Stored { .. } => ErrorKind::Failed,
+            Self::Refused { .. } | Self::DiskFull { .. } | Self::Stored { .. } => ErrorKind::Failed,
         }
     }
 
@@ -282,6 +290,9 @@ impl Diagnose for HostError {
             Self::Connect { source, .. } | Self::Engine { source, .. } => source.help(),
             Self::Lost { host, .. } => vec![format!("try it by hand: `ssh {host} true`")],
             Self::Fenced { .. } => vec!["see who deploys now: `freehold lock status`".to_owned()],
+            Self::DiskFull { host, .. } => {
+                vec![format!("free some space: `ssh {host} 'df -h; docker system df'` shows what takes it")]
+            }
             Self::Refused { .. } | Self::Stored { .. } => Vec::new(),
         }
     }

@@ -14,6 +14,9 @@ use crate::engine_host::{EngineHost, Reach};
 use crate::event::{Event, milliseconds};
 use crate::host::HostError;
 
+/// A disk with less than this counts as full: our largest file is a plan, and file systems keep some blocks back.
+const FULL_BELOW_KILOBYTES: u64 = 64;
+
 /// Everything that is open to a host at one time.
 pub(super) struct Link {
     pub(super) connection: Connection,
@@ -138,7 +141,7 @@ impl EngineHost {
     /// Runs a script whose failure is an error.
     pub(super) async fn plain_script(&self, operation: &str, script: &str) -> Result<ShellOutput, HostError> {
         let output = self.script(operation, script).await?;
-        if output.code == 0 { Ok(output) } else { Err(self.refused(operation, &output)) }
+        if output.code == 0 { Ok(output) } else { Err(self.failed(operation, &output).await) }
     }
 
     /// Runs a script that checks the lock.
@@ -151,7 +154,19 @@ impl EngineHost {
         match output.code {
             0 => Ok(output),
             scripts::FENCED => Err(HostError::Fenced { host: self.name.clone() }),
-            _ => Err(self.refused(operation, &output)),
+            _ => Err(self.failed(operation, &output).await),
+        }
+    }
+
+    /// Says why a script failed. Shells and their commands have many words for a full disk, so the disk itself is asked.
+    async fn failed(&self, operation: &str, output: &ShellOutput) -> HostError {
+        let free = self.script("ask for the free space", scripts::READ_FREE_KILOBYTES).await;
+        let free = free.ok().and_then(|answer| answer.stdout.trim().parse::<u64>().ok());
+        match free {
+            Some(0..FULL_BELOW_KILOBYTES) => {
+                HostError::DiskFull { host: self.name.clone(), operation: operation.to_owned() }
+            }
+            _ => self.refused(operation, output),
         }
     }
 
