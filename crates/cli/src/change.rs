@@ -4,18 +4,20 @@ use std::time::Duration;
 
 use freehold_docker::BuildCache;
 use freehold_fleet::{
-    AUTOMATIC_LOCK_MESSAGE, Event, Gate, Holder, Host, Intent, LEASE_TIME_TO_LIVE, Lease, LeaseRequest,
-    Recovered, Report, Scope, Stop, Waiting, Watch, World, execute, observe, recover,
+    AUTOMATIC_LOCK_MESSAGE, Event, ExecuteError, Gate, Holder, Host, Intent, LEASE_TIME_TO_LIVE, Lease,
+    LeaseRequest, Recovered, Report, Scope, Stop, Waiting, Watch, World, execute, observe, recover,
 };
 use freehold_model::{
     Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint, SecretName,
     SecretValues,
 };
-use freehold_plan::{ImageSource, Observed, Plan, ProxyBoot, RolloutRequest, rollout};
+use freehold_plan::{ImageSource, Observed, Plan, PlanKind, ProxyBoot, RolloutRequest, rollout};
+use tokio::task::JoinSet;
 
 use crate::command::deploy::NoVersion;
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
+use crate::failure::RolloutFailure;
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
@@ -88,6 +90,10 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare(context: &'a Context, build: Build) -> Result<Self, CommandError> {
+        context.until_stopped(Self::prepare_all(context, build)).await
+    }
+
+    async fn prepare_all(context: &'a Context, build: Build) -> Result<Self, CommandError> {
         let loaded = project::load(context)?;
         let repository = Repository::look(context).await?;
         let author = git::author(context).await;
@@ -159,7 +165,8 @@ impl<'a> Change<'a> {
     ) -> Result<Done, CommandError> {
         let gate: Arc<dyn Gate> = Arc::<Hooks>::clone(&self.hooks);
         let world = self.hosts.world(Some(gate));
-        let lease = self.lock(&world).await?;
+        // A lock that was taken in the last moment before Ctrl-C expires by itself.
+        let lease = self.context.until_stopped(self.lock(&world)).await?;
         self.hooks.lock_is_held(true);
         let outcome = self.under_lock(&world, &lease, decide).await;
         self.hooks.lock_is_held(lease.is_inherited());
@@ -175,10 +182,46 @@ impl<'a> Change<'a> {
     ) -> Result<Done, CommandError> {
         self.check_unfinished().await?;
         recover(world, lease, &self.secrets, &self.stop(), Intent::Automatic).await?;
-        let observed = observe(world, &Scope { project: &self.loaded.whole }).await?;
-        let plan = decide(&observed).await?;
-        let report = execute(&plan, world, lease, &self.secrets, &self.stop()).await?;
+        let observed =
+            self.context.until_stopped(observe(world, &Scope { project: &self.loaded.whole })).await?;
+        let plan = self.context.until_stopped(decide(&observed)).await?;
+        let outcome = execute(&plan, world, lease, &self.secrets, &self.stop()).await;
+        self.audit(world, &plan, outcome.as_ref().err()).await;
+        let report = outcome.map_err(RolloutFailure::new)?;
         Ok(Done { plan, report, observed })
+    }
+
+    /// Writes down what was done in the audit file that Kamal and Freehold share. The work is done or put back by now,
+    /// so that a host that does not take it is worth a warning only.
+    async fn audit(&self, world: &World, plan: &Plan, error: Option<&ExecuteError>) {
+        let project = &self.loaded.whole;
+        let time = self.context.now().strftime("%Y-%m-%dT%H:%M:%SZ");
+        let destination = project.destination.as_ref().map(|name| format!(" [{name}]")).unwrap_or_default();
+        let version = plan.version.as_ref().map(ToString::to_string).unwrap_or_default();
+        let act = match plan.kind {
+            PlanKind::Deploy => format!("Booted app version {version}"),
+            PlanKind::Rollback => format!("Rolled back to app version {version}"),
+            PlanKind::Start => "Started app".to_owned(),
+            PlanKind::Stop => "Stopped app".to_owned(),
+            PlanKind::Remove => "Removed app".to_owned(),
+        };
+        let message = match error {
+            None => format!("[{time}] [{}]{destination} {act}", self.author.email),
+            Some(error) => format!("[{time}] [{}]{destination} Not done: {act}: {error}", self.author.email),
+        };
+        // A file of lines must stay one.
+        let message = message.replace(['\n', '\r'], " ");
+        let mut writes = JoinSet::new();
+        for host in plan.hosts.iter().filter_map(|name| world.hosts.get(name)) {
+            let (host, stem, message) = (Arc::clone(host), project.stem(), message.clone());
+            writes.spawn(async move { (host.name().clone(), host.append_audit(&stem, &[message]).await) });
+        }
+        for (host, written) in writes.join_all().await {
+            if let Err(error) = written {
+                let message = format!("the audit log could not be written: {error}");
+                self.context.ui.event(Event::Warning { host: Some(host), message });
+            }
+        }
     }
 
     /// Finishes or undoes what a dead client left, and nothing else.
@@ -187,7 +230,7 @@ impl<'a> Change<'a> {
     /// What went wrong; the lock is given back.
     pub(crate) async fn recover(&self, intent: Intent) -> Result<Recovered, CommandError> {
         let world = self.hosts.world(None);
-        let lease = self.lock(&world).await?;
+        let lease = self.context.until_stopped(self.lock(&world)).await?;
         let outcome = recover(&world, &lease, &self.secrets, &self.stop(), intent).await;
         self.release(lease).await;
         Ok(outcome?)
@@ -221,7 +264,8 @@ impl<'a> Change<'a> {
     /// # Errors
     /// Every host that does not answer.
     pub(crate) async fn observe(&self) -> Result<Observed, CommandError> {
-        Ok(observe(&self.hosts.world(None), &Scope { project: &self.loaded.whole }).await?)
+        let world = self.hosts.world(None);
+        self.context.until_stopped(observe(&world, &Scope { project: &self.loaded.whole })).await
     }
 
     /// Returns the version to deploy: what was asked for, otherwise the commit.

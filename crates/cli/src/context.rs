@@ -1,6 +1,7 @@
 use jiff::Timestamp;
 
 use crate::arguments::GlobalArgs;
+use crate::error::{CommandError, Interrupted};
 use crate::process::Process;
 use crate::ui::Ui;
 
@@ -21,5 +22,22 @@ impl Context {
 
     pub(crate) fn now(&self) -> Timestamp {
         self.process.clock.now()
+    }
+
+    /// Awaits something that changes nothing, until Ctrl-C.
+    ///
+    /// # Errors
+    /// Its own, or that it was interrupted.
+    pub(crate) async fn until_stopped<T, E>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, CommandError>
+    where
+        CommandError: From<E>,
+    {
+        tokio::select! {
+            outcome = work => Ok(outcome?),
+            () = self.process.stop.cancelled() => Err(Interrupted.into()),
+        }
     }
 }

@@ -74,3 +74,14 @@ impl Diagnose for UsageError {
         self.help.clone()
     }
 }
+
+/// The command was ended by Ctrl-C before it had changed anything.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; nothing was changed")]
+pub(crate) struct Interrupted;
+
+impl Diagnose for Interrupted {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Interrupted
+    }
+}

@@ -42,7 +42,7 @@ impl Diagnose for GitError {
 
     fn help(&self) -> Vec<String> {
         match self {
-            Self::Version(error) => vec![error.rule().to_owned()],
+            Self::Version(_) => Vec::new(),
             Self::Failed { .. } | Self::TimedOut { .. } | Self::Clone(_) => {
                 vec![
                     "to build from the working tree instead, set `builder: context: .` in the deploy file"

@@ -103,9 +103,9 @@ impl Invocation {
 /// Turns clap's error into ours: its first paragraph is the message, its tips and the usage become help.
 fn usage_error(error: &clap::Error, words: &[String]) -> UsageError {
     if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-        && let Some(words) = unsupported(word, words)
+        && let Some(verb) = unsupported(word, words)
     {
-        return UsageError::new(format!("`freehold {}` is not supported by this version", words.join(" ")))
+        return UsageError::new(format!("`freehold {verb}` is not supported by this version"))
             .help("see what there is: `freehold help`");
     }
     let text = error.render().to_string();
@@ -134,11 +134,15 @@ fn quoted(text: &str) -> String {
     text.replace('\'', "`")
 }
 
-fn unsupported<'a>(word: &str, words: &[String]) -> Option<&'a [&'static str]> {
-    let word = word.replace('-', "_");
-    UNSUPPORTED.into_iter().find(|path| match path {
-        [only] => *only == word,
-        [first, second] => *second == word && words.iter().any(|given| given == first),
+/// Returns the words of one of Kamal's commands that this version does not have: `accessory boot`.
+fn unsupported(word: &str, words: &[String]) -> Option<String> {
+    let plain = word.replace('-', "_");
+    let path = UNSUPPORTED.into_iter().find(|path| match path {
+        [only] => *only == plain,
+        [first, second] => *second == plain && words.iter().any(|given| given == first),
         _ => false,
-    })
+    })?;
+    let next = words.iter().skip_while(|given| *given != word).nth(1);
+    let verb = next.filter(|next| path.len() == 1 && !next.starts_with('-'));
+    Some(path.iter().copied().chain(verb.map(String::as_str)).collect::<Vec<_>>().join(" "))
 }

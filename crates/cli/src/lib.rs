@@ -13,6 +13,7 @@ mod change;
 mod command;
 mod context;
 mod error;
+mod failure;
 mod filter;
 mod git;
 mod hook;

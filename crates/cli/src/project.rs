@@ -1,4 +1,4 @@
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use freehold_config::{Parsed, Source, Sources};
 use freehold_model::{Destination, Diagnose, ErrorKind, InvalidName, Project};
@@ -115,7 +115,7 @@ fn read(path: &Path) -> Result<Option<String>, FileError> {
 /// Returns the destinations that have a file beside the deploy file: `deploy.NAME.yml`.
 fn destinations(deploy_file: &Path) -> Vec<String> {
     let stem = deploy_file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
-    let folder = deploy_file.parent().map(Path::to_owned).unwrap_or_else(PathBuf::new);
+    let folder = deploy_file.parent().map(Path::to_owned).unwrap_or_default();
     let Ok(entries) = fs_err::read_dir(folder) else { return Vec::new() };
     let mut names: Vec<String> = entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())

@@ -10,6 +10,8 @@ mod prompt;
 mod screen;
 mod symbols;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -21,6 +23,7 @@ use std::time::Duration;
 use freehold_fleet::{Event, StepOutcome, Watch};
 use parking_lot::Mutex;
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use amount::{ago, counted_items, span};
 pub(crate) use board::{headline, short_version, stage_name};
@@ -74,6 +77,7 @@ struct Shared {
     options: UiOptions,
     clock: Arc<dyn Clock>,
     terminal: Terminal,
+    stop: CancellationToken,
     symbols: Symbols,
     result_colours: Colours,
     state: Mutex<State>,
@@ -138,6 +142,7 @@ impl Ui {
                 options,
                 clock: Arc::clone(&process.clock),
                 terminal: process.terminal.clone(),
+                stop: process.stop.clone(),
                 symbols,
                 result_colours: colours(process.terminal.is_stdout),
                 state: Mutex::new(state),
@@ -402,6 +407,6 @@ impl Activity {
 
 impl Drop for Activity {
     fn drop(&mut self) {
-        self.end(&StepOutcome::Failed { error: "failed".to_owned() });
+        self.end(&StepOutcome::Failed { error: String::new() });
     }
 }

@@ -46,8 +46,8 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
     match arguments.verb {
         Verb::Logs(arguments) => logs::run(context, arguments).await,
         Verb::Exec(arguments) => exec::run(context, arguments).await,
-        Verb::Containers(arguments) => containers::run(context, &arguments).await,
-        Verb::Version(arguments) => version::run(context, &arguments).await,
+        Verb::Containers(arguments) => context.until_stopped(containers::run(context, &arguments)).await,
+        Verb::Version(arguments) => context.until_stopped(version::run(context, &arguments)).await,
         Verb::Boot(arguments) => boot::run(context, &arguments).await,
         Verb::Start(arguments) => start::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,

@@ -66,8 +66,8 @@ pub(crate) enum Note {
     Ended(Box<Group>, Duration),
     /// A person should look.
     Warning(Option<HostName>, String),
-    /// Everything is being put back, because of this.
-    PuttingBack(String),
+    /// Everything is being put back, because of this, unless a row that failed has said it.
+    PuttingBack(Option<String>),
     /// A dead client's rollout is finished (true) or undone.
     Recovering(bool),
 }
@@ -179,9 +179,11 @@ impl Board {
             Event::Connecting { host } => {
                 self.enter("connect", now, &mut notes).row(host.as_str()).start(None, "connecting", now);
             }
-            Event::Connected { host, .. } => {
+            Event::Connected { host, authentication, .. } => {
                 let outcome = StepOutcome::Done { note: None };
-                self.enter("connect", now, &mut notes).row(host.as_str()).finish(None, &outcome, now);
+                let row = self.enter("connect", now, &mut notes).row(host.as_str());
+                row.finish(None, &outcome, now);
+                row.last = Some(format!("connected ({authentication})"));
             }
             Event::WaitingForLock { holder, .. } => {
                 let row = self.enter("lock", now, &mut notes).row("lock");
@@ -216,8 +218,9 @@ impl Board {
                 }
             }
             Event::PuttingBack { cause } => {
+                let is_told = self.group.as_ref().is_some_and(Group::has_failed);
                 self.leave(now, &mut notes);
-                notes.push(Note::PuttingBack(cause.clone()));
+                notes.push(Note::PuttingBack((!is_told).then(|| cause.clone())));
                 self.group = Some(Group::new("put back", now));
             }
             Event::Undone { host, title, error, .. } => {
@@ -266,6 +269,10 @@ impl Board {
     /// Ends everything: what still runs has failed if the command has.
     pub(crate) fn end(&mut self, now: Duration) -> Vec<Note> {
         let mut notes = Vec::new();
+        // A command that only looks shows its result; that it connected before is not worth a line.
+        if self.group.as_ref().is_some_and(|group| group.name == "connect" && group.is_finished()) {
+            self.group = None;
+        }
         self.leave(now, &mut notes);
         notes
     }
@@ -281,8 +288,7 @@ impl Board {
             }
             let order = self.plan.as_ref().map(|plan| plan.hosts.clone()).unwrap_or_default();
             let known = order.iter().filter_map(|host| rows.get_key_value(host));
-            let others =
-                rows.iter().filter(|(host, _)| !order.contains(host)).map(|(host, steps)| (host, steps));
+            let others = rows.iter().filter(|(host, _)| !order.contains(host));
             group.rows = known.chain(others).map(|(host, steps)| Row::new(host.as_str(), *steps)).collect();
         }
         self.stages_begun += 1;

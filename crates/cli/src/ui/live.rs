@@ -28,38 +28,57 @@ impl Painter {
         self.columns.saturating_sub(1).clamp(20, MAX_COLUMNS)
     }
 
-    /// Draws what changes: the header of the present group and its rows.
+    /// Draws what changes: the header of the present group and its rows. A group of one row is one line.
     pub(crate) fn frame(&self, board: &Board, now: Duration) -> Vec<Line> {
         let Some(group) = board.group() else { return Vec::new() };
-        let mut lines = vec![self.header(group, now)];
-        if let ([row], Some(_)) = (group.rows.as_slice(), &group.title) {
-            if row.running.is_empty() {
-                return lines;
+        let mut lines = match (group.rows.as_slice(), &group.title) {
+            (_, Some(_)) => vec![self.header(group, now)],
+            ([row], None) => vec![self.single(group, row, now)],
+            (_, None) => {
+                let mut lines = vec![self.header(group, now)];
+                lines.extend(self.rows(group, now));
+                lines
             }
-        } else {
-            lines.extend(self.rows(group, now));
-        }
+        };
         if let Some(last) = group.output.last() {
-            lines.push(Line::new().plain("    ").add(Tone::Faint, last.trim()).cut_to(self.width()));
+            lines.push(Line::new().pad_to(12).add(Tone::Faint, last.trim()).cut_to(self.width()));
         }
         lines
     }
 
-    fn header(&self, group: &Group, now: Duration) -> Line {
-        let finished = group.rows.iter().filter(|row| row.until.is_some()).count();
-        let text = match &group.title {
-            Some(title) => title.clone(),
-            None if group.rows.len() > 1 => format!("{finished} of {} hosts", group.rows.len()),
-            None => String::new(),
-        };
+    fn head(&self, group: &Group, now: Duration) -> Line {
         Line::new()
             .plain(" ")
             .add(Tone::Busy, self.symbols.spinner(now))
             .plain(" ")
             .add(Tone::Strong, group.name)
             .pad_to(12)
-            .add(Tone::Faint, text)
-            .with_right(self.width(), Tone::Faint, &amount::span(now.saturating_sub(group.since)))
+    }
+
+    fn header(&self, group: &Group, now: Duration) -> Line {
+        let finished = group.rows.iter().filter(|row| row.until.is_some()).count();
+        let text = match &group.title {
+            Some(title) => title.clone(),
+            None if group.rows.is_empty() => String::new(),
+            None => format!("{finished} of {} hosts", group.rows.len()),
+        };
+        self.head(group, now).add(Tone::Faint, text).with_right(
+            self.width(),
+            Tone::Faint,
+            &amount::span(now.saturating_sub(group.since)),
+        )
+    }
+
+    fn single(&self, group: &Group, row: &Row, now: Duration) -> Line {
+        let line = self.head(group, now).plain(&row.label).plain("  ");
+        let line = match row.standing() {
+            Standing::Failed => line.add(Tone::Bad, row.errors.first().map_or("", String::as_str)),
+            Standing::Waiting => line,
+            Standing::Skipped => line.add(Tone::Faint, "skipped"),
+            Standing::Done => line.add(Tone::Faint, self.done_text(row)),
+            Standing::Running => self.running(line, row),
+        };
+        line.with_right(self.width(), Tone::Faint, &amount::span(now.saturating_sub(group.since)))
     }
 
     /// Draws the rows that fit: first what runs or failed, then what waits, then what is done; the rest is counted.
@@ -89,7 +108,7 @@ impl Painter {
             lines.push(
                 Line::new()
                     .plain("     ")
-                    .add(Tone::Faint, format!("and {} more", amount::counted_items(hidden, "host"))),
+                    .add(Tone::Faint, format!("and {}", amount::counted_items(hidden, "more host"))),
             );
         }
         lines
@@ -194,15 +213,21 @@ impl Painter {
                         .plain(message),
                 ]
             }
-            Note::PuttingBack(cause) => vec![
-                Line::new(),
-                Line::new().plain(" ").add(Tone::Bad, self.symbols.failed).plain(" ").add(Tone::Bad, cause),
-                Line::new()
+            Note::PuttingBack(cause) => {
+                let cause = cause.iter().map(|cause| {
+                    Line::new()
+                        .plain(" ")
+                        .add(Tone::Bad, self.symbols.failed)
+                        .plain(" ")
+                        .add(Tone::Bad, cause)
+                });
+                let what = Line::new()
                     .plain(" ")
                     .add(Tone::Warn, self.symbols.back)
                     .plain(" ")
-                    .add(Tone::Warn, "putting back what was changed, on every host"),
-            ],
+                    .add(Tone::Warn, "putting back what was changed, on every host");
+                cause.chain([what]).collect()
+            }
             Note::Recovering(forward) => {
                 let what = if *forward { "finishing" } else { "undoing" };
                 vec![
@@ -239,21 +264,22 @@ impl Painter {
                 .plain(self.ended_text(group))
                 .with_right(self.width(), Tone::Faint, &amount::span(until.saturating_sub(group.since))),
         );
-        for row in group
-            .rows
-            .iter()
-            .filter(|row| !row.label.is_empty() && (!row.errors.is_empty() || !row.running.is_empty()))
-        {
-            let text = match (row.errors.first(), row.running.first()) {
-                (Some(error), _) => error.clone(),
-                (None, Some(running)) => format!("stopped: {}", running.title),
-                (None, None) => String::new(),
-            };
-            lines.push(
-                Line::new().plain("   ").add(tone, mark).plain(" ").plain(&row.label).plain("  ").plain(text),
-            );
+        let named = group.rows.iter().filter(|row| !row.label.is_empty());
+        for row in named.clone().filter(|row| !row.errors.is_empty()) {
+            let error = row.errors.first().map_or("", String::as_str);
+            lines.push(Self::detail(self.symbols.failed, Tone::Bad, &row.label, error));
+        }
+        // Beside a failure it does not matter what else was stopped by it.
+        for row in named.filter(|_| !has_failed) {
+            if let Some(running) = row.running.first() {
+                lines.push(Self::detail("-", Tone::Warn, &row.label, &format!("stopped: {}", running.title)));
+            }
         }
         lines
+    }
+
+    fn detail(mark: &str, tone: Tone, label: &str, text: &str) -> Line {
+        Line::new().plain("   ").add(tone, mark).plain(" ").plain(label).plain("  ").plain(text)
     }
 
     fn output(&self, group: &Group) -> Vec<Line> {
@@ -290,11 +316,13 @@ impl Painter {
         let worth: Vec<&str> = match notes.len() {
             0 if group.title.is_none()
                 && !group.rows.is_empty()
-                && group.rows.iter().all(|row| row.changed == 0 && row.last.is_some()) =>
+                && group.rows.iter().all(|row| {
+                    row.standing() == Standing::Done && row.changed == 0 && row.last.is_some()
+                }) =>
             {
                 vec!["nothing to do"]
             }
-            1..=2 => notes.iter().map(|note| note.as_str()).collect(),
+            1..=2 if !group.has_failed() => notes.iter().map(|note| note.as_str()).collect(),
             _ => Vec::new(),
         };
         std::iter::once(subject.as_str())

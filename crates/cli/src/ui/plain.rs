@@ -11,6 +11,9 @@ use super::line::{Line, Tone};
 /// How long nothing may be heard of a running step before it is named again.
 const SILENCE: Duration = Duration::from_secs(15);
 
+/// From this on it is worth a line how long connecting took.
+const SLOW_CONNECT: Duration = Duration::from_secs(1);
+
 /// Writes one line for each thing that ended, for logs and files: `12.3s  web-1  boot  start app-web-3f2a`.
 #[derive(Debug, Default)]
 pub(crate) struct Plain {
@@ -43,7 +46,11 @@ impl Plain {
             }
             Event::Connecting { .. } | Event::Locked { .. } => Vec::new(),
             Event::Connected { host, authentication, elapsed_ms } => {
-                let took = amount::span(Duration::from_millis(*elapsed_ms));
+                let took = Duration::from_millis(*elapsed_ms);
+                if took < SLOW_CONNECT && !self.is_verbose {
+                    return Vec::new();
+                }
+                let took = amount::span(took);
                 vec![
                     line(host.as_str(), "connect")
                         .plain(format!("connected ({authentication})"))
@@ -79,7 +86,7 @@ impl Plain {
                 self.progress(host.as_str(), *step, progress, now)
             }
             Event::StepFinished { host, step, outcome, elapsed_ms } => {
-                self.finished(host.as_str(), *step, outcome, Duration::from_millis(*elapsed_ms), now)
+                self.finished((host.as_str(), *step), outcome, Duration::from_millis(*elapsed_ms), now)
             }
             Event::PuttingBack { cause } => vec![
                 line("", "failed").add(Tone::Bad, cause),
@@ -170,8 +177,7 @@ impl Plain {
 
     fn finished(
         &mut self,
-        host: &str,
-        step: StepId,
+        (host, step): (&str, StepId),
         outcome: &StepOutcome,
         took: Duration,
         now: Duration,
@@ -203,6 +209,7 @@ fn describe(line: Line, outcome: &StepOutcome) -> Line {
         StepOutcome::Done { note: Some(note) } => line.plain(format!(": {note}")),
         StepOutcome::Done { note: None } => line,
         StepOutcome::AlreadyDone => line.add(Tone::Faint, ": nothing to do"),
+        StepOutcome::Failed { error } if error.is_empty() => line.add(Tone::Bad, ": failed"),
         StepOutcome::Failed { error } => line.add(Tone::Bad, format!(": failed: {error}")),
         StepOutcome::Skipped => line.add(Tone::Faint, ": skipped"),
     }

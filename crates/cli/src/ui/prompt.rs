@@ -1,9 +1,9 @@
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead};
 
 use async_trait::async_trait;
 use freehold_model::{HostName, printable};
 use freehold_ssh::Prompt;
-use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
 
 use super::line::{Line, Tone};
@@ -27,54 +27,71 @@ impl Ui {
         if !self.can_ask() {
             return None;
         }
-        let ui = self.clone();
-        tokio::task::spawn_blocking(move || ui.shared.ask(&question, echo)).await.ok().flatten()
-    }
-}
-
-impl Shared {
-    fn ask(&self, question: &str, echo: Echo) -> Option<String> {
-        {
-            let mut state = self.state.lock();
-            self.erase(&mut state);
-            state.is_paused = true;
-            if state.screen.write_raw(&printable(question)).is_err() {
-                return None;
-            }
-        }
-        // The lock is not held while the person types: events go on and are shown afterwards.
-        let answer = read_line(echo).ok().flatten();
-        let mut state = self.state.lock();
-        state.is_paused = false;
-        if echo == Echo::Hidden && state.screen.write_raw("\n").is_err() {
-            tracing::debug!("the terminal is gone");
-        }
-        let held = std::mem::take(&mut state.held);
-        self.show(&mut state, held);
+        self.shared.pause(&question)?;
+        let hidden = match echo {
+            Echo::Shown => None,
+            Echo::Hidden => Some(HiddenEcho::begin().ok()?),
+        };
+        // The lock is not held while the person types: events go on and are shown afterwards. After Ctrl-C the read
+        // stays behind until the process ends.
+        let answer = tokio::select! {
+            answer = tokio::task::spawn_blocking(read_line) => answer.ok().and_then(Result::ok).flatten(),
+            () = self.shared.stop.cancelled() => None,
+        };
+        let is_hidden = hidden.is_some();
+        drop(hidden);
+        self.shared.go_on(is_hidden || answer.is_none());
         answer
     }
 }
 
-fn read_line(echo: Echo) -> io::Result<Option<String>> {
-    let stdin = io::stdin();
-    let before = match echo {
-        Echo::Shown => None,
-        Echo::Hidden => {
-            let before = tcgetattr(&stdin)?;
-            let mut silent = before.clone();
-            silent.local_modes.remove(LocalModes::ECHO);
-            tcsetattr(&stdin, OptionalActions::Flush, &silent)?;
-            Some(before)
-        }
-    };
-    let mut line = String::new();
-    let read = stdin.lock().read_line(&mut line);
-    if let Some(before) = before {
-        tcsetattr(&stdin, OptionalActions::Flush, &before)?;
+impl Shared {
+    fn pause(&self, question: &str) -> Option<()> {
+        let mut state = self.state.lock();
+        self.erase(&mut state);
+        state.is_paused = true;
+        state.screen.write_raw(&printable(question)).ok()
     }
-    io::stderr().flush()?;
+
+    fn go_on(&self, needs_line_feed: bool) {
+        let mut state = self.state.lock();
+        state.is_paused = false;
+        if needs_line_feed && state.screen.write_raw("\n").is_err() {
+            tracing::debug!("the terminal is gone");
+        }
+        let held = std::mem::take(&mut state.held);
+        self.show(&mut state, held);
+    }
+}
+
+/// The terminal does not show what is typed, until this is dropped.
+struct HiddenEcho {
+    before: Termios,
+}
+
+impl HiddenEcho {
+    fn begin() -> io::Result<Self> {
+        let before = tcgetattr(io::stdin())?;
+        let mut silent = before.clone();
+        silent.local_modes.remove(LocalModes::ECHO);
+        tcsetattr(io::stdin(), OptionalActions::Flush, &silent)?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for HiddenEcho {
+    fn drop(&mut self) {
+        if let Err(error) = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before) {
+            tracing::debug!(%error, "cannot restore the terminal");
+        }
+    }
+}
+
+fn read_line() -> io::Result<Option<String>> {
+    let mut line = String::new();
+    let read = io::stdin().lock().read_line(&mut line)?;
     // The end of the input is a refusal to answer, not an empty answer.
-    Ok((read? > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
+    Ok((read > 0).then(|| line.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
 #[async_trait]

@@ -99,8 +99,8 @@ type Message = Result<(usize, LogLine), HostError>;
 
 pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), CommandError> {
     let options = options(context, &arguments)?;
-    let sight = Sight::prepare(context).await?;
-    let sources = sources(&sight, arguments.container_id.as_deref()).await?;
+    let sight = context.until_stopped(Sight::prepare(context)).await?;
+    let sources = context.until_stopped(sources(&sight, arguments.container_id.as_deref())).await?;
     context.ui.close();
     let (sender, mut lines) = mpsc::channel::<Message>(256);
     let mut readers = JoinSet::new();

@@ -1,0 +1,57 @@
+use crate::sandbox::{Sandbox, snapshot_name};
+
+#[test]
+fn every_command_has_help() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!("help", sandbox.run(&["--help"]));
+    for command in [
+        "init",
+        "setup",
+        "deploy",
+        "redeploy",
+        "plan",
+        "rollback",
+        "releases",
+        "status",
+        "app",
+        "app logs",
+        "app exec",
+        "app containers",
+        "app version",
+        "app boot",
+        "app start",
+        "app stop",
+        "lock",
+        "lock status",
+        "lock acquire",
+        "lock release",
+        "audit",
+        "resume",
+        "abort",
+        "remove",
+        "version",
+        "completion",
+    ] {
+        let mut words: Vec<&str> = command.split(' ').collect();
+        words.push("--help");
+        // The options that every command takes are in the help of `freehold` itself.
+        let shown = sandbox.run(&words);
+        let (own, global) = shown.split_once("Global options:").unwrap();
+        assert!(global.contains("--destination"), "{command}");
+        let end = global.split_once("Print help\n").map_or("", |(_, end)| end);
+        insta::assert_snapshot!(snapshot_name("help", command), format!("{own}Global options: ...\n{end}"));
+    }
+}
+
+#[test]
+fn help_is_the_same_however_it_is_asked_for() {
+    let sandbox = Sandbox::new();
+    let after = |words: &[&str]| {
+        let shown = sandbox.run(words);
+        shown.split_once('\n').map(|(_, rest)| rest.to_owned()).unwrap()
+    };
+    assert_eq!(after(&[]), after(&["--help"]));
+    assert_eq!(after(&["help"]), after(&["--help"]));
+    assert_eq!(after(&["help", "deploy"]), after(&["deploy", "--help"]));
+    assert_eq!(after(&["app"]), after(&["app", "--help"]));
+}

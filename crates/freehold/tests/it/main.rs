@@ -1,0 +1,11 @@
+//! What a person sees of the executable: standard output, standard error and exit code together, for help and for every
+//! mistake that needs no host.
+
+#[cfg(test)]
+mod errors;
+#[cfg(test)]
+mod help;
+#[cfg(test)]
+mod sandbox;
+#[cfg(test)]
+mod success;

@@ -1,0 +1,65 @@
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+/// A project of its own with an empty environment and a home of its own.
+pub(crate) struct Sandbox {
+    folder: tempfile::TempDir,
+}
+
+impl Sandbox {
+    /// Makes an empty project in a folder named `shop`.
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(folder.path().join("shop")).unwrap();
+        fs_err::create_dir_all(folder.path().join("home")).unwrap();
+        Self { folder }
+    }
+
+    /// Makes a project with a deploy file.
+    pub(crate) fn with_deploy_file(text: &str) -> Self {
+        Self::new().file("config/deploy.yml", text)
+    }
+
+    /// Returns the project's folder.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("shop")
+    }
+
+    /// Writes a file of the project.
+    pub(crate) fn file(self, path: &str, text: &str) -> Self {
+        let path = self.path().join(path);
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+        self
+    }
+
+    /// Runs the executable and returns all that is seen of it, paths replaced.
+    pub(crate) fn run(&self, words: &[&str]) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_freehold"))
+            .args(words)
+            .current_dir(self.path())
+            .env_clear()
+            .env("HOME", self.folder.path().join("home"))
+            .env("TMPDIR", self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let stream = |name: &str, bytes: &[u8]| match String::from_utf8_lossy(bytes).into_owned() {
+            empty if empty.is_empty() => String::new(),
+            text => format!("--- {name}\n{}\n", text.trim_end()),
+        };
+        let shown = format!(
+            "$ freehold {}\n{}{}--- exit code {}",
+            words.join(" "),
+            stream("stdout", &output.stdout),
+            stream("stderr", &output.stderr),
+            output.status.code().unwrap()
+        );
+        shown.replace(&self.folder.path().display().to_string(), "[FOLDER]")
+    }
+}
+
+/// Makes the name of a snapshot's file.
+pub(crate) fn snapshot_name(kind: &str, name: &str) -> String {
+    format!("{kind}_{}", name.replace(' ', "_"))
+}
