@@ -97,11 +97,12 @@ fn image_note(plan: &Plan) -> Option<String> {
     })
 }
 
-/// Returns the version that the newest stored release of the first host has: what served before.
+/// Returns the version that served on the first host before.
 fn replaced(project: &Project, observed: &Observed) -> Option<String> {
     let host = project.hosts().into_iter().next()?;
-    let release = observed.hosts.get(&host)?.releases.first()?;
-    Some(release.version.to_string())
+    let seen = observed.hosts.get(&host)?;
+    let container = project.roles.keys().find_map(|role| seen.current(project, role))?;
+    Some(crate::command::status::version(project, container))
 }
 
 /// Returns the addresses at which the service answers.

@@ -366,8 +366,42 @@ pub(crate) fn headline(plan: &Plan) -> String {
     format!("{verb} {service}{version} on {hosts}")
 }
 
+/// Shortens every git revision in a text, such as in the name of a container.
+pub(crate) fn short_revisions(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut run = String::new();
+    for character in text.chars().chain(['\n']) {
+        if character.is_ascii_hexdigit() {
+            run.push(character);
+            continue;
+        }
+        shown.push_str(short_version(&run));
+        run.clear();
+        shown.push(character);
+    }
+    shown.pop();
+    shown
+}
+
 /// Shortens a version as Kamal does: 7 characters of a git revision, others whole.
 pub(crate) fn short_version(version: &str) -> &str {
     let is_revision = version.len() == 40 && version.chars().all(|c| c.is_ascii_hexdigit());
     if is_revision { version.get(..7).unwrap_or(version) } else { version }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn revisions_are_short_wherever_they_stand() {
+        let revision = "3f2a9c1d3f2a9c1d3f2a9c1d3f2a9c1d3f2a9c1d";
+        assert_eq!(
+            short_revisions(&format!("rename app-{revision} to app-{revision}_replaced_f00d")),
+            "rename app-3f2a9c1 to app-3f2a9c1_replaced_f00d"
+        );
+        assert_eq!(short_revisions("deadbeef and v1.2"), "deadbeef and v1.2");
+        assert_eq!(short_revisions(revision), "3f2a9c1");
+        assert_eq!(short_version(&format!("{revision}0")), format!("{revision}0"));
+    }
 }

@@ -3,7 +3,7 @@ use std::time::Duration;
 use freehold_fleet::Progress;
 
 use super::amount;
-use super::board::{Board, Group, Note, Row, Running, Standing};
+use super::board::{Board, Group, Note, Row, Running, Standing, short_revisions};
 use super::line::{Line, Tone};
 use super::symbols::Symbols;
 
@@ -154,7 +154,7 @@ impl Painter {
             return line.add(Tone::Faint, row.last.as_deref().unwrap_or_default());
         };
         let others = row.running.len() - 1;
-        let line = line.plain(&running.title);
+        let line = line.plain(short_revisions(&running.title));
         let line = self.progress(line, running);
         if others > 0 { line.add(Tone::Faint, format!(" and {others} more")) } else { line }
     }
@@ -185,8 +185,8 @@ impl Painter {
 
     fn done_text(&self, row: &Row) -> String {
         match (row.notes.last(), &row.last) {
-            (Some(note), _) => note.clone(),
-            (None, Some(last)) if row.changed > 0 => last.clone(),
+            (Some(note), _) => short_revisions(note),
+            (None, Some(last)) if row.changed > 0 => short_revisions(last),
             (None, Some(_)) => "nothing to do".to_owned(),
             (None, None) => String::new(),
         }
@@ -325,11 +325,12 @@ impl Painter {
             1..=2 if !group.has_failed() => notes.iter().map(|note| note.as_str()).collect(),
             _ => Vec::new(),
         };
-        std::iter::once(subject.as_str())
+        let text = std::iter::once(subject.as_str())
             .chain(worth)
             .filter(|part| !part.is_empty())
             .collect::<Vec<_>>()
-            .join(self.symbols.separator)
+            .join(self.symbols.separator);
+        short_revisions(&text)
     }
 }
 
