@@ -15,6 +15,10 @@ impl RolloutFailure {
     }
 
     fn put_back(&self) -> Option<Evidence> {
+        // An interruption says it in its message.
+        if !matches!(self.0, ExecuteError::Failed { .. }) {
+            return None;
+        }
         match self.0.put_back()? {
             PutBack::Complete => Some(Evidence {
                 title: "what was put back".to_owned(),

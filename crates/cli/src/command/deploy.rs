@@ -20,8 +20,8 @@ use crate::summary;
 #[command(after_help = "Examples:\n  \
     freehold deploy\n  \
     freehold deploy -d staging\n  \
-    freehold deploy --dry-run          what would be done\n  \
-    freehold deploy --version v1.2.0   tag the image so")]
+    freehold deploy --dry-run          # what would be done\n  \
+    freehold deploy --version v1.2.0   # tag the image so")]
 pub(crate) struct Args {
     #[command(flatten)]
     build: BuildArgs,

@@ -13,7 +13,7 @@ use crate::ui::{Line, Tone, headline, stage_name};
 /// It is the very plan that `freehold deploy` would execute now. Nothing is built, locked or changed.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  freehold plan\n  freehold plan --exit-code   exit with 10 if there are changes to make"
+    after_help = "Examples:\n  freehold plan\n  freehold plan --exit-code   # exit with 10 if there are changes to make"
 )]
 pub(crate) struct Args {
     #[command(flatten)]

@@ -14,7 +14,7 @@ use crate::ui::{Line, Tone};
 /// A host without Docker gets the package `docker.io` of its own system (Debian, Ubuntu), which needs root or `sudo`
 /// without a password. Hosts that have it are left as they are, so that running it again does no harm.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  freehold setup\n  freehold setup -h web-3   a host that was added")]
+#[command(after_help = "Examples:\n  freehold setup\n  freehold setup -h web-3   # a host that was added")]
 pub(crate) struct Args {
     #[command(flatten)]
     build: BuildArgs,

@@ -23,8 +23,8 @@ use stream::Output;
 /// The words are passed on as they are; one word with blanks in it is split as a shell does.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    freehold app exec -p bin/rails db:migrate   on the primary host only\n  \
-    freehold app exec -i --reuse sh             a shell in the running container\n  \
+    freehold app exec -p bin/rails db:migrate   # on the primary host only\n  \
+    freehold app exec -i --reuse sh             # a shell in the running container\n  \
     freehold app exec -r jobs 'bin/check --all'")]
 pub(crate) struct Args {
     /// On the primary host, with your terminal.
