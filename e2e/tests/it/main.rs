@@ -1,0 +1,23 @@
+//! The main job on real hosts: deploys, faults, killed clients, two clients at once, secrets, bad input.
+//!
+//! Every test shares the lab of three hosts and resets it first. Cases that are generated from a plan print one line
+//! each and are counted in the last line of their test.
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "a failing test ends by panicking, also in its helper functions, and tells what it saw"
+)]
+
+mod cuts;
+mod deploy_file;
+mod faults;
+mod following;
+mod input;
+mod killed;
+mod locks;
+mod scene;
+mod secrets;
+mod smoke;
+mod under_load;
