@@ -77,7 +77,13 @@ impl EngineHost {
             Undo::StartContainer { container } => drop(self.start_again(container).await?),
             Undo::RenameContainer { from, to } => self.rename_back(from, to).await?,
             Undo::RestoreRoute { service, previous: Some(route) } => {
-                self.switch(service, route, Duration::from_secs(30), context.lease.fence).await?;
+                let limit = match &step.action {
+                    Action::SwitchTarget { drain, .. } => *drain,
+                    _ => Duration::from_secs(30),
+                };
+                self.switch(service, route, limit, context.lease.fence).await?;
+                // The next step back removes the new container: what it is answering must end first.
+                self.drain(service, limit).await?;
             }
             Undo::RestoreRoute { service, previous: None } => {
                 self.unroute(service, context.lease.fence).await?;
