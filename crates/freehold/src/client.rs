@@ -124,7 +124,7 @@ fn log(is_verbose: bool) {
         "warn,freehold=debug,freehold_cli=debug,freehold_fleet=debug,freehold_ssh=debug,freehold_docker=debug",
     );
     let subscriber =
-        tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).with_env_filter(filter);
+        tracing_subscriber::fmt().with_writer(|| Patient).with_ansi(false).with_env_filter(filter);
     // It fails only if there is a subscriber already, which then does the same.
     drop(subscriber.try_init());
 }
@@ -149,4 +149,18 @@ fn without_escapes(text: &str) -> String {
         }
     }
     plain
+}
+
+/// Standard error, whose reader may go away (`freehold deploy -v 2>&1 | head`): a deploy goes on without being read, and
+/// the subscriber must not panic because it cannot say that it cannot write.
+struct Patient;
+
+impl Write for Patient {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        std::io::stderr().write(bytes).or(Ok(bytes.len()))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }

@@ -90,6 +90,22 @@ fn a_hook_that_fails_ends_the_command() {
 }
 
 #[test]
+fn a_reader_that_goes_away_ends_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let sandbox = Sandbox::with_deploy_file(GOOD)
+        .file("Dockerfile", "FROM scratch\n")
+        .file(".kamal/hooks/pre-connect", "#!/bin/sh\necho one\ntouch ran\nexit 3\n");
+    let path = sandbox.path().join(".kamal/hooks/pre-connect");
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = sandbox.command(&["deploy", "-v", "--version", "v1"]);
+    let output = command.stdout(writer.try_clone().unwrap()).stderr(writer).status().unwrap();
+    assert_eq!(output.code(), Some(1), "the hook's failure, not a panic");
+    assert!(sandbox.path().join("ran").exists());
+}
+
+#[test]
 fn removing_needs_a_yes() {
     let sandbox = Sandbox::with_deploy_file(GOOD);
     insta::assert_snapshot!("nobody_to_ask", sandbox.run(&["remove"]));

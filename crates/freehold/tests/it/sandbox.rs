@@ -33,17 +33,22 @@ impl Sandbox {
         self
     }
 
-    /// Runs the executable and returns all that is seen of it, paths replaced.
-    pub(crate) fn run(&self, words: &[&str]) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_freehold"))
+    /// Makes the command that runs the executable.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));
+        command
             .args(words)
             .current_dir(self.path())
             .env_clear()
             .env("HOME", self.folder.path().join("home"))
             .env("TMPDIR", self.folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the executable and returns all that is seen of it, paths replaced.
+    pub(crate) fn run(&self, words: &[&str]) -> String {
+        let output = self.command(words).output().unwrap();
         let stream = |name: &str, bytes: &[u8]| match String::from_utf8_lossy(bytes).into_owned() {
             empty if empty.is_empty() => String::new(),
             text => format!("--- {name}\n{}\n", text.trim_end()),
