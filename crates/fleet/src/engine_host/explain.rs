@@ -1,9 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use freehold_docker::{
-    ContainerDetails, ContainerState, Engine, EngineError, Listener, parse_proc_net_tcp,
-};
+use freehold_docker::{ContainerDetails, ContainerState, Engine, EngineError, Listener, parse_proc_net_tcp};
 use freehold_model::{Architecture, ContainerName, HostName};
 use freehold_wire::{ProbeOutcome, ProbeReport};
 

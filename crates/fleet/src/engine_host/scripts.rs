@@ -263,7 +263,8 @@ pub(super) fn write_private_file(token: &LeaseToken, path: &str, content: &str) 
 }
 
 /// Prints how many KiB are free where our files are.
-pub(super) const READ_FREE_KILOBYTES: &str = "df -P -k . | tail -n 1 | { read -r _ _ _ free _; echo \"$free\"; }";
+pub(super) const READ_FREE_KILOBYTES: &str =
+    "df -P -k . | tail -n 1 | { read -r _ _ _ free _; echo \"$free\"; }";
 
 /// Prints the sockets on which the processes of a container listen, and free space and memory.
 pub(super) fn read_listeners(pid: i64) -> String {
