@@ -170,14 +170,14 @@ impl RawTerminal {
         let before = tcgetattr(stdin.as_fd())?;
         let mut raw = before.clone();
         raw.make_raw();
-        tcsetattr(stdin.as_fd(), OptionalActions::Flush, &raw)?;
+        tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw)?;
         Ok(Self { before })
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        if let Err(error) = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Flush, &self.before) {
+        if let Err(error) = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &self.before) {
             tracing::debug!(%error, "cannot restore the terminal");
         }
     }
