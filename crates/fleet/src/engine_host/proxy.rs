@@ -50,9 +50,18 @@ impl ProxyFailure {
         }
     }
 
+    /// A broken stream is a lost connection like any other: a step that may be done twice is tried again.
     pub(super) fn into_step_error(self, host: &HostName) -> StepError {
         match self {
             Self::Host(error) => StepError::Host(error),
+            Self::Proxy {
+                operation,
+                error: error @ (ProxyError::Closed { .. } | ProxyError::Transport { .. }),
+            } => {
+                let operation = format!("ask the proxy to {operation}");
+                let source: Option<Arc<dyn std::error::Error + Send + Sync>> = Some(Arc::new(error));
+                StepError::Host(HostError::Lost { host: host.clone(), operation, source })
+            }
             Self::Proxy { operation, error } => {
                 StepError::Proxy { host: host.clone(), operation, source: Arc::new(error) }
             }
