@@ -124,13 +124,15 @@ impl Host for EngineHost {
             .map(drop)
     }
 
-    async fn append_journal(&self, token: &LeaseToken, entry: &JournalEntry) -> Result<(), HostError> {
-        let line = serde_json::to_string(entry).map_err(|error| HostError::Stored {
+    async fn append_journal(&self, token: &LeaseToken, entries: &[JournalEntry]) -> Result<(), HostError> {
+        let lines: Result<Vec<String>, _> = entries.iter().map(serde_json::to_string).collect();
+        let lines = lines.map_err(|error| HostError::Stored {
             host: self.name.clone(),
             path: "journal".to_owned(),
             message: error.to_string(),
         })?;
-        self.fenced_script("write the journal", &scripts::append_journal(token, &line)).await.map(drop)
+        let script = scripts::append_journal(token, &lines.join("\n"));
+        self.fenced_script("write the journal", &script).await.map(drop)
     }
 
     async fn read_journal(&self, stem: &str) -> Result<Option<StoredJournal>, HostError> {

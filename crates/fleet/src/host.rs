@@ -80,11 +80,11 @@ pub trait Host: Send + Sync {
     /// [`HostError::Fenced`] when the lock is no longer ours.
     async fn begin_journal(&self, token: &LeaseToken, plan: Option<&Plan>) -> Result<(), HostError>;
 
-    /// Appends a line to the journal.
+    /// Appends lines to the journal, all or none.
     ///
     /// # Errors
     /// [`HostError::Fenced`] when the lock is no longer ours; nothing is appended then.
-    async fn append_journal(&self, token: &LeaseToken, entry: &JournalEntry) -> Result<(), HostError>;
+    async fn append_journal(&self, token: &LeaseToken, entries: &[JournalEntry]) -> Result<(), HostError>;
 
     /// Reads the journal that an unfinished rollout left, if there is one.
     ///

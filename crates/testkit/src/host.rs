@@ -201,8 +201,8 @@ impl Host for FakeHost {
         self.plain("begin the journal", |machine| machine.begin_journal(token, plan)).await
     }
 
-    async fn append_journal(&self, token: &LeaseToken, entry: &JournalEntry) -> Result<(), HostError> {
-        self.plain("write the journal", |machine| machine.append_journal(token, entry)).await
+    async fn append_journal(&self, token: &LeaseToken, entries: &[JournalEntry]) -> Result<(), HostError> {
+        self.plain("write the journal", |machine| machine.append_journal(token, entries)).await
     }
 
     async fn read_journal(&self, _stem: &str) -> Result<Option<StoredJournal>, HostError> {

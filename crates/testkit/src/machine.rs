@@ -280,12 +280,16 @@ impl Machine {
         Ok(())
     }
 
-    pub(crate) fn append_journal(&self, token: &LeaseToken, entry: &JournalEntry) -> Result<(), HostError> {
+    pub(crate) fn append_journal(
+        &self,
+        token: &LeaseToken,
+        entries: &[JournalEntry],
+    ) -> Result<(), HostError> {
         let mut state = self.state.lock();
         self.check_fence(&state, token.fence)?;
         match &mut state.journal {
             Some(journal) => {
-                journal.entries.push(entry.clone());
+                journal.entries.extend_from_slice(entries);
                 Ok(())
             }
             None => Err(HostError::Refused {

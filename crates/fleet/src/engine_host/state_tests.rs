@@ -100,10 +100,10 @@ async fn a_dead_holders_lock_is_taken_over_and_its_number_refused() {
     host.raise_fence(&old).await.expect("registered");
     host.begin_journal(&old, None).await.expect("begun");
     let entry = JournalEntry { rollout: "r".to_owned(), step: StepId(1), state: JournalState::Begun };
-    host.append_journal(&old, &entry).await.expect("appended");
+    host.append_journal(&old, std::slice::from_ref(&entry)).await.expect("appended");
     let (new, taken_over) = acquired(host.acquire_lease(&request(living())).await.expect("answers"));
     assert!(taken_over && new.fence > old.fence);
-    let late = host.append_journal(&old, &entry).await;
+    let late = host.append_journal(&old, std::slice::from_ref(&entry)).await;
     assert!(matches!(late, Err(HostError::Fenced { .. })), "{late:?}");
     assert!(matches!(host.raise_fence(&old).await, Err(HostError::Fenced { .. })));
     let journal = host.read_journal("app").await.expect("answers").expect("a journal");

@@ -9,7 +9,7 @@ use crate::execute::run::{Halt, Run, as_host_error};
 use crate::execute::{ExecuteError, PutBack, StepFailure, StepLeft};
 use crate::failures::chain;
 use crate::host::{Host, HostError, StepContext, StepError};
-use crate::journal::{JournalEntry, JournalState};
+use crate::journal::JournalState;
 use crate::lease::LeaseLost;
 use crate::pause::Retry;
 use crate::world::{BoxFuture, on_each, together};
@@ -93,11 +93,7 @@ impl Run<'_> {
     /// like a release that only lacks its last steps.
     async fn write_decision(&self, failed: Option<&Step>) {
         let Some(step) = failed.or_else(|| self.plan.steps().next()) else { return };
-        let entry = JournalEntry {
-            rollout: self.plan.id.to_string(),
-            step: step.id,
-            state: JournalState::PuttingBack,
-        };
+        let entry = [self.entry(step, JournalState::PuttingBack)];
         let token = self.lease.token();
         let answers =
             on_each(self.world, self.world.hosts.iter(), |host| host.append_journal(token, &entry)).await;
@@ -188,6 +184,6 @@ impl Run<'_> {
             stop: &self.stop.hard,
         };
         host.undo(step, &context).await?;
-        Ok(self.append(host, step, JournalState::Undone).await?)
+        Ok(self.append(host, &[self.entry(step, JournalState::Undone)]).await?)
     }
 }

@@ -251,15 +251,18 @@ impl<'a> Run<'a> {
         }
     }
 
+    pub(crate) fn entry(&self, step: &Step, state: JournalState) -> JournalEntry {
+        JournalEntry { rollout: self.plan.id.to_string(), step: step.id, state }
+    }
+
     pub(crate) async fn append(
         &self,
         host: &Arc<dyn Host>,
-        step: &Step,
-        state: JournalState,
+        entries: &[JournalEntry],
     ) -> Result<(), HostError> {
-        let entry = JournalEntry { rollout: self.plan.id.to_string(), step: step.id, state };
-        host.append_journal(self.lease.token(), &entry).await?;
-        self.ledger.lock().record(&entry);
+        host.append_journal(self.lease.token(), entries).await?;
+        let mut ledger = self.ledger.lock();
+        entries.iter().for_each(|entry| ledger.record(entry));
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::execute::StepFailure;
 use crate::execute::run::{Halt, Run, as_host_error};
 use crate::failures::chain;
 use crate::host::{Host, HostError, Outcome, StepContext, StepError};
-use crate::journal::JournalState;
+use crate::journal::{JournalEntry, JournalState};
 use crate::pause::Retry;
 use crate::world::{BoxFuture, together};
 
@@ -23,6 +23,16 @@ struct Course<'s> {
     halt: CancellationToken,
     /// Waits end early.
     cut: CancellationToken,
+}
+
+/// What one host's part of a stage carries from step to step.
+#[derive(Default)]
+struct Pass<'s> {
+    /// Done, but not journalled yet: its line goes with the next step's first, to save a round trip. A crash in
+    /// between leaves a step that counts as begun, and every step says how "already done" is recognised.
+    unwritten: Option<&'s Step>,
+    /// The host cannot be reached.
+    is_gone: bool,
 }
 
 #[derive(Default)]
@@ -57,40 +67,76 @@ impl Run<'_> {
     }
 
     async fn lane(&self, lane: &Lane, host: &Arc<dyn Host>, course: &Course<'_>) {
-        let mut is_gone = false;
+        let mut pass = Pass::default();
         for step in &lane.steps {
             if self.ledger.lock().is_done(step) {
                 continue;
             }
-            if is_gone || course.halt.is_cancelled() {
+            if pass.is_gone || course.halt.is_cancelled() {
                 course.ends.lock().is_stopped |= course.halt.is_cancelled();
                 self.finished(step, StepOutcome::Skipped, Instant::now());
                 continue;
             }
-            let Err(error) = self.step(step, host, course).await else { continue };
-            if let StepError::Host(HostError::Fenced { host }) = &error {
-                course.ends.lock().fenced.get_or_insert_with(|| host.clone());
-                course.halt.cancel();
-                continue;
+            match self.step(step, host, course, &mut pass).await {
+                Ok(()) => pass.unwritten = Some(step),
+                Err(error) => pass.is_gone = Self::failed(step, error, course),
             }
-            if matches!(error, StepError::Stopped) && course.halt.is_cancelled() {
-                course.ends.lock().is_stopped = true;
-                continue;
-            }
-            is_gone = error.kind() == ErrorKind::Unreachable;
-            course.ends.lock().failures.push(StepFailure {
-                host: step.host.clone(),
-                step: step.id,
-                title: step.action.to_string(),
-                error,
-            });
-            if course.on_failure == OnFailure::PutBack {
-                course.halt.cancel();
+        }
+        if let Some(step) = pass.unwritten.take()
+            && let Err(error) = self.write_done(step, host, course).await
+        {
+            Self::failed(step, error, course);
+        }
+    }
+
+    /// Takes note of a failure. Returns whether the host cannot be reached.
+    fn failed(step: &Step, error: StepError, course: &Course<'_>) -> bool {
+        let mut ends = course.ends.lock();
+        if let StepError::Host(HostError::Fenced { host }) = &error {
+            ends.fenced.get_or_insert_with(|| host.clone());
+            course.halt.cancel();
+            return false;
+        }
+        if matches!(error, StepError::Stopped) && course.halt.is_cancelled() {
+            ends.is_stopped = true;
+            return false;
+        }
+        let is_gone = error.kind() == ErrorKind::Unreachable;
+        ends.failures.push(StepFailure {
+            host: step.host.clone(),
+            step: step.id,
+            title: step.action.to_string(),
+            error,
+        });
+        if course.on_failure == OnFailure::PutBack {
+            course.halt.cancel();
+        }
+        is_gone
+    }
+
+    async fn write_done(
+        &self,
+        step: &Step,
+        host: &Arc<dyn Host>,
+        course: &Course<'_>,
+    ) -> Result<(), StepError> {
+        let mut retry = Retry::new(&self.world.limits);
+        loop {
+            match self.append(host, &[self.entry(step, JournalState::Done)]).await {
+                Err(error)
+                    if course.on_failure == OnFailure::GoOn && retry.again(&error, &course.halt).await => {}
+                result => return Ok(result?),
             }
         }
     }
 
-    async fn step(&self, step: &Step, host: &Arc<dyn Host>, course: &Course<'_>) -> Result<(), StepError> {
+    async fn step<'s>(
+        &self,
+        step: &'s Step,
+        host: &Arc<dyn Host>,
+        course: &Course<'_>,
+        pass: &mut Pass<'s>,
+    ) -> Result<(), StepError> {
         let began = Instant::now();
         let (host_name, id, title) = (step.host.clone(), step.id, step.action.to_string());
         self.world.emit(Event::StepStarted { host: host_name, step: id, title });
@@ -100,7 +146,7 @@ impl Run<'_> {
         };
         let mut retry = Retry::new(&self.world.limits);
         let result = loop {
-            match self.attempt(step, host, &stop).await {
+            match self.attempt(step, host, &stop, pass).await {
                 // The release is live: it is better to go on late than not at all.
                 Err(error)
                     if course.on_failure == OnFailure::GoOn && retry.again(&error, &course.halt).await => {}
@@ -129,17 +175,20 @@ impl Run<'_> {
         step: &Step,
         host: &Arc<dyn Host>,
         stop: &CancellationToken,
+        pass: &mut Pass<'_>,
     ) -> Result<Outcome, StepError> {
         self.lease.check().await.map_err(as_host_error)?;
-        self.append(host, step, JournalState::Begun).await?;
+        let before = pass.unwritten.map(|done| self.entry(done, JournalState::Done));
+        let entries: Vec<JournalEntry> =
+            before.into_iter().chain([self.entry(step, JournalState::Begun)]).collect();
+        self.append(host, &entries).await?;
+        pass.unwritten = None;
         let progress = |progress| {
             self.world.emit(Event::StepProgress { host: step.host.clone(), step: step.id, progress });
         };
         let context =
             StepContext { lease: self.lease.token(), secrets: self.secrets, progress: &progress, stop };
-        let outcome = host.perform(step, &context).await?;
-        self.append(host, step, JournalState::Done).await?;
-        Ok(outcome)
+        host.perform(step, &context).await
     }
 
     fn finished(&self, step: &Step, outcome: StepOutcome, began: Instant) {
