@@ -78,13 +78,15 @@ pub struct ImageDetails {
     pub fingerprint: String,
 }
 
-/// What came of the removal of a name of an image. Both mean: the name is gone.
+/// What came of the removal of a name of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Untagged {
     /// The name was removed, and the image if that was its last.
     Untagged,
     /// There was no such name.
     AlreadyGone,
+    /// A container needs the image, so it stays as it is.
+    InUse,
 }
 
 /// What a pruning removed.
@@ -330,7 +332,7 @@ impl Engine {
     /// forced: an image by identifier that a container uses is refused.
     ///
     /// # Errors
-    /// [`EngineError`]; status 409 if a container needs the image.
+    /// [`EngineError`].
     ///
     /// # Cancel safety
     /// The engine may go on; doing it again is harmless.
@@ -340,6 +342,7 @@ impl Engine {
         match self.order(request, self.deadlines().request).await {
             Ok(_) => Ok(Untagged::Untagged),
             Err(error) if error.status() == Some(404) => Ok(Untagged::AlreadyGone),
+            Err(error) if error.status() == Some(409) => Ok(Untagged::InUse),
             Err(error) => Err(error),
         }
     }

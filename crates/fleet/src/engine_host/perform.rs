@@ -200,6 +200,7 @@ impl EngineHost {
         Ok(match removed {
             Untagged::Untagged => Outcome::Done(None),
             Untagged::AlreadyGone => Outcome::AlreadyDone,
+            Untagged::InUse => Outcome::Done(Some("left: a container that is not ours uses it".to_owned())),
         })
     }
 }

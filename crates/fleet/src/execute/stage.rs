@@ -144,7 +144,7 @@ impl Run<'_> {
             OnFailure::PutBack if step.action.may_be_cut_short() => course.cut.clone(),
             OnFailure::PutBack | OnFailure::GoOn => self.stop.hard.child_token(),
         };
-        let mut retry = Retry::new(&self.world.limits);
+        let mut retry = Retry::patient(&self.world.limits);
         let result = loop {
             match self.attempt(step, host, &stop, pass).await {
                 // The release is live: it is better to go on late than not at all.
