@@ -2,7 +2,7 @@
 //!
 //! An [`Engine`] speaks to one Docker engine (20.10 or newer, either image store) or to Podman's compatible socket,
 //! through whatever a [`Dial`] opens: a local socket or a channel of an SSH connection. It knows nothing of SSH,
-//! deploy files or rollouts, pulls nothing by itself and never runs the `docker` command.
+//! deploy files or rollouts, pulls nothing that it is not asked to and never runs the `docker` command.
 //!
 //! Start with [`Engine::over`], then [`ContainerSpec`] for containers.
 
@@ -20,6 +20,7 @@ mod load;
 mod logs;
 mod network;
 mod proc_net;
+mod registry;
 mod request;
 mod scratch_image;
 mod transfer;
@@ -44,6 +45,7 @@ pub use frame::OutputStream;
 pub use image::{DiffId, ImageDetails, ImageSummary, Pruned, Untagged};
 pub use logs::{LogLine, LogOptions};
 pub use proc_net::{Listener, parse_proc_net_tcp};
+pub use registry::{RegistryCredentials, RegistryProgress};
 pub use scratch_image::{
     FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, ScratchImageError, SealedImage,
 };

@@ -48,7 +48,7 @@ impl Activity {
     }
 }
 
-/// One line of the answer to a load, a pull or a push.
+/// One line of the answer to a load.
 #[derive(Debug, Deserialize)]
 pub(crate) struct ProgressLine {
     #[serde(default)]
@@ -58,16 +58,21 @@ pub(crate) struct ProgressLine {
 }
 
 #[derive(Debug, Deserialize)]
-struct ErrorDetail {
+pub(crate) struct ErrorDetail {
     #[serde(default)]
     message: Option<String>,
 }
 
 impl ProgressLine {
     pub(crate) fn failure(&self) -> Option<EngineMessage> {
-        let detail = self.error_detail.as_ref().and_then(|detail| detail.message.clone());
-        self.error.clone().or(detail).map(EngineMessage)
+        failure(self.error.as_ref(), self.error_detail.as_ref())
     }
+}
+
+/// Takes what went wrong from the two places where engines say it.
+pub(crate) fn failure(error: Option<&String>, detail: Option<&ErrorDetail>) -> Option<EngineMessage> {
+    let detail = detail.and_then(|detail| detail.message.clone());
+    error.cloned().or(detail).map(EngineMessage)
 }
 
 impl Engine {
