@@ -31,6 +31,25 @@ ensure_packages() {
   fi
 }
 
+# Installs a package that brings a service along, but keeps the service from being started: a test starts its own.
+ensure_idle_service() {
+  local package=$1 unit=/etc/systemd/system/$1.service
+  if [ -d /run/systemd/system ] && [ ! -e "$unit" ] &&
+    ! dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
+    as_root ln -s /dev/null "$unit"
+  fi
+  ensure_packages "$package"
+}
+
+# Installs the Docker engine and its client.
+ensure_engine() {
+  local packages=(docker.io iptables)
+  if { command -v dockerd && command -v docker; } >/dev/null 2>&1; then return 0; fi
+  # Debian 13 ships the client as a package of its own.
+  if ! command -v docker >/dev/null 2>&1 && apt-cache show docker-cli >/dev/null 2>&1; then packages+=(docker-cli); fi
+  ensure_packages "${packages[@]}"
+}
+
 # Makes sure that there is a cargo, by rustup from Debian's or Ubuntu's packages.
 ensure_rust() {
   # For a shell that rustup's installer has not reached yet.

@@ -174,7 +174,8 @@ impl Engine {
         progress: &mut (dyn FnMut(RegistryProgress) + Send),
     ) -> Result<(), EngineError> {
         let path = format!("/images/{}/push", escape(image.repository.as_str()));
-        let request = EngineRequest::post(format!("push image `{image}`"), path).query("tag", image.tag.as_str());
+        let request =
+            EngineRequest::post(format!("push image `{image}`"), path).query("tag", image.tag.as_str());
         // Docker 20.10 refuses a push without the header, even one that needs no password.
         let request = match credentials {
             Some(credentials) => request.header("X-Registry-Auth", credentials.header()),
@@ -186,7 +187,8 @@ impl Engine {
     /// Has the engine log in to a registry, which shows that name and password are good. The engine keeps nothing.
     ///
     /// # Errors
-    /// [`EngineError`]; status 401 where the registry refuses them, 500 where it cannot be reached.
+    /// [`EngineError`] with the engine's words where the registry refuses them or cannot be reached; engines tell the
+    /// two apart in words only.
     ///
     /// # Cancel safety
     /// Changes nothing.
@@ -276,7 +278,8 @@ mod tests {
         assert_eq!(note(r#"{"status":"Digest: sha256:00"}"#), None);
         note(r#"{"status":"Already exists","progressDetail":{},"id":"aaaaaaaaaaaa"}"#);
         note(r#"{"status":"Downloading","progressDetail":{"current":5,"total":20},"id":"bbbbbbbbbbbb"}"#);
-        let now = note(r#"{"status":"Extracting","progressDetail":{"current":1,"total":9},"id":"bbbbbbbbbbbb"}"#);
+        let now =
+            note(r#"{"status":"Extracting","progressDetail":{"current":1,"total":9},"id":"bbbbbbbbbbbb"}"#);
         let expected = RegistryProgress { bytes: 5, bytes_known: 20, layers_done: 1, layers: 2 };
         assert_eq!(now, Some(expected));
         let done = note(r#"{"status":"Pull complete","progressDetail":{},"id":"bbbbbbbbbbbb"}"#);

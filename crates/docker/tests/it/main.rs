@@ -14,4 +14,5 @@ mod containers;
 mod docker_run;
 mod faults;
 mod lab;
+mod registries;
 mod transfers;
