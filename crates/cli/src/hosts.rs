@@ -146,8 +146,9 @@ fn ssh_reach(context: &Context, project: &Project, secrets: &SecretValues) -> Ss
         variables: process.environment.clone(),
         ssh_program: program(context, "ssh"),
     };
+    let named = project.ssh.key_data.iter().filter_map(|name| secrets.value(name).cloned());
     let key_data: Vec<SecretString> =
-        project.ssh.key_data.iter().filter_map(|name| secrets.value(name).cloned()).collect();
+        named.chain(project.ssh.key_texts.iter().map(|key| key.value().clone())).collect();
     let prompt: Arc<dyn Prompt> = Arc::new(context.ui.clone());
     let connector = Connector::new(environment, first_use(context), prompt);
     SshReach { connector, settings: project.ssh.clone(), key_data }

@@ -107,13 +107,13 @@ fn replaced(project: &Project, observed: &Observed) -> Option<String> {
 
 /// Returns the addresses at which the service answers.
 pub(crate) fn urls(project: &Project) -> Vec<String> {
-    let port = match project.proxy_run.http_port {
-        80 => String::new(),
-        port => format!(":{port}"),
-    };
     let mut urls = Vec::new();
     for role in project.roles.values() {
-        let Some(proxy) = &role.proxy else { continue };
+        let (Some(proxy), Some(first)) = (&role.proxy, role.hosts.first()) else { continue };
+        let run = project.proxy_run(&first.name);
+        let (scheme, port, usual) =
+            if proxy.tls.is_off() { ("http", run.http_port, 80) } else { ("https", run.https_port, 443) };
+        let port = if port == usual { String::new() } else { format!(":{port}") };
         let path = match proxy.path_prefixes.first().map(String::as_str) {
             None | Some("/") => "",
             Some(prefix) => prefix,
@@ -125,7 +125,7 @@ pub(crate) fn urls(project: &Project) -> Vec<String> {
         };
         for name in names {
             let name = if name.contains(':') { format!("[{name}]") } else { name };
-            let url = format!("http://{name}{port}{path}");
+            let url = format!("{scheme}://{name}{port}{path}");
             if !urls.contains(&url) {
                 urls.push(url);
             }

@@ -122,6 +122,70 @@ checked_text! {
     is_digest
 }
 
+checked_text! {
+    /// The content address of an image in a registry: `sha256:` and 64 hex digits.
+    ImageDigest, "image digest", "use `sha256:` and 64 hex digits",
+    is_digest
+}
+
+/// An image as a registry knows it: `repository[:tag][@digest]`. Without tag and digest it is `latest`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RemoteImage {
+    /// The name without tag.
+    pub repository: Repository,
+    /// The tag, if one is written.
+    pub tag: Option<Tag>,
+    /// The digest, which decides where both are written.
+    pub digest: Option<ImageDigest>,
+}
+
+impl RemoteImage {
+    /// Checks a text and makes the image of it.
+    ///
+    /// # Errors
+    /// [`ParseImageError`] with the part that is wrong and the rule that it breaks.
+    pub fn parse(text: &str) -> Result<Self, ParseImageError> {
+        let (rest, digest) = text.split_once('@').map_or((text, None), |(rest, digest)| (rest, Some(digest)));
+        // The colon of a port stands before a slash.
+        let (repository, tag) = match rest.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => (repository, Some(tag)),
+            _ => (rest, None),
+        };
+        Ok(Self {
+            repository: Repository::parse(repository)?,
+            tag: tag.map(Tag::parse).transpose()?,
+            digest: digest.map(ImageDigest::parse).transpose()?,
+        })
+    }
+}
+
+impl fmt::Display for RemoteImage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(formatter, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(formatter, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+impl TryFrom<String> for RemoteImage {
+    type Error = ParseImageError;
+    fn try_from(text: String) -> Result<Self, ParseImageError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<RemoteImage> for String {
+    fn from(image: RemoteImage) -> String {
+        image.to_string()
+    }
+}
+
 /// A repository with a tag.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,6 +256,22 @@ mod tests {
         }
         for bad in ["", "App", "app:1", "acme/", "/app", "a b", "-app", "localhost:/app"] {
             assert!(Repository::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn remote_images_have_a_tag_a_digest_or_both() {
+        let digest = format!("sha256:{}", "a1".repeat(32));
+        for text in ["postgres", "postgres:16", "localhost:5555/app", "ghcr.io/acme/db:1.2"] {
+            assert_eq!(RemoteImage::parse(text).unwrap().to_string(), text);
+        }
+        for text in [format!("postgres@{digest}"), format!("r.io:5000/a/b:1@{digest}")] {
+            let image = RemoteImage::parse(&text).unwrap();
+            assert_eq!(image.to_string(), text);
+            assert_eq!(image.digest.unwrap().as_str(), digest);
+        }
+        for bad in ["", "postgres:", "postgres@sha256:1", "Postgres", "a b", "a:b:c"] {
+            assert!(RemoteImage::parse(bad).is_err(), "{bad}");
         }
     }
 

@@ -15,16 +15,22 @@ mod release;
 mod secret;
 
 pub use diagnose::{Diagnose, ErrorKind, Evidence};
-pub use image::{Architecture, ImageId, ImageReference, ParseImageError, Repository, Tag};
+pub use image::{
+    Architecture, ImageDigest, ImageId, ImageReference, ParseImageError, RemoteImage, Repository, Tag,
+};
 pub use name::{
-    ContainerName, Destination, EnvName, HostName, InvalidName, ProxyServiceName, RoleName, SecretName,
-    ServiceName,
+    AccessoryName, AliasName, ContainerName, Destination, EnvName, HostName, ImageKey, InvalidName, JobName,
+    ProxyServiceName, RegistryServer, RoleName, SecretName, ServiceName,
 };
 pub use printable::printable;
 pub use project::{
-    Boot, BootLimit, Buffering, BuildPlace, Builder, ContainerOptions, Environment, HealthCheck,
-    HookSettings, JumpHost, Logging, Project, ProxyRun, ProxySettings, RestartPolicy, Role, RoleHost,
-    SshConfigFiles, SshSettings, Timeouts, Ulimit,
+    Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Boot, BootLimit, Buffering, BuildCache,
+    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ConnectionSettings, ContainerOptions,
+    Credential, Environment, FileContent, FileMode, HealthCheck, HookOutput, HookSettings, InvalidSchedule,
+    JumpHost, LoggedHeaders, Logging, OutputSettings, Overlap, PlainSecret, Project, ProjectImage,
+    ProxyImage, ProxyRun, ProxySettings, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role,
+    RoleHost, RoleImage, RoleOrder, Schedule, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
+    Timeouts, Tls, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -110,6 +110,17 @@ fn is_host(text: &str) -> bool {
         })
 }
 
+/// Some registries put a path behind their host (`registry.example.com/team`).
+fn is_registry_server(text: &str) -> bool {
+    let (address, path) = text.split_once('/').unwrap_or((text, "x"));
+    let (host, port) = address.split_once(':').unwrap_or((address, "1"));
+    let path_ok = path.split('/').all(|part| {
+        !part.is_empty()
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+    });
+    is_host(host) && !host.contains(':') && port.parse::<u16>().is_ok_and(|port| port > 0) && path_ok
+}
+
 fn is_environment_name(text: &str) -> bool {
     !text.is_empty() && !text.contains(['=', '\0', '\n', '\r', ' ', '\t'])
 }
@@ -145,6 +156,31 @@ name! {
     is_docker_name
 }
 name! {
+    /// The name of an accessory: a long-lived container beside the service.
+    AccessoryName, "accessory name", "use 1 to 63 of `a-z`, `A-Z`, `0-9`, `-` and `_`, starting with a letter or digit",
+    |text| text.len() <= 63 && is_word(text, "_-") && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+name! {
+    /// The name of a scheduled job.
+    JobName, "job name", "use 1 to 63 of `a-z`, `A-Z`, `0-9`, `-` and `_`, starting with a letter or digit",
+    |text| text.len() <= 63 && is_word(text, "_-") && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+name! {
+    /// The name by which roles choose one of several images of a project.
+    ImageKey, "name of an image in the deploy file", "use 1 to 63 of `a-z`, `A-Z`, `0-9`, `-` and `_`, starting with a letter or digit",
+    |text| text.len() <= 63 && is_word(text, "_-") && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+name! {
+    /// The name of a command line that the deploy file defines.
+    AliasName, "alias", "use `a-z`, `0-9`, `-` and `_`",
+    |text| !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
+}
+name! {
+    /// The server of an image registry, `host[:port]`, as it stands before the name of an image.
+    RegistryServer, "registry server", "use a host name with an optional port, without a scheme: `ghcr.io`",
+    is_registry_server
+}
+name! {
     /// The name of an environment variable in a container.
     EnvName, "environment variable name", "it must not be empty nor hold `=`, blanks or control characters",
     is_environment_name
@@ -153,6 +189,14 @@ name! {
     /// The name of a secret, as the secrets files define it.
     SecretName, "secret name", "use letters, digits, `_`, `.` and `-`",
     |text| is_word(text, "_.-")
+}
+
+impl RoleName {
+    /// Returns `web`, the primary role unless the deploy file names another one.
+    #[must_use]
+    pub fn web() -> Self {
+        Self("web".to_owned())
+    }
 }
 
 impl HostName {
@@ -180,6 +224,13 @@ mod tests {
             assert!(HostName::parse(bad).is_err(), "{bad}");
         }
         assert!(EnvName::parse("A=B").is_err());
+        for good in ["ghcr.io", "registry.example.com:5000", "10.0.0.1:5000", "registry.example.com/team"] {
+            assert!(RegistryServer::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "https://ghcr.io", "ghcr.io:", "ghcr.io:x", "ghcr.io/", "a b", "ghcr.io/Team"] {
+            assert!(RegistryServer::parse(bad).is_err(), "{bad}");
+        }
+        assert!(AliasName::parse("db-console_2").is_ok() && AliasName::parse("Console").is_err());
     }
 
     #[test]

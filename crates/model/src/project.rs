@@ -6,15 +6,29 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Architecture, Destination, EnvName, HostName, ProxyServiceName, Repository, RoleName, SecretName,
-    ServiceName,
+    AccessoryName, AliasName, Destination, EnvName, HostName, ImageDigest, ImageKey, JobName,
+    ProxyServiceName, RemoteImage, Repository, RoleName, SecretName, ServiceName,
 };
 
+pub use accessory::{Accessory, AccessoryDirectory, AccessoryFile, FileContent, FileMode};
+pub use boot::{Boot, BootLimit, RoleOrder, Timeouts};
+pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ProjectImage};
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
-pub use proxy_settings::{Buffering, HealthCheck, ProxyRun, ProxySettings};
+pub use output::{HookOutput, HookSettings, OutputSettings};
+pub use proxy_settings::{Buffering, HealthCheck, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, Tls};
+pub use registry::{Credential, PlainSecret, Registry, RegistryCredentials, RegistryPlace};
+pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduledJob};
+pub use ssh::{ConnectionSettings, JumpHost, SshConfigFiles, SshLogLevel, SshSettings};
 
+mod accessory;
+mod boot;
+mod builder;
 mod container_options;
+mod output;
 mod proxy_settings;
+mod registry;
+mod schedule;
+mod ssh;
 
 /// A deploy file after checking: everything that a deploy needs to know, with nothing left to check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,16 +39,30 @@ pub struct Project {
     pub destination: Option<Destination>,
     /// The image's name without tag, with the registry's server where one is set.
     pub image: Repository,
-    /// The roles, in the order of their names.
+    /// The digest of an image that is made elsewhere and not built here, or none to build `image`.
+    pub digest: Option<ImageDigest>,
+    /// Further images of the project, by the name with which roles choose them.
+    pub images: BTreeMap<ImageKey, ProjectImage>,
+    /// The roles, in the order of their names; empty only for a project that has nothing but accessories.
     pub roles: BTreeMap<RoleName, Role>,
-    /// The role whose health decides first; always a key of `roles`.
+    /// The role whose health decides first; a key of `roles` unless that is empty.
     pub primary_role: RoleName,
+    /// Long-lived containers beside the service.
+    pub accessories: BTreeMap<AccessoryName, Accessory>,
+    /// Scheduled jobs.
+    pub jobs: BTreeMap<JobName, ScheduledJob>,
+    /// The registry between build and hosts, or none to send images straight to the hosts.
+    pub registry: Option<Registry>,
+    /// Registries of accessories that have one of their own; the others use `registry`.
+    pub accessory_registries: BTreeMap<AccessoryName, Registry>,
     /// How the image is built.
     pub builder: Builder,
     /// How hosts are reached.
     pub ssh: SshSettings,
-    /// How the proxy's container runs.
-    pub proxy_run: ProxyRun,
+    /// How many connections are made and kept.
+    pub connections: ConnectionSettings,
+    /// How the proxy's container runs on the hosts for which the file says so.
+    pub proxy_runs: BTreeMap<HostName, ProxyRun>,
     /// How many hosts at a time take the new release.
     pub boot: Boot,
     /// How many stopped containers of each role stay on a host for a rollback.
@@ -43,11 +71,47 @@ pub struct Project {
     pub timeouts: Timeouts,
     /// The base name of the secrets files, relative to the project (`.kamal/secrets`).
     pub secrets_path: PathBuf,
-    /// Where the hooks are.
+    /// Where the hooks are and what of them is shown.
     pub hooks: HookSettings,
+    /// The local folder of the proxy's error pages, `4??.html` and `5??.html`.
+    pub error_pages: Option<PathBuf>,
+    /// Where the output of commands goes besides the terminal.
+    pub output: OutputSettings,
+    /// Command lines that have a name, each as its words.
+    pub aliases: BTreeMap<AliasName, Vec<String>>,
 }
 
 impl Project {
+    /// Makes a project without roles in which everything is as if the deploy file did not say it.
+    #[must_use]
+    pub fn new(service: ServiceName, image: Repository) -> Self {
+        Self {
+            service,
+            destination: None,
+            image,
+            digest: None,
+            images: BTreeMap::new(),
+            roles: BTreeMap::new(),
+            primary_role: RoleName::web(),
+            accessories: BTreeMap::new(),
+            jobs: BTreeMap::new(),
+            registry: None,
+            accessory_registries: BTreeMap::new(),
+            builder: Builder::default(),
+            ssh: SshSettings::default(),
+            connections: ConnectionSettings::default(),
+            proxy_runs: BTreeMap::new(),
+            boot: Boot::default(),
+            retain_containers: NonZeroU32::MIN.saturating_add(4),
+            timeouts: Timeouts::default(),
+            secrets_path: PathBuf::from(".kamal/secrets"),
+            hooks: HookSettings::default(),
+            error_pages: None,
+            output: OutputSettings::default(),
+            aliases: BTreeMap::new(),
+        }
+    }
+
     /// Returns `SERVICE` or `SERVICE-DESTINATION`, the stem of every path on a host.
     #[must_use]
     pub fn stem(&self) -> String {
@@ -67,7 +131,26 @@ impl Project {
         }
     }
 
-    /// Returns every host once: first the hosts of the primary role, then the others, each in the order of the file.
+    /// Returns how the proxy's container runs on a host: as the file says, or the default.
+    #[must_use]
+    pub fn proxy_run(&self, host: &HostName) -> ProxyRun {
+        self.proxy_runs.get(host).cloned().unwrap_or_default()
+    }
+
+    /// Returns every host once: those of [`Project::hosts`], then the others of the accessories.
+    #[must_use]
+    pub fn all_hosts(&self) -> Vec<HostName> {
+        let mut hosts = self.hosts();
+        for host in self.accessories.values().flat_map(|accessory| &accessory.hosts) {
+            if !hosts.contains(host) {
+                hosts.push(host.clone());
+            }
+        }
+        hosts
+    }
+
+    /// Returns every host of a role once: first the hosts of the primary role, then the others, each in the order of
+    /// the file.
     #[must_use]
     pub fn hosts(&self) -> Vec<HostName> {
         let mut hosts: Vec<HostName> = Vec::new();
@@ -81,15 +164,22 @@ impl Project {
         hosts
     }
 
-    /// Returns every secret that a container of the project gets, each once, in the order of their names.
+    /// Returns every secret that the project needs but for the keys of `ssh`, each once, in the order of their names.
     #[must_use]
     pub fn secret_names(&self) -> Vec<SecretName> {
-        let mut names: Vec<SecretName> = self
-            .roles
-            .values()
-            .flat_map(|role| &role.hosts)
-            .flat_map(|host| host.environment.secret.values().cloned())
-            .chain(self.builder.secrets.iter().cloned())
+        let role_hosts = self.roles.values().flat_map(|role| &role.hosts);
+        let environments = role_hosts.map(|host| &host.environment);
+        let environments =
+            environments.chain(self.accessories.values().map(|accessory| &accessory.environment));
+        let proxies = self.roles.values().map(|role| &role.proxy);
+        let proxies = proxies.chain(self.accessories.values().map(|accessory| &accessory.proxy)).flatten();
+        let builders = std::iter::once(&self.builder).chain(self.images.values().map(|image| &image.builder));
+        let registries = self.registry.iter().chain(self.accessory_registries.values());
+        let mut names: Vec<SecretName> = environments
+            .flat_map(|environment| environment.secret.values().cloned())
+            .chain(builders.flat_map(|builder| builder.secrets.iter().cloned()))
+            .chain(proxies.flat_map(|proxy| proxy.tls.secret_names()))
+            .chain(registries.flat_map(Registry::secret_names))
             .collect();
         names.sort();
         names.dedup();
@@ -121,6 +211,71 @@ pub struct Role {
     pub logging: Logging,
     /// How long a container may take to stop before it is killed; none is the engine's 10 s.
     pub stop_timeout: Option<Duration>,
+    /// The folder of assets in the container that two releases share; only where there is a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asset_path: Option<AssetPath>,
+    /// How many containers run on each host.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub replicas: NonZeroU32,
+    /// The words of a command that runs once on the new image, with the role's new environment, before any container
+    /// of the release takes requests; failing it stops the deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_command: Option<Vec<String>>,
+    /// The image, where it is not the project's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<RoleImage>,
+}
+
+impl Role {
+    /// Makes a role without hosts in which everything is as if the deploy file did not say it.
+    #[must_use]
+    pub fn new(name: RoleName, proxy_service: ProxyServiceName) -> Self {
+        Self {
+            name,
+            proxy_service,
+            hosts: Vec::new(),
+            command: None,
+            proxy: None,
+            volumes: Vec::new(),
+            labels: BTreeMap::new(),
+            options: ContainerOptions::default(),
+            logging: Logging::default(),
+            stop_timeout: None,
+            asset_path: None,
+            replicas: NonZeroU32::MIN,
+            release_command: None,
+            image: None,
+        }
+    }
+}
+
+fn one() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_one(count: &NonZeroU32) -> bool {
+    *count == NonZeroU32::MIN
+}
+
+/// The image of a role that does not run the project's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RoleImage {
+    /// One of the project's `images`.
+    Built(ImageKey),
+    /// One that is made elsewhere, by digest.
+    Pinned(RemoteImage),
+}
+
+/// A folder of assets in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AssetPath {
+    /// The absolute path in the container.
+    pub path: String,
+    /// Options of the mount, such as `ro`.
+    pub options: Option<String>,
 }
 
 /// One host of a role.
@@ -156,157 +311,5 @@ pub struct Logging {
 impl Default for Logging {
     fn default() -> Self {
         Self { driver: None, options: BTreeMap::from([("max-size".to_owned(), "10m".to_owned())]) }
-    }
-}
-
-/// How the image is built.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Builder {
-    /// The architectures; empty means that of the hosts.
-    pub architectures: Vec<Architecture>,
-    /// The build context relative to the project, or none for a clone of the git repository.
-    pub context: Option<PathBuf>,
-    /// The Dockerfile, relative to the build directory.
-    pub dockerfile: PathBuf,
-    /// The stage to build, or none for the last.
-    pub target: Option<String>,
-    /// Build arguments.
-    pub args: BTreeMap<String, String>,
-    /// Secrets that the build may mount.
-    pub secrets: Vec<SecretName>,
-    /// Where it is built.
-    pub on: BuildPlace,
-}
-
-/// The engine that builds an image.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum BuildPlace {
-    /// The engine of the machine on which the command runs.
-    #[default]
-    Local,
-    /// The engine of a host of the project.
-    Host(HostName),
-}
-
-/// How hosts are reached by SSH.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SshSettings {
-    /// The user, or none if the file is silent: then OpenSSH's configuration decides, then `root`.
-    pub user: Option<String>,
-    /// The port, or none if the file is silent: then OpenSSH's configuration decides, then 22.
-    pub port: Option<u16>,
-    /// Jump hosts, the nearest first.
-    pub proxy: Vec<JumpHost>,
-    /// A command whose standard input and output are the connection; `%h`, `%p` and `%r` are replaced.
-    pub proxy_command: Option<String>,
-    /// Private key files.
-    pub keys: Vec<PathBuf>,
-    /// Secrets that hold private keys in PEM.
-    pub key_data: Vec<SecretName>,
-    /// Only the keys named here, no others of the agent.
-    pub keys_only: bool,
-    /// Which OpenSSH configuration files are read.
-    pub config: SshConfigFiles,
-    /// Whether the agent is forwarded to interactive sessions.
-    pub forward_agent: bool,
-    /// Seconds between keep-alive messages.
-    pub keepalive: Duration,
-    /// How long connecting, the handshake and authentication may take together.
-    pub connect_timeout: Duration,
-}
-
-impl Default for SshSettings {
-    fn default() -> Self {
-        Self {
-            user: None,
-            port: None,
-            proxy: Vec::new(),
-            proxy_command: None,
-            keys: Vec::new(),
-            key_data: Vec::new(),
-            keys_only: false,
-            config: SshConfigFiles::Default,
-            forward_agent: true,
-            keepalive: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(20),
-        }
-    }
-}
-
-/// Which OpenSSH client configuration is honoured.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum SshConfigFiles {
-    /// The user's and the system's files.
-    #[default]
-    Default,
-    /// None.
-    Nothing,
-    /// These files.
-    Files(Vec<PathBuf>),
-}
-
-/// One hop on the way to a host: `[user@]host[:port]`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JumpHost {
-    /// The user; Kamal's default is `root`.
-    pub user: String,
-    /// The host.
-    pub host: HostName,
-    /// The port, or none for the configured one or 22.
-    pub port: Option<u16>,
-}
-
-/// How many hosts at a time take a new release.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Boot {
-    /// The size of a batch, or none for all at once.
-    pub limit: Option<BootLimit>,
-    /// The pause between batches.
-    pub wait: Duration,
-}
-
-/// The size of a batch of hosts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BootLimit {
-    /// That many hosts.
-    Hosts(NonZeroU32),
-    /// That share of the application's hosts, 1 to 100, rounded down, at least one host.
-    Percent(u8),
-}
-
-/// Deadlines and delays of a rollout.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Timeouts {
-    /// How long a new container may take to become healthy.
-    pub deploy: Duration,
-    /// How long requests in flight on the old release may take to finish.
-    pub drain: Duration,
-    /// How long a container that has no health check must keep running to count as healthy.
-    pub readiness_delay: Duration,
-    /// How long the new release is watched after the switch before the old one is retired.
-    pub soak: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            deploy: Duration::from_secs(30),
-            drain: Duration::from_secs(30),
-            readiness_delay: Duration::from_secs(7),
-            soak: Duration::from_secs(2),
-        }
-    }
-}
-
-/// Where hooks are and whether they run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HookSettings {
-    /// The folder, relative to the project.
-    pub path: PathBuf,
-}
-
-impl Default for HookSettings {
-    fn default() -> Self {
-        Self { path: PathBuf::from(".kamal/hooks") }
     }
 }

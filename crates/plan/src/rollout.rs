@@ -162,7 +162,7 @@ fn build_and_deliver(
         }
         if request.proxy == ProxyBoot::Ensure && roles_on(project, host).any(|(role, _)| role.proxy.is_some())
         {
-            let action = Action::EnsureProxy { run: project.proxy_run.clone(), network: NETWORK.to_owned() };
+            let action = Action::EnsureProxy { run: project.proxy_run(host), network: NETWORK.to_owned() };
             stages.step(host, action, Undo::Nothing);
         }
     }

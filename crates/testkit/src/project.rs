@@ -1,12 +1,10 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use freehold_model::{
-    Author, Boot, BootLimit, Buffering, BuildPlace, Builder, ContainerOptions, Destination, Environment,
-    HealthCheck, HookSettings, HostName, Logging, Project, ProxyRun, ProxyServiceName, ProxySettings,
-    ReleaseId, Repository, Role, RoleHost, RoleName, ServiceName, SshSettings, Tag, Timeouts,
+    Author, Boot, BootLimit, Buffering, Destination, Environment, HealthCheck, HostName, Project,
+    ProxyServiceName, ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName, ServiceName, Tag,
 };
 use freehold_plan::{ImageSource, ProxyBoot, RolloutRequest};
 
@@ -21,29 +19,8 @@ impl ProjectFixture {
     /// Makes the project `app` with the role `web` behind the proxy on these hosts.
     #[must_use]
     pub fn new(hosts: &[&str]) -> Self {
-        let project = Project {
-            service: ServiceName::parse("app").expect("a service name"),
-            destination: None,
-            image: Repository::parse("acme/app").expect("a repository"),
-            roles: BTreeMap::new(),
-            primary_role: RoleName::parse("web").expect("a role name"),
-            builder: Builder {
-                architectures: Vec::new(),
-                context: None,
-                dockerfile: PathBuf::from("Dockerfile"),
-                target: None,
-                args: BTreeMap::new(),
-                secrets: Vec::new(),
-                on: BuildPlace::Local,
-            },
-            ssh: SshSettings::default(),
-            proxy_run: ProxyRun::default(),
-            boot: Boot::default(),
-            retain_containers: NonZeroU32::MIN.saturating_add(4),
-            timeouts: Timeouts::default(),
-            secrets_path: PathBuf::from(".kamal/secrets"),
-            hooks: HookSettings::default(),
-        };
+        let service = ServiceName::parse("app").expect("a service name");
+        let project = Project::new(service, Repository::parse("acme/app").expect("a repository"));
         Self { project }.role("web", hosts, true)
     }
 
@@ -59,23 +36,15 @@ impl ProjectFixture {
             path_prefixes: Vec::new(),
             strip_path_prefix: true,
             forward_headers: false,
-            buffering: Buffering { requests: true, responses: true },
+            buffering: Buffering { requests: true, responses: true, ..Buffering::default() },
+            ..ProxySettings::default()
         });
-        let role = Role {
-            proxy_service: ProxyServiceName::parse(self.project.role_prefix(&name)).expect("a service name"),
-            hosts: hosts
-                .iter()
-                .map(|host| RoleHost { name: host_name(host), environment: Environment::default() })
-                .collect(),
-            command: None,
-            proxy,
-            volumes: Vec::new(),
-            labels: BTreeMap::new(),
-            options: ContainerOptions::default(),
-            logging: Logging::default(),
-            stop_timeout: None,
-            name: name.clone(),
-        };
+        let proxy_service = ProxyServiceName::parse(self.project.role_prefix(&name)).expect("a service name");
+        let hosts = hosts
+            .iter()
+            .map(|host| RoleHost { name: host_name(host), environment: Environment::default() })
+            .collect();
+        let role = Role { hosts, proxy, ..Role::new(name.clone(), proxy_service) };
         self.project.roles.insert(name, role);
         self
     }
@@ -96,7 +65,8 @@ impl ProjectFixture {
     /// Rolls out to so many hosts at a time, with a pause between the batches.
     #[must_use]
     pub fn batches(mut self, hosts: u32, wait: Duration) -> Self {
-        self.project.boot = Boot { limit: NonZeroU32::new(hosts).map(BootLimit::Hosts), wait };
+        self.project.boot =
+            Boot { limit: NonZeroU32::new(hosts).map(BootLimit::Hosts), wait, ..Boot::default() };
         self
     }
 

@@ -13,6 +13,7 @@ pub(super) fn read(field: Option<Field<'_>>, report: &mut Report) -> Boot {
     Boot {
         limit: section.get("limit").and_then(|field| limit(&field, report)),
         wait: section.get("wait").and_then(|field| field.seconds(0, report)).unwrap_or_default(),
+        ..Boot::default()
     }
 }
 

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use freehold_model::{Architecture, BuildPlace, Builder, HostName, SecretName};
@@ -9,15 +8,7 @@ use crate::report::{Finding, Report};
 
 /// Reads `builder`; `hosts` are those that may build.
 pub(super) fn read(field: Option<Field<'_>>, hosts: &[&HostName], report: &mut Report) -> Builder {
-    let mut builder = Builder {
-        architectures: Vec::new(),
-        context: None,
-        dockerfile: PathBuf::from("Dockerfile"),
-        target: None,
-        args: BTreeMap::new(),
-        secrets: Vec::new(),
-        on: BuildPlace::Local,
-    };
+    let mut builder = Builder::default();
     let Some(section) = field.and_then(|field| field.section("builder", report)) else { return builder };
     let mut text = |key: &str| section.get(key).and_then(|field| field.filled_text(report));
     builder.context = text("context").map(PathBuf::from);

@@ -1,7 +1,8 @@
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use freehold_model::{Buffering, HealthCheck, ProxyRun, ProxySettings, RoleName};
+use freehold_model::{HealthCheck, HostName, ProxyRun, ProxySettings};
 
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -84,7 +85,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         strip_path_prefix: flag("strip_path_prefix", report).unwrap_or(true),
         // kamal-proxy keeps them unless it serves HTTPS itself, which this version does not.
         forward_headers: flag("forward_headers", report).unwrap_or(true),
-        buffering: Buffering { requests: false, responses: false },
+        ..ProxySettings::default()
     }
 }
 
@@ -195,8 +196,8 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
         publish,
         bind_addresses: section.get("bind_ips").map(|field| addresses(&field, report)).unwrap_or_default(),
         log_max_size: log_max_size.unwrap_or(default.log_max_size),
-        labels: default.labels,
         debug: section.get("debug").and_then(|field| field.boolean(report)).unwrap_or(default.debug),
+        ..default
     };
     Some((field.key_at, run))
 }
@@ -224,16 +225,28 @@ fn addresses(field: &Field<'_>, report: &mut Report) -> Vec<IpAddr> {
     found
 }
 
-/// Returns the settings of the proxy's container, on which all roles must agree.
-pub(super) fn agreed_run(runs: Vec<(RoleName, Place, ProxyRun)>, report: &mut Report) -> ProxyRun {
-    let mut runs = runs.into_iter();
-    let Some((first, _, agreed)) = runs.next() else { return ProxyRun::default() };
-    for (role, at, run) in runs {
-        if run != agreed {
-            let message = format!("the roles `{first}` and `{role}` want different settings of one proxy");
-            let path = format!("servers/{role}/proxy/run");
-            report.mistake(Finding::new(at, path, message).help("set `proxy: {run: …}` once, at the root"));
+/// The settings of the proxy's container that a role or an accessory asks for.
+pub(super) struct WantedRun {
+    /// The keys down to it.
+    pub(super) path: String,
+    pub(super) hosts: Vec<HostName>,
+    pub(super) at: Place,
+    pub(super) run: ProxyRun,
+}
+
+/// Returns the settings of the proxy's container on each host, on which all that run there must agree.
+pub(super) fn agreed_runs(wanted: &[WantedRun], report: &mut Report) -> BTreeMap<HostName, ProxyRun> {
+    let mut agreed: BTreeMap<HostName, (&str, &ProxyRun)> = BTreeMap::new();
+    for WantedRun { path, hosts, at, run } in wanted {
+        for host in hosts {
+            let (first, known) = *agreed.entry(host.clone()).or_insert((path, run));
+            if run != known {
+                let message =
+                    format!("`{first}` and `{path}` want different settings of the proxy of `{host}`");
+                let finding = Finding::new(*at, format!("{path}/proxy/run"), message);
+                report.mistake(finding.help("set `proxy: {run: …}` once, at the root"));
+            }
         }
     }
-    agreed
+    agreed.into_iter().map(|(host, (_, run))| (host, run.clone())).collect()
 }

@@ -2,9 +2,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use freehold_model::{
-    Destination, HookSettings, HostName, Project, Repository, RoleName, ServiceName, Timeouts,
-};
+use freehold_model::{Destination, HostName, Project, Repository, RoleName, ServiceName, Timeouts};
 
 use super::{boot, builder, environment, proxy, servers, ssh};
 use crate::field::{Field, Section};
@@ -42,21 +40,18 @@ pub(super) fn project(
     let servers::Servers { roles, proxy_runs } = servers::read(&context, report);
     let hosts: Vec<&HostName> = roles.values().flat_map(|role| &role.hosts).map(|host| &host.name).collect();
     let builder = builder::read(section.get("builder"), &hosts, report);
-    let project = Project {
-        service: service?,
-        destination: destination.cloned(),
-        image: image?,
-        primary_role: primary_role?,
-        builder,
-        ssh: ssh::read(section.get("ssh"), report),
-        proxy_run: proxy::agreed_run(proxy_runs, report),
-        boot: boot::read(section.get("boot"), report),
-        retain_containers: retain_containers(&section, report),
-        timeouts,
-        secrets_path: path(&section, "secrets_path", ".kamal/secrets", report),
-        hooks: HookSettings { path: path(&section, "hooks_path", ".kamal/hooks", report) },
-        roles,
-    };
+    let mut project = Project::new(service?, image?);
+    project.destination = destination.cloned();
+    project.primary_role = primary_role?;
+    project.builder = builder;
+    project.ssh = ssh::read(section.get("ssh"), report);
+    project.proxy_runs = proxy::agreed_runs(&proxy_runs, report);
+    project.boot = boot::read(section.get("boot"), report);
+    project.retain_containers = retain_containers(&section, report);
+    project.timeouts = timeouts;
+    project.secrets_path = path(&section, "secrets_path", ".kamal/secrets", report);
+    project.hooks.path = path(&section, "hooks_path", ".kamal/hooks", report);
+    project.roles = roles;
     Some(project)
 }
 

@@ -1,9 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use freehold_model::{
-    Destination, HostName, ProxyRun, ProxyServiceName, Role, RoleHost, RoleName, ServiceName,
-};
+use freehold_model::{Destination, HostName, ProxyServiceName, Role, RoleHost, RoleName, ServiceName};
 
 use super::environment::{self, RootEnvironment};
 use super::{logging, proxy};
@@ -29,7 +27,7 @@ pub(super) struct Context<'a> {
 #[derive(Default)]
 pub(super) struct Servers {
     pub(super) roles: BTreeMap<RoleName, Role>,
-    pub(super) proxy_runs: Vec<(RoleName, Place, ProxyRun)>,
+    pub(super) proxy_runs: Vec<proxy::WantedRun>,
 }
 
 /// Reads `servers`: the list of one role, or a map of roles.
@@ -132,7 +130,8 @@ fn add(
     let is_primary = context.primary_role == Some(name);
     let proxy = proxy::of_role(context.root.get("proxy"), get("proxy"), is_primary, report);
     if let Some((at, run)) = proxy.as_ref().and_then(|proxy| proxy.run.clone()) {
-        servers.proxy_runs.push((name.clone(), at, run));
+        let hosts = hosts.iter().map(|host| host.name.clone()).collect();
+        servers.proxy_runs.push(proxy::WantedRun { path: field.path.clone(), hosts, at, run });
     }
     let proxy = proxy.map(|proxy| proxy.settings);
     let hosts = hosts
@@ -151,8 +150,6 @@ fn add(
     let labels = labels(context, get("labels"), report);
     let Some(proxy_service) = proxy_service(name, context, field, report) else { return };
     let role = Role {
-        name: name.clone(),
-        proxy_service,
         hosts,
         command,
         volumes,
@@ -162,6 +159,7 @@ fn add(
         // Kamal stops a role without the proxy with its drain time-out, one with the proxy with Docker's default.
         stop_timeout: stop_timeout.or((proxy.is_none()).then_some(context.drain)),
         proxy,
+        ..Role::new(name.clone(), proxy_service)
     };
     servers.roles.insert(name.clone(), role);
 }

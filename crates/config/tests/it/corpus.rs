@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
 use freehold_config::{ConfigErrors, Parsed, Source, Sources, parse};
-use freehold_model::{Destination, Diagnose, ErrorKind, Project, Role};
+use freehold_model::{Destination, Diagnose, ErrorKind, Role, RoleName};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
@@ -89,54 +89,74 @@ fn valid_files_give_the_project_that_they_describe() {
 /// Writes a project down, without what is the default.
 fn describe(parsed: &Parsed) -> String {
     let plain = parse_texts("service: plain\nservers: [192.0.2.99]", None).unwrap().project;
-    let plain_role = plain.roles.values().next().unwrap();
-    let Project { service, destination, image, roles, primary_role, builder, ssh, proxy_run, boot, .. } =
-        &parsed.project;
-    let mut text = String::new();
-    let mut line = |name: &str, value: &dyn Debug, default: Option<&dyn Debug>| {
-        if default.is_none_or(|default| format!("{default:?}") != format!("{value:?}")) {
-            text.push_str(&format!("{name}: {value:?}\n"));
+    let project = &parsed.project;
+    let mut lines = Lines::default();
+    lines.add("service", &project.service, None);
+    lines.add("destination", &project.destination, Some(&plain.destination));
+    lines.add("image", &project.image, None);
+    lines.add("digest", &project.digest, Some(&plain.digest));
+    lines.add("images", &project.images, Some(&plain.images));
+    lines.add("primary role", &project.primary_role, Some(&plain.primary_role));
+    lines.add("registry", &project.registry, Some(&plain.registry));
+    lines.add("builder", &project.builder, Some(&plain.builder));
+    lines.add("ssh", &project.ssh, Some(&plain.ssh));
+    lines.add("connections", &project.connections, Some(&plain.connections));
+    lines.add("proxy runs", &project.proxy_runs, Some(&plain.proxy_runs));
+    lines.add("boot", &project.boot, Some(&plain.boot));
+    lines.add("retain containers", &project.retain_containers, Some(&plain.retain_containers));
+    lines.add("timeouts", &project.timeouts, Some(&plain.timeouts));
+    lines.add("secrets", &project.secrets_path, Some(&plain.secrets_path));
+    lines.add("hooks", &project.hooks, Some(&plain.hooks));
+    lines.add("error pages", &project.error_pages, Some(&plain.error_pages));
+    lines.add("output", &project.output, Some(&plain.output));
+    for (name, words) in &project.aliases {
+        lines.add(&format!("alias {name}"), words, None);
+    }
+    for job in project.jobs.values() {
+        lines.add("job", job, None);
+    }
+    for (name, accessory) in &project.accessories {
+        lines.add(&format!("accessory {name}"), accessory, None);
+        lines.add(&format!("accessory {name} mounts"), &accessory.mounts(), Some(&Vec::<String>::new()));
+        if let Some(registry) = project.accessory_registries.get(name) {
+            lines.add(&format!("accessory {name} registry"), registry, None);
         }
-    };
-    line("service", service, None);
-    line("destination", destination, Some(&plain.destination));
-    line("image", image, None);
-    line("primary role", primary_role, Some(&plain.primary_role));
-    line("builder", builder, Some(&plain.builder));
-    line("ssh", ssh, Some(&plain.ssh));
-    line("proxy run", proxy_run, Some(&plain.proxy_run));
-    line("boot", boot, Some(&plain.boot));
-    line("retain containers", &parsed.project.retain_containers, Some(&plain.retain_containers));
-    line("timeouts", &parsed.project.timeouts, Some(&plain.timeouts));
-    line("secrets", &parsed.project.secrets_path, Some(&plain.secrets_path));
-    line("hooks", &parsed.project.hooks, Some(&plain.hooks));
-    for (name, role) in roles {
-        let Role {
-            proxy_service,
-            hosts,
-            command,
-            proxy,
-            volumes,
-            labels,
-            options,
-            logging,
-            stop_timeout,
-            ..
-        } = role;
-        line(&format!("{name}"), &proxy_service, None);
-        for host in hosts {
-            line(&format!("{name} on {}", host.name), &host.environment, None);
-        }
-        line(&format!("{name} command"), command, Some(&plain_role.command));
-        line(&format!("{name} proxy"), proxy, Some(&plain_role.proxy));
-        line(&format!("{name} volumes"), volumes, Some(&plain_role.volumes));
-        line(&format!("{name} labels"), labels, Some(&plain_role.labels));
-        line(&format!("{name} options"), options, Some(&plain_role.options));
-        line(&format!("{name} logging"), logging, Some(&plain_role.logging));
-        line(&format!("{name} stop timeout"), stop_timeout, Some(&plain_role.stop_timeout));
+    }
+    for (name, role) in &project.roles {
+        describe_role(name, role, &plain.roles[&plain.primary_role], &mut lines);
     }
     for warning in &parsed.warnings {
-        text.push_str(&format!("\nwarning: {}\n", warning.render()));
+        lines.0.push_str(&format!("\nwarning: {}\n", warning.render()));
     }
-    text
+    lines.0
+}
+
+fn describe_role(name: &RoleName, role: &Role, plain: &Role, lines: &mut Lines) {
+    lines.add(&format!("{name}"), &role.proxy_service, None);
+    for host in &role.hosts {
+        lines.add(&format!("{name} on {}", host.name), &host.environment, None);
+    }
+    lines.add(&format!("{name} command"), &role.command, Some(&plain.command));
+    lines.add(&format!("{name} proxy"), &role.proxy, Some(&plain.proxy));
+    lines.add(&format!("{name} volumes"), &role.volumes, Some(&plain.volumes));
+    lines.add(&format!("{name} labels"), &role.labels, Some(&plain.labels));
+    lines.add(&format!("{name} options"), &role.options, Some(&plain.options));
+    lines.add(&format!("{name} logging"), &role.logging, Some(&plain.logging));
+    lines.add(&format!("{name} stop timeout"), &role.stop_timeout, Some(&plain.stop_timeout));
+    lines.add(&format!("{name} assets"), &role.asset_path, Some(&plain.asset_path));
+    lines.add(&format!("{name} replicas"), &role.replicas, Some(&plain.replicas));
+    lines.add(&format!("{name} release command"), &role.release_command, Some(&plain.release_command));
+    lines.add(&format!("{name} image"), &role.image, Some(&plain.image));
+}
+
+/// A line for each value that is not the default.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: &dyn Debug, default: Option<&dyn Debug>) {
+        if default.is_none_or(|default| format!("{default:?}") != format!("{value:?}")) {
+            self.0.push_str(&format!("{name}: {value:?}\n"));
+        }
+    }
 }

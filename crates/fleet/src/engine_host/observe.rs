@@ -140,7 +140,8 @@ fn tags(project: &Project, summary: &ImageSummary) -> Vec<ObservedImage> {
 fn route(project: &Project, status: &ServiceStatus) -> Route {
     let settings = &status.settings;
     let known = project.roles.values().find(|role| role.proxy_service == status.name);
-    let buffering = known.and_then(|role| role.proxy.as_ref()).map(|proxy| proxy.buffering.clone());
+    // What the proxy does not tell is taken to be as the project wants it.
+    let untold = known.and_then(|role| role.proxy.clone()).unwrap_or_default();
     Route {
         targets: status.targets.iter().map(|target| target.address.to_string()).collect(),
         settings: ProxySettings {
@@ -160,7 +161,7 @@ fn route(project: &Project, status: &ServiceStatus) -> Route {
                 .collect(),
             strip_path_prefix: settings.strip_path_prefix,
             forward_headers: settings.forward_headers,
-            buffering: buffering.unwrap_or(freehold_model::Buffering { requests: false, responses: false }),
+            ..untold
         },
     }
 }

@@ -77,6 +77,14 @@ pub struct ContainerOptions {
     pub health_retries: Option<i64>,
 }
 
+impl ContainerOptions {
+    /// Says whether every option is the engine's default.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// When the engine starts a container again by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

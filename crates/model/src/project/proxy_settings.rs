@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::ContainerOptions;
+use crate::SecretName;
+
 /// How the proxy serves a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +27,100 @@ pub struct ProxySettings {
     pub forward_headers: bool,
     /// What the proxy buffers.
     pub buffering: Buffering,
+    /// Whether and with which certificate the proxy serves HTTPS.
+    #[serde(default, skip_serializing_if = "Tls::is_off")]
+    pub tls: Tls,
+    /// Whether HTTP is redirected to HTTPS, where the proxy serves it.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub redirect_to_https: bool,
+    /// The headers that the proxy logs with each request.
+    #[serde(default, skip_serializing_if = "LoggedHeaders::is_default")]
+    pub logged_headers: LoggedHeaders,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        Self {
+            hosts: Vec::new(),
+            app_port: 80,
+            health_check: HealthCheck::default(),
+            response_timeout: Duration::from_secs(30),
+            path_prefixes: Vec::new(),
+            strip_path_prefix: true,
+            forward_headers: true,
+            buffering: Buffering::default(),
+            tls: Tls::Off,
+            redirect_to_https: true,
+            logged_headers: LoggedHeaders::default(),
+        }
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+/// Whether and with which certificate the proxy serves HTTPS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tls {
+    /// It serves HTTP only.
+    #[default]
+    Off,
+    /// The proxy gets a certificate by itself (ACME).
+    Automatic,
+    /// The certificate and its key are secrets, both in PEM.
+    Custom {
+        /// The secret that holds the certificate with its chain.
+        certificate: SecretName,
+        /// The secret that holds the private key.
+        private_key: SecretName,
+    },
+}
+
+impl Tls {
+    /// Says whether the proxy serves HTTP only.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        *self == Self::Off
+    }
+
+    /// Returns the secrets that it needs.
+    #[must_use]
+    pub fn secret_names(&self) -> Vec<SecretName> {
+        match self {
+            Self::Off | Self::Automatic => Vec::new(),
+            Self::Custom { certificate, private_key } => vec![certificate.clone(), private_key.clone()],
+        }
+    }
+}
+
+/// The headers that the proxy logs with each request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoggedHeaders {
+    /// Of the request; by default `Cache-Control`, `Last-Modified` and `User-Agent`, as Kamal does.
+    pub request: Vec<String>,
+    /// Of the response; none by default.
+    pub response: Vec<String>,
+}
+
+impl LoggedHeaders {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for LoggedHeaders {
+    fn default() -> Self {
+        let request = ["Cache-Control", "Last-Modified", "User-Agent"].map(str::to_owned);
+        Self { request: request.into(), response: Vec::new() }
+    }
 }
 
 /// How the proxy finds out that a container is healthy: `GET` of a path answered with 200 to 299.
@@ -44,14 +141,23 @@ impl Default for HealthCheck {
     }
 }
 
-/// What the proxy buffers. Kamal's default is both; a streaming response is never held back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What the proxy buffers. A streaming response is never held back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Buffering {
     /// Whether request bodies are read before they are forwarded.
     pub requests: bool,
     /// Whether response bodies are read before they are forwarded.
     pub responses: bool,
+    /// How many bytes of a body are kept in memory before a file takes the rest; none is the proxy's 1 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// The greatest request body in bytes; none is unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_request_body_bytes: Option<u64>,
+    /// The greatest response body in bytes; none is unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_response_body_bytes: Option<u64>,
 }
 
 /// How the proxy's container runs.
@@ -72,6 +178,27 @@ pub struct ProxyRun {
     pub labels: BTreeMap<String, String>,
     /// Whether the proxy logs at debug level.
     pub debug: bool,
+    /// The port inside the container that answers with metrics, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_port: Option<u16>,
+    /// The image of kamal-proxy that the file asks for. Freehold's own proxy needs none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<ProxyImage>,
+    /// Options of `docker run` for the proxy.
+    #[serde(default, skip_serializing_if = "ContainerOptions::is_default")]
+    pub options: Box<ContainerOptions>,
+}
+
+/// An image of kamal-proxy, `[REGISTRY/]REPOSITORY:VERSION`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyImage {
+    /// The registry's server, or none for Docker Hub.
+    pub registry: Option<String>,
+    /// The name without tag; `basecamp/kamal-proxy` by default.
+    pub repository: String,
+    /// The tag; `v0.9.2` by default.
+    pub version: String,
 }
 
 impl Default for ProxyRun {
@@ -84,6 +211,9 @@ impl Default for ProxyRun {
             log_max_size: "10m".to_owned(),
             labels: BTreeMap::new(),
             debug: false,
+            metrics_port: None,
+            image: None,
+            options: Box::default(),
         }
     }
 }

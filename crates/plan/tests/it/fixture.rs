@@ -1,14 +1,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use freehold_model::{
-    Architecture, Author, Boot, Buffering, BuildPlace, Builder, ContainerOptions, Destination, EnvName,
-    Environment, HealthCheck, HookSettings, HostName, Logging, Project, ProxyRun, ProxyServiceName,
-    ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName, SecretFingerprint, SecretName,
-    ServiceName, SshSettings, Tag, Timeouts,
+    Architecture, Author, Buffering, Destination, EnvName, Environment, HealthCheck, HostName, Project,
+    ProxyServiceName, ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName, SecretFingerprint,
+    SecretName, ServiceName, Tag,
 };
 use freehold_plan::{
     ImageSource, Observed, ObservedHost, Plan, ProxyBoot, RollbackError, RollbackTarget, RolloutError,
@@ -38,29 +35,8 @@ pub(crate) struct Script {
 impl Script {
     /// The project `app` with the role `web` behind the proxy on fresh hosts.
     pub(crate) fn new(hosts: &[&str]) -> Self {
-        let project = Project {
-            service: ServiceName::parse("app").expect("a service"),
-            destination: None,
-            image: Repository::parse("acme/app").expect("a repository"),
-            roles: BTreeMap::new(),
-            primary_role: RoleName::parse("web").expect("a role"),
-            builder: Builder {
-                architectures: Vec::new(),
-                context: None,
-                dockerfile: PathBuf::from("Dockerfile"),
-                target: None,
-                args: BTreeMap::new(),
-                secrets: Vec::new(),
-                on: BuildPlace::Local,
-            },
-            ssh: SshSettings::default(),
-            proxy_run: ProxyRun::default(),
-            boot: Boot::default(),
-            retain_containers: NonZeroU32::new(5).expect("five"),
-            timeouts: Timeouts::default(),
-            secrets_path: PathBuf::from(".kamal/secrets"),
-            hooks: HookSettings::default(),
-        };
+        let service = ServiceName::parse("app").expect("a service");
+        let project = Project::new(service, Repository::parse("acme/app").expect("a repository"));
         let script = Self { project, observed: Observed::default(), rollouts: 0, image: ImageSource::Build };
         script.role("web", hosts, true)
     }
@@ -81,18 +57,8 @@ impl Script {
                 ..ObservedHost::default()
             });
         }
-        let role = Role {
-            proxy_service: ProxyServiceName::parse(self.project.role_prefix(&name)).expect("a name"),
-            hosts,
-            command: None,
-            proxy: is_proxied.then(proxy),
-            volumes: Vec::new(),
-            labels: BTreeMap::new(),
-            options: ContainerOptions::default(),
-            logging: Logging::default(),
-            stop_timeout: None,
-            name: name.clone(),
-        };
+        let proxy_service = ProxyServiceName::parse(self.project.role_prefix(&name)).expect("a name");
+        let role = Role { hosts, proxy: is_proxied.then(proxy), ..Role::new(name.clone(), proxy_service) };
         self.project.roles.insert(name, role);
         self
     }
@@ -161,7 +127,8 @@ fn proxy() -> ProxySettings {
         path_prefixes: Vec::new(),
         strip_path_prefix: true,
         forward_headers: false,
-        buffering: Buffering { requests: true, responses: true },
+        buffering: Buffering { requests: true, responses: true, ..Buffering::default() },
+        ..ProxySettings::default()
     }
 }
 

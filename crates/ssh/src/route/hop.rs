@@ -87,13 +87,13 @@ impl Resolver<'_> {
     fn identities(&self, options: &Options, values: &Tokens<'_>) -> Result<Identities, RouteError> {
         let settings = self.settings;
         // Keys that the deploy file names are used in place of the configured ones, as Kamal does.
-        let files = if settings.keys.is_empty() && settings.key_data.is_empty() {
-            self.files_of(options, "identityfile", &DEFAULT_KEYS.map(str::to_owned), values)?
-        } else {
+        let files = if settings.has_keys() {
             let names = settings.keys.iter().map(|path| path.to_string_lossy().into_owned());
             let names: Vec<String> = names.collect();
             let paths = names.iter().map(|name| self.path(name, "keys", values));
             paths.collect::<Result<_, _>>()?
+        } else {
+            self.files_of(options, "identityfile", &DEFAULT_KEYS.map(str::to_owned), values)?
         };
         let preferred = options.set("preferredauthentications");
         let may =
@@ -104,7 +104,7 @@ impl Resolver<'_> {
             certificates: self.files_of(options, "certificatefile", &[], values)?,
             only: settings.keys_only || options.flag("identitiesonly", false),
             key_data: true,
-            files_first: !(settings.keys.is_empty() && settings.key_data.is_empty()),
+            files_first: settings.has_keys(),
             agents: self.agents(options, values)?,
             public_key: options.flag("pubkeyauthentication", true) && may("publickey"),
             keyboard_interactive: options.flag("kbdinteractiveauthentication", true)
