@@ -11,7 +11,7 @@ use crate::generation::Target;
 use crate::http1::header::Kind;
 use crate::http1::request::Request;
 use crate::http1::{Framing, Version};
-use crate::log::{escape, field};
+use crate::log::field;
 use crate::table::Service;
 
 /// What is known of a request so far. What comes from its head is kept as text of the line to be, since the head itself
@@ -26,6 +26,8 @@ pub(crate) struct Record {
     second_part: usize,
     pub(crate) status: u16,
     pub(crate) reason: Option<Reason>,
+    /// Why a target that stood by got the request.
+    pub(crate) stands_in: Option<Reason>,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) target: Option<Arc<Target>>,
     pub(crate) response_bytes: u64,
@@ -76,6 +78,7 @@ impl Record {
             second_part: 0,
             status: 0,
             reason: None,
+            stands_in: None,
             service: None,
             target: None,
             response_bytes: 0,
@@ -97,10 +100,10 @@ impl Record {
         out.extend_from_slice(format!(",\"resp_content_length\":{}", self.response_bytes).as_bytes());
         field(out, "resp_content_type", &self.response_type);
         out.extend_from_slice(self.text.get(self.second_part..).unwrap_or_default());
-        if let Some(reason) = self.reason {
-            out.extend_from_slice(b",\"reason\":\"");
-            escape(out, reason.as_str().as_bytes());
-            out.push(b'"');
+        for (name, reason) in [("reason", self.reason), ("standby", self.stands_in)] {
+            if let Some(reason) = reason {
+                field(out, name, reason.as_str().as_bytes());
+            }
         }
         out.extend_from_slice(b"}\n");
     }

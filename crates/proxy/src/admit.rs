@@ -12,6 +12,7 @@ use crate::http1::header::Kind;
 use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
 use crate::http1::response::Asked;
 use crate::http1::{Framing, Version, slots};
+use crate::table::Service;
 use crate::worker::Worker;
 
 /// What becomes of the bytes at the front of a connection.
@@ -104,7 +105,8 @@ pub(crate) fn admit(worker: &Worker, peer: SocketAddr, buffer: &[u8]) -> Admissi
             continue;
         }
         admitted.record.service = Some(Arc::clone(route.service));
-        let Some(target) = route.service.generation.choose(worker.lane, &[]).cloned() else {
+        let Some((flight, target)) = choose(worker, route.service, flight) else { continue };
+        let Some(target) = target else {
             let local = Local { status: 503, reason: Some(Reason::NoHealthyTarget), flight: Some(flight) };
             return Admission::Local(admitted, local);
         };
@@ -142,19 +144,81 @@ impl Passage {
         record.target = Some(Arc::clone(&self.target));
     }
 
-    /// Turns to another healthy target, as long as nothing was sent; says whether there is one.
+    /// Turns to another healthy target after a failure, as long as nothing was sent; says whether there is one.
     pub(crate) fn turn(
         &mut self,
         worker: &Worker,
-        tried: &[u64],
+        tried: &Tried,
         buffer: &[u8],
         record: &mut Record,
     ) -> bool {
-        let Some(target) = self.flight.generation.choose(worker.lane, tried).cloned() else { return false };
+        let other = self.flight.generation.choose(worker.lane, &tried.targets).cloned();
+        match other {
+            Some(target) => self.go_to(target, buffer, record),
+            None => self.step_aside(worker, tried, buffer, record),
+        }
+    }
+
+    /// Turns to a target of another generation: of the one that has been installed meanwhile, else of the one that stands
+    /// by. Says whether there is one.
+    pub(crate) fn step_aside(
+        &mut self,
+        worker: &Worker,
+        tried: &Tried,
+        buffer: &[u8],
+        record: &mut Record,
+    ) -> bool {
+        let (version, table) = worker.table();
+        let Some(service) = record.service.as_ref().and_then(|service| table.service(&service.name)) else {
+            return false;
+        };
+        let failed = Arc::clone(self.flight.counts_for());
+        let stands_by = Arc::ptr_eq(&failed, &service.generation);
+        let is_same = record.service.as_ref().is_some_and(|before| before.settings == service.settings);
+        let generation = if stands_by { service.standby.as_ref() } else { Some(&service.generation) };
+        let Some(generation) = generation.filter(|_| is_same) else { return false };
+        let Some(target) = generation.choose(worker.lane, &tried.targets).cloned() else { return false };
+        let mut flight = generation.enter(worker.lane);
+        if !worker.shared.is_current(version) {
+            return false;
+        }
+        if stands_by {
+            flight.stand_in_for(&failed, tried.reason);
+            record.stands_in = Some(tried.reason);
+        }
+        self.flight = flight;
+        record.service = Some(Arc::clone(service));
+        self.go_to(target, buffer, record)
+    }
+
+    fn go_to(&mut self, target: Arc<Target>, buffer: &[u8], record: &mut Record) -> bool {
         let mut slots = slots();
         let Ok(Some(request)) = parse(buffer, &mut slots) else { return false };
         self.target = target;
         self.write_head(&request, record);
         true
     }
+}
+
+/// Which targets a request was tried at in vain.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(crate) targets: Vec<u64>,
+    /// What was wrong at the last one.
+    pub(crate) reason: Reason,
+}
+
+/// Chooses a target for a request that was counted in: a current one, else one that stands by; there may be none. Nothing
+/// at all is returned where the table has changed meanwhile.
+fn choose(worker: &Worker, service: &Arc<Service>, flight: Flight) -> Option<(Flight, Option<Arc<Target>>)> {
+    if let Some(target) = service.generation.choose(worker.lane, &[]) {
+        return Some((flight, Some(Arc::clone(target))));
+    }
+    let Some(standby) = &service.standby else { return Some((flight, None)) };
+    let Some(target) = standby.choose(worker.lane, &[]) else { return Some((flight, None)) };
+    let (version, table) = worker.table();
+    let mut stand_in = standby.enter(worker.lane);
+    stand_in.stand_in_for(&service.generation, Reason::NoHealthyTarget);
+    let still = table.service(&service.name).is_some_and(|now| Arc::ptr_eq(now, service));
+    (still && worker.shared.is_current(version)).then(|| (stand_in, Some(Arc::clone(target))))
 }

@@ -5,8 +5,9 @@
 pub(crate) mod api;
 mod bounds;
 mod drain;
+mod standby;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use tokio_util::task::TaskTracker;
 use crate::generation::Generation;
 use crate::health::{Follow, Until, check, follow};
 use crate::log::Log;
+use crate::resolve::Resolver;
 use crate::runtime::Threads;
 use crate::state::{State, StateFile};
 use crate::table::{Service, Shared, Table};
@@ -38,6 +40,7 @@ const LAST_LOOK: Duration = Duration::from_millis(300);
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) resolver: Arc<Resolver>,
     pub(crate) threads: Threads,
     pub(crate) thread_count: usize,
     pub(crate) log: Log,
@@ -66,14 +69,19 @@ fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
 
 /// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
 /// be called inside a runtime, which then carries their health checks.
-pub(crate) fn restore(state: State, thread_count: usize, log: &Log) -> (Table, Ledger) {
+pub(crate) fn restore(
+    state: State,
+    thread_count: usize,
+    resolver: &Arc<Resolver>,
+    log: &Log,
+) -> (Table, Ledger) {
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
     for ServiceSnapshot { name, targets, settings, generation: number } in state.services {
         let generation = Arc::new(Generation::new(&targets, HealthState::Healthy, thread_count));
         generation.set_number(number);
-        let service = Arc::new(Service { name: name.clone(), settings, generation });
-        ledger.checks.insert(name, follow_installed(&service, log));
+        let service = Arc::new(Service { name: name.clone(), settings, generation, standby: None });
+        ledger.checks.insert(name, follow_installed(&service, resolver, log));
         services.push(service);
     }
     (Table::new(services), ledger)
@@ -81,18 +89,19 @@ pub(crate) fn restore(state: State, thread_count: usize, log: &Log) -> (Table, L
 
 /// Follows the targets of an installed service: a single one until it was healthy once, as nothing could take its
 /// place; several for ever.
-fn follow_installed(service: &Service, log: &Log) -> JoinSet<()> {
+fn follow_installed(service: &Service, resolver: &Arc<Resolver>, log: &Log) -> JoinSet<()> {
     if service.generation.targets.len() > 1 || !service.generation.is_healthy() {
-        return follow_all(service, log);
+        return follow_all(service, resolver, log);
     }
     JoinSet::new()
 }
 
-fn follow_all(service: &Service, log: &Log) -> JoinSet<()> {
+fn follow_all(service: &Service, resolver: &Arc<Resolver>, log: &Log) -> JoinSet<()> {
     let mut checks = JoinSet::new();
     let until = if service.generation.targets.len() > 1 { Until::Forever } else { Until::Healthy };
     for target in &service.generation.targets {
-        let options = Follow { check: service.settings.health_check.clone(), until, log: log.clone() };
+        let check = service.settings.health_check.clone();
+        let options = Follow { check, until, resolver: Arc::clone(resolver), log: log.clone() };
         checks.spawn(follow(Arc::clone(&service.generation), Arc::clone(target), options));
     }
     checks
@@ -136,6 +145,7 @@ impl Control {
             generation: service.generation.number(),
             targets: service.generation.statuses(),
             in_flight: service.generation.in_flight(),
+            standby: service.standby.as_ref().map(|standby| standby.addresses()).unwrap_or_default(),
             draining: draining.collect(),
             counters: service.generation.counters(),
             fence: ledger.fences.get(&service.name).copied(),
@@ -159,13 +169,14 @@ impl Control {
         let health =
             if request.health == HealthGate::Trust { HealthState::Healthy } else { HealthState::Adding };
         let generation = Arc::new(Generation::new(&request.targets, health, self.thread_count));
-        let service = Service { name: name.clone(), settings: request.settings.clone(), generation };
+        let settings = request.settings.clone();
+        let service = Service { name: name.clone(), settings, generation, standby: None };
         let checks = if request.health == HealthGate::Wait {
-            let checks = follow_all(&service, &self.log);
+            let checks = follow_all(&service, &self.resolver, &self.log);
             self.await_health(&service.generation, &request).await?;
             checks
         } else {
-            follow_installed(&service, &self.log)
+            follow_installed(&service, &self.resolver, &self.log)
         };
         let (reply, drained) = self.switch(service, checks, &request)?;
         self.log.info("Deployed", &[("service", &name), ("targets", &targets.join(","))]);
@@ -199,7 +210,10 @@ impl Control {
             let last = match target.last_check() {
                 Some(outcome) => outcome,
                 // No check has come to its end: a short one says whether the target at least takes connections.
-                None => check(&target.address, &request.settings.health_check, LAST_LOOK).await,
+                None => {
+                    let health_check = &request.settings.health_check;
+                    check(&self.resolver, &target.address, health_check, LAST_LOOK).await
+                }
             };
             probes.push(ProbeReport {
                 target: target.address.clone(),
@@ -249,7 +263,7 @@ impl Control {
     /// other. Writing blocks this thread, which serves no traffic.
     fn switch(
         self: &Arc<Self>,
-        service: Service,
+        mut service: Service,
         checks: JoinSet<()>,
         request: &DeployRequest,
     ) -> Result<(DeployReply, Option<oneshot::Receiver<DrainReport>>), ErrorReply> {
@@ -259,22 +273,31 @@ impl Control {
         let (_, table) = self.shared.load();
         let number = ledger.generation + 1;
         service.generation.set_number(number);
-        let service = Arc::new(service);
         let replaced = table.service(&service.name).cloned();
+        let standby = replaced.as_ref().and_then(|replaced| self.make_standby(replaced, request, number + 1));
+        service.standby = standby.clone();
+        let last = number + u64::from(standby.is_some());
+        let service = Arc::new(service);
         let table = table.with(Arc::clone(&service));
         self.save(&State::new(
-            number,
+            last,
             ledger.fences.clone(),
             table.services().map(|s| s.snapshot()).collect(),
         ))?;
-        ledger.generation = number;
-        self.shared.store(table);
+        ledger.generation = last;
+        self.install(table);
         ledger.checks.insert(service.name.clone(), checks);
+        if let Some(standby) = standby {
+            self.expire_standby(&service.name, standby, request);
+        }
         let previous = replaced.as_ref().map(|replaced| replaced.snapshot());
         let drained = replaced.map(|replaced| {
             let requests = Duration::from_millis(request.drain_timeout_ms);
             let tunnels = Duration::from_millis(request.tunnel_timeout_ms);
-            self.retire(&mut ledger, &replaced, Some((requests, tunnels)))
+            if let Some(standby) = &replaced.standby {
+                drop(self.retire(&mut ledger, &replaced.name, standby, Some((requests, tunnels))));
+            }
+            self.retire(&mut ledger, &replaced.name, &replaced.generation, Some((requests, tunnels)))
         });
         Ok((DeployReply { generation: number, previous, drained: None }, drained))
     }
@@ -297,11 +320,21 @@ impl Control {
             table.services().map(|s| s.snapshot()).collect(),
         ))?;
         ledger.generation = number;
-        self.shared.store(table);
+        self.install(table);
         ledger.checks.remove(name);
-        drop(self.retire(&mut ledger, &removed, None));
+        for generation in std::iter::once(&removed.generation).chain(&removed.standby) {
+            drop(self.retire(&mut ledger, name, generation, None));
+        }
         self.log.info("Removed", &[("service", name)]);
         Ok(RemoveReply { previous: removed.snapshot() })
+    }
+
+    /// Lets the threads serve another table.
+    fn install(&self, table: Table) {
+        let targets = table.services().flat_map(|service| service.targets());
+        let hosts: BTreeSet<String> = targets.map(|target| target.address.host().to_owned()).collect();
+        self.shared.store(table);
+        self.resolver.keep_only(|host| hosts.contains(host));
     }
 
     fn save(&self, state: &State) -> Result<(), ErrorReply> {

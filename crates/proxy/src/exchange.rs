@@ -13,7 +13,8 @@ use std::time::Duration;
 use freehold_wire::Reason;
 use tokio::net::TcpStream;
 
-use crate::admit::{Admitted, Local, Passage};
+use crate::access::Record;
+use crate::admit::{Admitted, Local, Passage, Tried};
 use crate::http1::Framing;
 use crate::http1::body::Body;
 use crate::inlet::{Inlet, pump, send};
@@ -260,36 +261,57 @@ struct Run<'r> {
 
 impl Run<'_> {
     async fn run(mut self) -> Result<Finished, Failure> {
-        let mut tried = Vec::new();
+        let mut tried = Tried { targets: Vec::new(), reason: Reason::TargetClosed };
         let mut fresh = false;
         loop {
             let link = match self.connect(fresh).await {
                 Ok(link) => link,
                 Err(reason) => {
-                    tried.push(self.passage.target.id);
-                    let (worker, buffer) = (&self.connection.worker, self.connection.inlet.filled());
-                    if self.passage.turn(worker, &tried, buffer, &mut self.admitted.record) {
-                        continue;
-                    }
-                    return Err(Failure::Target(reason));
+                    tried.reason = reason;
+                    self.turn(&mut tried, Passage::turn)?;
+                    continue;
                 }
             };
-            let may_repeat = link.reused && self.passage.repeatable;
+            let was_reused = link.reused;
             match self.attempt(link).await {
-                Err(Failure::Target(Reason::TargetClosed)) if may_repeat && !self.progress.answered.get() => {
-                    fresh = true;
+                Err(Failure::Target(reason @ Reason::TargetClosed))
+                    if self.passage.repeatable && !self.progress.answered.get() =>
+                {
+                    if was_reused {
+                        fresh = true;
+                    } else {
+                        // It took the connection and died: what was asked changes nothing, so another may be asked.
+                        tried.reason = reason;
+                        self.turn(&mut tried, Passage::step_aside)?;
+                    }
                 }
                 result => return result,
             }
         }
     }
 
+    /// Goes on at another target, found by one of the passage's ways, or fails for the last reason.
+    fn turn(
+        &mut self,
+        tried: &mut Tried,
+        way: fn(&mut Passage, &Worker, &Tried, &[u8], &mut Record) -> bool,
+    ) -> Result<(), Failure> {
+        tried.targets.push(self.passage.target.id);
+        let Connection { worker, inlet, watch, .. } = &*self.connection;
+        if !way(self.passage, worker, tried, inlet.filled(), &mut self.admitted.record) {
+            return Err(Failure::Target(tried.reason));
+        }
+        watch.enter(Phase::Request, self.passage.flight.generation.number());
+        watch.disarm();
+        Ok(())
+    }
+
     async fn connect(&self, fresh: bool) -> Result<Link, Reason> {
-        let Worker { targets, limits, .. } = &*self.connection.worker;
+        let Worker { targets, limits, resolver, .. } = &*self.connection.worker;
         if !fresh && let Some(link) = targets.take(self.passage.target.id, self.passage.repeatable).await {
             return Ok(link);
         }
-        let stream = connect(&self.passage.target.address, limits.connect).await?;
+        let stream = connect(resolver, &self.passage.target.address, limits.connect).await?;
         Ok(Link { stream, reused: false })
     }
 

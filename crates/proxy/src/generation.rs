@@ -100,6 +100,7 @@ struct Lane {
     upgrades: AtomicU64,
     by_class: [AtomicU64; 4],
     by_reason: [AtomicU64; REASONS.len()],
+    stood_in: [AtomicU64; REASONS.len()],
     next_target: AtomicUsize,
 }
 
@@ -158,7 +159,7 @@ impl Generation {
 
     /// Counts a request in; it counts itself out.
     pub(crate) fn enter(self: &Arc<Self>, lane: usize) -> Flight {
-        let flight = Flight { generation: Arc::clone(self), lane, is_tunnel: false };
+        let flight = Flight { generation: Arc::clone(self), lane, is_tunnel: false, stands_in: None };
         if let Some(lane) = flight.lane() {
             // Ordered with the reading of the routing table's version, see `Shared::is_current`.
             lane.requests_open.fetch_add(1, Ordering::SeqCst);
@@ -205,14 +206,13 @@ impl Generation {
         let sum = |pick: fn(&Lane) -> Option<&AtomicU64>| -> u64 {
             self.lanes.iter().filter_map(pick).map(|counter| counter.load(Ordering::Relaxed)).sum()
         };
-        let mut target_errors = BTreeMap::new();
-        for (index, reason) in REASONS.iter().enumerate() {
-            let counters = self.lanes.iter().filter_map(|lane| lane.by_reason.get(index));
-            let count: u64 = counters.map(|counter| counter.load(Ordering::Relaxed)).sum();
-            if count > 0 {
-                target_errors.insert(*reason, count);
-            }
-        }
+        let by_reason = |pick: fn(&Lane) -> &[AtomicU64]| -> BTreeMap<Reason, u64> {
+            let counts = REASONS.iter().enumerate().map(|(index, reason)| {
+                let counters = self.lanes.iter().filter_map(|lane| pick(lane).get(index));
+                (*reason, counters.map(|counter| counter.load(Ordering::Relaxed)).sum())
+            });
+            counts.filter(|(_, count)| *count > 0).collect()
+        };
         TrafficCounters {
             since_switch_ms: u64::try_from(self.installed.elapsed().as_millis()).unwrap_or(u64::MAX),
             requests: sum(|lane| Some(&lane.requests)),
@@ -221,7 +221,8 @@ impl Generation {
             responses_3xx: sum(|lane| lane.by_class.get(1)),
             responses_4xx: sum(|lane| lane.by_class.get(2)),
             responses_5xx: sum(|lane| lane.by_class.get(3)),
-            target_errors,
+            target_errors: by_reason(|lane| &lane.by_reason),
+            stood_in: by_reason(|lane| &lane.stood_in),
         }
     }
 
@@ -247,6 +248,8 @@ pub(crate) struct Flight {
     pub(crate) generation: Arc<Generation>,
     lane: usize,
     is_tunnel: bool,
+    /// The generation that should have answered, and why it did not.
+    stands_in: Option<(Arc<Generation>, Reason)>,
 }
 
 impl Flight {
@@ -254,11 +257,23 @@ impl Flight {
         self.generation.lanes.get(self.lane)
     }
 
+    /// Lets it count, by what it comes to, for the generation that should have answered.
+    pub(crate) fn stand_in_for(&mut self, generation: &Arc<Generation>, reason: Reason) {
+        self.stands_in = Some((Arc::clone(generation), reason));
+    }
+
+    /// Returns the generation that it counts for.
+    pub(crate) fn counts_for(&self) -> &Arc<Generation> {
+        self.stands_in.as_ref().map_or(&self.generation, |(generation, _)| generation)
+    }
+
     /// Counts it as a tunnel from now on.
     pub(crate) fn become_tunnel(&mut self) {
         if let Some(lane) = self.lane() {
             lane.tunnels_open.fetch_add(1, Ordering::SeqCst);
             lane.requests_open.fetch_sub(1, Ordering::SeqCst);
+        }
+        if let Some(lane) = self.counts_for().lanes.get(self.lane) {
             lane.upgrades.fetch_add(1, Ordering::Relaxed);
         }
         self.is_tunnel = true;
@@ -267,15 +282,19 @@ impl Flight {
 
     /// Counts what was answered, and why where the proxy had to end it.
     pub(crate) fn count(&self, status: u16, reason: Option<Reason>) {
-        let Some(lane) = self.lane() else { return };
+        let Some(lane) = self.counts_for().lanes.get(self.lane) else { return };
+        let index = |reason: Reason| REASONS.iter().position(|known| *known == reason);
         lane.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(counter) =
             usize::from(status / 100).checked_sub(2).and_then(|class| lane.by_class.get(class))
         {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        let index = reason.and_then(|reason| REASONS.iter().position(|known| *known == reason));
-        if let Some(counter) = index.and_then(|index| lane.by_reason.get(index)) {
+        if let Some(counter) = reason.and_then(index).and_then(|index| lane.by_reason.get(index)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let stood_in = self.stands_in.as_ref().and_then(|(_, reason)| index(*reason));
+        if let Some(counter) = stood_in.and_then(|index| lane.stood_in.get(index)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -16,7 +16,7 @@ use crate::http1::header::Kind;
 use crate::http1::response::{Asked, parse};
 use crate::http1::{Framing, slots};
 use crate::log::{Level, Log};
-use crate::pool::resolve;
+use crate::resolve::Resolver;
 
 /// The pauses between the first checks: a deploy waits for a container that needs some time to start, or none.
 const FIRST_PAUSES: [Duration; 5] = [
@@ -36,7 +36,7 @@ const ANY: Asked = Asked { head: false, websocket: false };
 ///
 /// # Cancel safety
 /// It may be dropped at any time; nothing is left of it.
-pub(crate) async fn probe(request: &ProbeRequest) -> ProbeReport {
+pub(crate) async fn probe(resolver: &Resolver, request: &ProbeRequest) -> ProbeReport {
     let started = Instant::now();
     let deadline = Duration::from_millis(request.deadline_ms);
     let mut pauses = pauses(&request.health_check);
@@ -44,7 +44,7 @@ pub(crate) async fn probe(request: &ProbeRequest) -> ProbeReport {
     let mut seen = None;
     loop {
         let left = deadline.saturating_sub(started.elapsed());
-        let outcome = check(&request.target, &request.health_check, left).await;
+        let outcome = check(resolver, &request.target, &request.health_check, left).await;
         attempts += 1;
         let healthy = outcome.is_healthy();
         let was_cut_short = left < Duration::from_millis(request.health_check.timeout_ms)
@@ -63,11 +63,11 @@ pub(crate) async fn probe(request: &ProbeRequest) -> ProbeReport {
 
 /// Keeps a target's health up to date. With `Until::Healthy` it ends at the first success.
 pub(crate) async fn follow(generation: Arc<Generation>, target: Arc<Target>, follow: Follow) {
-    let Follow { check: health_check, until, log } = follow;
+    let Follow { check: health_check, until, resolver, log } = follow;
     let interval = Duration::from_millis(health_check.interval_ms);
     let mut first_pauses = pauses(&health_check);
     loop {
-        let outcome = check(&target.address, &health_check, Duration::MAX).await;
+        let outcome = check(&resolver, &target.address, &health_check, Duration::MAX).await;
         let text = outcome.to_string();
         let (before, after) = target.checked(outcome);
         generation.health_changed.notify_waiters();
@@ -94,6 +94,7 @@ pub(crate) async fn follow(generation: Arc<Generation>, target: Arc<Target>, fol
 pub(crate) struct Follow {
     pub(crate) check: HealthCheck,
     pub(crate) until: Until,
+    pub(crate) resolver: Arc<Resolver>,
     pub(crate) log: Log,
 }
 
@@ -118,16 +119,26 @@ fn pauses(check: &HealthCheck) -> impl Iterator<Item = Duration> + use<> {
 }
 
 /// Checks a target once, within the check's own time limit and what is left of a longer one.
-pub(crate) async fn check(target: &TargetAddress, check: &HealthCheck, left: Duration) -> ProbeOutcome {
+pub(crate) async fn check(
+    resolver: &Resolver,
+    target: &TargetAddress,
+    check: &HealthCheck,
+    left: Duration,
+) -> ProbeOutcome {
     let limit = Duration::from_millis(check.timeout_ms).min(left);
     let connected = AtomicBool::new(false);
-    match timeout(limit, ask(target, check, &connected)).await {
+    match timeout(limit, ask(resolver, target, check, &connected)).await {
         Ok(outcome) => outcome,
         Err(_) => ProbeOutcome::Timeout { connected: connected.load(Ordering::Relaxed) },
     }
 }
 
-async fn ask(target: &TargetAddress, check: &HealthCheck, connected: &AtomicBool) -> ProbeOutcome {
+async fn ask(
+    resolver: &Resolver,
+    target: &TargetAddress,
+    check: &HealthCheck,
+    connected: &AtomicBool,
+) -> ProbeOutcome {
     let mut path = check.path.replace('?', "%3F");
     if !path.starts_with('/') {
         path.insert(0, '/');
@@ -141,7 +152,7 @@ async fn ask(target: &TargetAddress, check: &HealthCheck, connected: &AtomicBool
     };
     for _ in 0..MAX_REDIRECTS {
         connected.store(false, Ordering::Relaxed);
-        let outcome = match connect(&address).await {
+        let outcome = match connect(resolver, &address).await {
             Ok(stream) => {
                 connected.store(true, Ordering::Relaxed);
                 get(stream, &path, host).await
@@ -176,9 +187,10 @@ fn next_path(outcome: &ProbeOutcome, own_names: &[&str]) -> Option<String> {
     is_own.then(|| if path.is_empty() { "/".to_owned() } else { path.to_owned() })
 }
 
-async fn connect(address: &TargetAddress) -> Result<TcpStream, ProbeOutcome> {
+async fn connect(resolver: &Resolver, address: &TargetAddress) -> Result<TcpStream, ProbeOutcome> {
     let mut failure = ProbeOutcome::Unresolvable;
-    for address in resolve(address).await.map_err(|_| ProbeOutcome::Unresolvable)? {
+    // Not an answer given again: what is known of health must not lag behind.
+    for address in resolver.find_anew(address).await.map_err(|_| ProbeOutcome::Unresolvable)?.addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => failure = ProbeOutcome::Refused,

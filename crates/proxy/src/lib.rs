@@ -31,6 +31,7 @@ mod limits;
 mod log;
 mod page;
 mod pool;
+mod resolve;
 mod runtime;
 mod serve;
 mod server;
@@ -42,4 +43,5 @@ mod worker;
 
 pub use command::{CommandError, Console, Invocation, run};
 pub use limits::Limits;
+pub use resolve::NameFiles;
 pub use server::{Server, ServerConfig, StartError};

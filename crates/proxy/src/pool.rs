@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::resolve::Resolver;
 use crate::runtime::keepalive;
 
 /// How many unused connections to one target a thread keeps.
@@ -105,17 +106,36 @@ fn is_open(stream: &TcpStream) -> bool {
     seen.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }
 
-/// Connects to a target, resolving its name anew.
-pub(crate) async fn connect(address: &TargetAddress, limit: Duration) -> Result<TcpStream, Reason> {
-    match timeout(limit, connect_any(address)).await {
+/// Connects to a target.
+pub(crate) async fn connect(
+    resolver: &Resolver,
+    address: &TargetAddress,
+    limit: Duration,
+) -> Result<TcpStream, Reason> {
+    match timeout(limit, connect_by_name(resolver, address)).await {
         Ok(result) => result,
         Err(_) => Err(Reason::TargetConnectTimeout),
     }
 }
 
-async fn connect_any(address: &TargetAddress) -> Result<TcpStream, Reason> {
+async fn connect_by_name(resolver: &Resolver, address: &TargetAddress) -> Result<TcpStream, Reason> {
+    let found = resolver.find(address).await.map_err(|_| Reason::TargetUnresolvable)?;
+    match connect_any(&found.addresses).await {
+        Err(reason) if found.is_reused => {
+            // The container may have come back with another address meanwhile.
+            match resolver.find_anew(address).await {
+                Ok(anew) if anew.addresses != found.addresses => connect_any(&anew.addresses).await,
+                Ok(_) => Err(reason),
+                Err(_) => Err(Reason::TargetUnresolvable),
+            }
+        }
+        result => result,
+    }
+}
+
+async fn connect_any(addresses: &[SocketAddr]) -> Result<TcpStream, Reason> {
     let mut failure = Reason::TargetUnresolvable;
-    for address in resolve(address).await.map_err(|_| Reason::TargetUnresolvable)? {
+    for address in addresses {
         match TcpStream::connect(address).await {
             Ok(stream) => {
                 // Without it a small request waits for the acknowledgement of the one before.
@@ -129,12 +149,4 @@ async fn connect_any(address: &TargetAddress) -> Result<TcpStream, Reason> {
         }
     }
     Err(failure)
-}
-
-/// Resolves a target's host; an address needs no resolver.
-pub(crate) async fn resolve(address: &TargetAddress) -> io::Result<Vec<SocketAddr>> {
-    if let Ok(ip) = address.host().parse::<IpAddr>() {
-        return Ok(vec![SocketAddr::new(ip, address.port())]);
-    }
-    Ok(tokio::net::lookup_host((address.host(), address.port())).await?.collect())
 }

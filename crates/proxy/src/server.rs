@@ -20,6 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::control::{Control, api, chain, restore};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
+use crate::resolve::{NameFiles, Resolver};
 use crate::runtime::{Command, Threads, listen};
 use crate::state::{State, StateError, StateFile};
 use crate::table::Shared;
@@ -44,6 +45,8 @@ pub struct ServerConfig {
     pub stop_deadline: Duration,
     /// How long it waits for clients and targets.
     pub limits: Limits,
+    /// Where the targets' names are looked up.
+    pub names: NameFiles,
 }
 
 /// The proxy cannot start.
@@ -142,20 +145,23 @@ impl Server {
             .enable_all()
             .build()
             .map_err(|source| StartError::Threads { source })?;
+        let resolver = Arc::new(Resolver::new(config.names, log.clone()));
         let (table, ledger) = {
             let _inside = runtime.enter();
-            state.map_or_else(Default::default, |state| restore(state, threads, &log))
+            state.map_or_else(Default::default, |state| restore(state, threads, &resolver, &log))
         };
         let shared = Arc::new(Shared::default());
         shared.store(table);
         let starts = listeners.into_iter().enumerate().map(|(lane, listener)| {
-            let (shared, log) = (Arc::clone(&shared), log.clone());
-            (Start { lane, port: http_port, limits: config.limits, shared, log }, listener)
+            let (shared, resolver) = (Arc::clone(&shared), Arc::clone(&resolver));
+            let (limits, log) = (config.limits, log.clone());
+            (Start { lane, port: http_port, limits, shared, resolver, log }, listener)
         });
         let stopping = CancellationToken::new();
         let control = Arc::new(Control {
             threads: Threads::start(starts.collect()).map_err(|source| StartError::Threads { source })?,
             shared,
+            resolver,
             thread_count: threads,
             log,
             state_file,

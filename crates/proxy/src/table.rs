@@ -9,7 +9,7 @@ use freehold_model::ProxyServiceName;
 use freehold_wire::{HostPattern, PathPrefix, ServiceSettings, ServiceSnapshot};
 use parking_lot::RwLock;
 
-use crate::generation::Generation;
+use crate::generation::{Generation, Target};
 
 /// A service with the targets that serve it now.
 #[derive(Debug)]
@@ -17,9 +17,19 @@ pub(crate) struct Service {
     pub(crate) name: ProxyServiceName,
     pub(crate) settings: ServiceSettings,
     pub(crate) generation: Arc<Generation>,
+    /// The targets of the release before, as long as the switch away from them is not final.
+    pub(crate) standby: Option<Arc<Generation>>,
 }
 
 impl Service {
+    /// Returns every target that a request may go to.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
+        [Some(&self.generation), self.standby.as_ref()]
+            .into_iter()
+            .flatten()
+            .flat_map(|generation| &generation.targets)
+    }
+
     /// Returns what is needed to install it again.
     pub(crate) fn snapshot(&self) -> ServiceSnapshot {
         ServiceSnapshot {

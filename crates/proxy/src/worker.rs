@@ -12,6 +12,7 @@ use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::pool::TargetPool;
+use crate::resolve::Resolver;
 use crate::table::{Shared, Table};
 use crate::watch::Watches;
 
@@ -25,6 +26,7 @@ pub(crate) struct Start {
     pub(crate) port: u16,
     pub(crate) limits: Limits,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) resolver: Arc<Resolver>,
     pub(crate) log: Log,
 }
 
@@ -39,6 +41,7 @@ pub(crate) struct Worker {
     pub(crate) watches: Rc<Watches>,
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
+    pub(crate) resolver: Arc<Resolver>,
     table: RefCell<(u64, Arc<Table>)>,
     log: Log,
     lines: RefCell<Vec<u8>>,
@@ -49,7 +52,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Makes the state of a thread.
     pub(crate) fn new(start: Start) -> Self {
-        let Start { lane, port, limits, shared, log } = start;
+        let Start { lane, port, limits, shared, resolver, log } = start;
         Self {
             lane,
             port,
@@ -60,6 +63,7 @@ impl Worker {
             clock: Clock::new(),
             table: RefCell::new(shared.load()),
             shared,
+            resolver,
             log,
             lines: RefCell::default(),
             quitting: Cell::new(false),
@@ -72,7 +76,7 @@ impl Worker {
         let mut known = self.table.borrow_mut();
         if !self.shared.is_current(known.0) {
             *known = self.shared.load();
-            let targets = known.1.services().flat_map(|service| service.generation.targets.iter());
+            let targets = known.1.services().flat_map(|service| service.targets());
             let used: BTreeSet<u64> = targets.map(|target| target.id).collect();
             self.targets.keep_only(|target| used.contains(&target));
         }

@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::{
-    DeployReply, DeployRequest, DrainReport, DrainRequest, ErrorReply, ProbeReport, ProbeRequest, ProxyError,
-    RemoveReply, ServiceList, ServiceStatus, VersionReply,
+    ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainReport, DrainRequest, ErrorReply,
+    ProbeReport, ProbeRequest, ProxyError, RemoveReply, ServiceList, ServiceStatus, VersionReply,
 };
 
 type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
@@ -74,7 +74,7 @@ impl ProxyClient {
     /// # Errors
     /// See [`ProxyError`].
     pub async fn version(&mut self, deadline: Duration) -> Result<VersionReply, ProxyError> {
-        self.get("say its version".to_owned(), "/v1/version", deadline).await
+        self.get("say its version".to_owned(), "/v2/version", deadline).await
     }
 
     /// Asks for all services, ordered by name.
@@ -82,7 +82,7 @@ impl ProxyClient {
     /// # Errors
     /// See [`ProxyError`].
     pub async fn services(&mut self, deadline: Duration) -> Result<Vec<ServiceStatus>, ProxyError> {
-        let list: ServiceList = self.get("list services".to_owned(), "/v1/services", deadline).await?;
+        let list: ServiceList = self.get("list services".to_owned(), "/v2/services", deadline).await?;
         Ok(list.services)
     }
 
@@ -95,7 +95,7 @@ impl ProxyClient {
         name: &ProxyServiceName,
         deadline: Duration,
     ) -> Result<ServiceStatus, ProxyError> {
-        self.get(format!("show service `{name}`"), &format!("/v1/services/{name}"), deadline).await
+        self.get(format!("show service `{name}`"), &format!("/v2/services/{name}"), deadline).await
     }
 
     /// Lets the proxy check a target until it is healthy or the request's deadline has passed.
@@ -111,7 +111,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<ProbeReport, ProxyError> {
         let operation = format!("probe target `{}`", request.target);
-        let call = Call::with_body(operation, Method::POST, "/v1/probe".to_owned(), request)?;
+        let call = Call::with_body(operation, Method::POST, "/v2/probe".to_owned(), request)?;
         self.call(call, deadline).await
     }
 
@@ -129,7 +129,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<DeployReply, ProxyError> {
         let operation = format!("deploy service `{name}`");
-        let call = Call::with_body(operation, Method::PUT, format!("/v1/services/{name}"), request)?;
+        let call = Call::with_body(operation, Method::PUT, format!("/v2/services/{name}"), request)?;
         self.call(call, deadline).await
     }
 
@@ -144,7 +144,23 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<DrainReport, ProxyError> {
         let operation = format!("drain service `{name}`");
-        let call = Call::with_body(operation, Method::POST, format!("/v1/services/{name}/drain"), request)?;
+        let call = Call::with_body(operation, Method::POST, format!("/v2/services/{name}/drain"), request)?;
+        self.call(call, deadline).await
+    }
+
+    /// Says that the service's last switch is final, so that its earlier targets do not stand by any longer.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Fenced`] where the proxy has seen a
+    /// greater fencing number; else see [`ProxyError`].
+    pub async fn confirm(
+        &mut self,
+        name: &ProxyServiceName,
+        request: &ConfirmRequest,
+        deadline: Duration,
+    ) -> Result<ConfirmReply, ProxyError> {
+        let operation = format!("confirm service `{name}`");
+        let call = Call::with_body(operation, Method::POST, format!("/v2/services/{name}/confirm"), request)?;
         self.call(call, deadline).await
     }
 
@@ -160,7 +176,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<RemoveReply, ProxyError> {
         let query = fence.map_or_else(String::new, |fence| format!("?fence={fence}"));
-        let path = format!("/v1/services/{name}{query}");
+        let path = format!("/v2/services/{name}{query}");
         let operation = format!("remove service `{name}`");
         self.call(Call { operation, method: Method::DELETE, path, body: Bytes::new() }, deadline).await
     }

@@ -40,6 +40,11 @@ impl Default for ServiceSettings {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+pub(crate) fn is_zero(value: &u64) -> bool {
+    *value == 0
+}
+
 fn yes() -> bool {
     true
 }
@@ -99,6 +104,11 @@ pub struct DeployRequest {
     /// Whether to wait for the drain.
     #[serde(default)]
     pub drain: DrainMode,
+    /// For how long the earlier targets stand by, unless a [`ConfirmRequest`] or another deploy comes first; 0 for not at
+    /// all. While they do, a request goes to them where no connection to a new target can be made, so that a release that
+    /// crashes after the switch fails no request before it is put back. Not kept when the proxy starts again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub standby_ms: u64,
     /// The holder's fencing number: refused where the proxy has seen a greater one for this service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
@@ -116,6 +126,7 @@ impl DeployRequest {
             tunnel_timeout_ms: 0,
             health: HealthGate::Wait,
             drain: DrainMode::Wait,
+            standby_ms: 0,
             fence: None,
         }
     }
@@ -172,6 +183,30 @@ pub struct DrainRequest {
     /// The longest wait for tunnels, from the same moment; 0 does not wait for them.
     #[serde(default)]
     pub tunnel_timeout_ms: u64,
+}
+
+/// Says that a switch is final: the earlier targets do not stand by any longer.
+///
+/// New requests do not go to them from the answer on; those in flight finish until the time limits, counted from this
+/// request. To wait for them, ask for a drain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmRequest {
+    /// How long requests may go on at the earlier targets.
+    pub drain_timeout_ms: u64,
+    /// How long upgraded connections may go on at the earlier targets.
+    pub tunnel_timeout_ms: u64,
+    /// The holder's fencing number: refused where the proxy has seen a greater one for this service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence: Option<u64>,
+}
+
+/// The answer to a [`ConfirmRequest`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmReply {
+    /// The targets that stood by; none where none did.
+    pub stood_by: Vec<TargetAddress>,
 }
 
 /// What was left when a drain ended.

@@ -1,18 +1,20 @@
 //! The proxy's HTTP API: versioned types and a client.
 //!
-//! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v1`. This crate holds what both
+//! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v2`; it
+//! takes requests under `/v1` too, the version before, which had nothing that this one has not. This crate holds what both
 //! sides must agree on, and the client side of it over any byte stream. It is not for what happens behind the API: routing
 //! and health checks live in the proxy.
 //!
 //! | request | body | answer |
 //! | --- | --- | --- |
-//! | `GET /v1/version` | – | [`VersionReply`] |
-//! | `GET /v1/services` | – | [`ServiceList`] |
-//! | `GET /v1/services/{name}` | – | [`ServiceStatus`] |
-//! | `POST /v1/probe` | [`ProbeRequest`] | [`ProbeReport`] |
-//! | `PUT /v1/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
-//! | `POST /v1/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
-//! | `DELETE /v1/services/{name}?fence=N` | – | [`RemoveReply`] |
+//! | `GET /v2/version` | – | [`VersionReply`] |
+//! | `GET /v2/services` | – | [`ServiceList`] |
+//! | `GET /v2/services/{name}` | – | [`ServiceStatus`] |
+//! | `POST /v2/probe` | [`ProbeRequest`] | [`ProbeReport`] |
+//! | `PUT /v2/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
+//! | `POST /v2/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
+//! | `POST /v2/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
+//! | `DELETE /v2/services/{name}?fence=N` | – | [`RemoveReply`] |
 //!
 //! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
 //! fields, so a setting that a proxy does not know is refused by name and never ignored. Spans of time are whole
@@ -31,8 +33,8 @@ mod version;
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use client::ProxyClient;
 pub use deploy::{
-    DeployReply, DeployRequest, DrainMode, DrainReport, DrainRequest, HealthGate, RemoveReply,
-    ServiceSettings, ServiceSnapshot,
+    ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport, DrainRequest,
+    HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};

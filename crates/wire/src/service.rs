@@ -43,6 +43,9 @@ pub struct ServiceStatus {
     pub targets: Vec<TargetStatus>,
     /// What is in flight at the current targets.
     pub in_flight: InFlight,
+    /// The targets that stand by, see [`DeployRequest::standby_ms`](crate::DeployRequest::standby_ms).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub standby: Vec<TargetAddress>,
     /// Earlier generations that still have something in flight.
     pub draining: Vec<DrainingGeneration>,
     /// What happened since the last switch.
@@ -120,6 +123,10 @@ pub struct TrafficCounters {
     /// What went wrong at the targets, by reason. Each is a 502, 503 or 504 that the proxy made, except
     /// [`Reason::TargetCutBody`], after whose head nothing could be answered.
     pub target_errors: BTreeMap<Reason, u64>,
+    /// Requests that the targets standing by answered, by what was wrong at the current ones. They count above as what
+    /// they were answered with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stood_in: BTreeMap<Reason, u64>,
 }
 
 /// Why the proxy itself ended a request.

@@ -4,6 +4,7 @@ use freehold_docker::Untagged;
 use freehold_model::{ContainerName, ImageReference, ProxySettings, Release};
 use freehold_plan::{Action, Route, Step, Undo};
 
+use crate::engine_host::proxy::{Earlier, Handover};
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
@@ -22,7 +23,8 @@ impl EngineHost {
             }
             Action::SwitchTarget { service, container, settings, drain, .. } => {
                 let route = self.route_to(container, settings).await?;
-                self.switch(service, &route, *drain, context.lease.fence).await?;
+                let (drain, fence) = (*drain, context.lease.fence);
+                self.switch(service, &route, Handover { drain, fence, earlier: Earlier::StandsBy }).await?;
                 Ok(Outcome::Done(None))
             }
             Action::RemoveTarget { service } => {
@@ -32,7 +34,10 @@ impl EngineHost {
             Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,
             Action::StopContainer { container, drain, timeout, .. } => {
                 let note = match drain {
-                    Some((service, limit)) => self.drain_note(service, *limit).await?,
+                    Some((service, limit)) => {
+                        self.confirm(service, *limit, context.lease.fence).await?;
+                        self.drain_note(service, *limit).await?
+                    }
                     None => None,
                 };
                 match self.stop(container, *timeout).await? {
@@ -81,7 +86,8 @@ impl EngineHost {
                     Action::SwitchTarget { drain, .. } => *drain,
                     _ => Duration::from_secs(30),
                 };
-                self.switch(service, route, limit, context.lease.fence).await?;
+                let handover = Handover { drain: limit, fence: context.lease.fence, earlier: Earlier::Ends };
+                self.switch(service, route, handover).await?;
                 // The next step back removes the new container: what it is answering must end first.
                 self.drain(service, limit).await?;
             }

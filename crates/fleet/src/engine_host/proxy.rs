@@ -10,9 +10,9 @@ use freehold_model::{
 };
 use freehold_plan::Route;
 use freehold_wire::{
-    DeployRequest, DrainMode, DrainReport, DrainRequest, HealthCheck, HealthGate, HostPattern,
-    InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError, ServiceSettings,
-    TargetAddress,
+    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, HealthCheck, HealthGate,
+    HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
+    ServiceSettings, TargetAddress,
 };
 
 use crate::engine_host::EngineHost;
@@ -27,6 +27,27 @@ pub(super) const PROXY_CONTAINER: &str = "kamal-proxy";
 pub(super) const PROXY_LABEL: &str = "freehold.proxy";
 
 const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// For how long the earlier targets stand by where nobody says that the switch is final, because the client died.
+const STANDBY: Duration = Duration::from_secs(15 * 60);
+
+/// How a switch is made.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Handover {
+    /// How long the earlier targets may finish what they have begun.
+    pub(super) drain: Duration,
+    pub(super) fence: u64,
+    pub(super) earlier: Earlier,
+}
+
+/// What becomes of the targets that a switch replaces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Earlier {
+    /// They get requests that the new ones do not take, until the switch is confirmed.
+    StandsBy,
+    /// They get nothing new.
+    Ends,
+}
 
 /// What asking the proxy for something can end in.
 pub(super) enum ProxyFailure {
@@ -210,9 +231,9 @@ impl EngineHost {
         &self,
         service: &ProxyServiceName,
         route: &Route,
-        drain: Duration,
-        fence: u64,
+        handover: Handover,
     ) -> Result<(), StepError> {
+        let Handover { drain, fence, earlier } = handover;
         let link = self.link().await?;
         let mut request = deploy_request(route).map_err(|error| StepError::Proxy {
             host: self.name.clone(),
@@ -224,6 +245,10 @@ impl EngineHost {
         request.drain_timeout_ms = milliseconds(drain);
         request.tunnel_timeout_ms = milliseconds(drain);
         request.fence = Some(fence);
+        request.standby_ms = match earlier {
+            Earlier::StandsBy => milliseconds(STANDBY),
+            Earlier::Ends => 0,
+        };
         let operation = format!("switch `{service}`");
         self.ask_proxy(&link, &operation, async |client| {
             client.deploy(service, &request, CONTROL_DEADLINE).await
@@ -231,6 +256,32 @@ impl EngineHost {
         .await
         .map(drop)
         .map_err(|failure| self.proxy_refusal(failure))
+    }
+
+    /// Says that the switch is final, so that the earlier targets, which are about to be stopped, do not step in any longer.
+    pub(super) async fn confirm(
+        &self,
+        service: &ProxyServiceName,
+        limit: Duration,
+        fence: u64,
+    ) -> Result<(), StepError> {
+        let link = self.link().await?;
+        let request = ConfirmRequest {
+            drain_timeout_ms: milliseconds(limit),
+            tunnel_timeout_ms: milliseconds(limit),
+            fence: Some(fence),
+        };
+        let operation = format!("take the switch of `{service}` as final");
+        let answer = self
+            .ask_proxy(&link, &operation, async |client| {
+                client.confirm(service, &request, CONTROL_DEADLINE).await
+            })
+            .await;
+        match answer {
+            // A service that is gone has nothing behind it.
+            Ok(_) | Err(ProxyFailure::Proxy { error: ProxyError::UnknownService { .. }, .. }) => Ok(()),
+            Err(failure) => Err(self.proxy_refusal(failure)),
+        }
     }
 
     /// Waits until earlier targets have nothing in flight, at most that long. A service that is gone has nothing.

@@ -179,11 +179,31 @@ fn failing(counters: &TrafficCounters) -> Option<Symptom> {
     let by_proxy: BTreeMap<String, u64> = counters
         .target_errors
         .iter()
+        .chain(&counters.stood_in)
         .filter(|(reason, count)| reason.is_target_error() && **count > 0)
         .map(|(reason, count)| (reason.to_string(), *count))
         .collect();
-    let failed = counters.responses_5xx;
+    // What the earlier release had to answer is a failure of the new one, although nobody noticed.
+    let failed = counters.responses_5xx + counters.stood_in.values().sum::<u64>();
     let too_many =
         counters.requests >= MINIMUM_REQUESTS && failed * 100 > counters.requests * FAILURE_LIMIT_PERCENT;
     too_many.then_some(Symptom::Failing { requests: counters.requests, failed, by_proxy })
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_wire::Reason;
+
+    use super::*;
+
+    #[test]
+    fn answers_of_the_earlier_release_count_against_the_new_one() {
+        let mut counters = TrafficCounters { requests: 40, responses_2xx: 40, ..TrafficCounters::default() };
+        assert!(failing(&counters).is_none());
+        counters.stood_in = BTreeMap::from([(Reason::TargetRefused, 5)]);
+        let Some(Symptom::Failing { failed, by_proxy, .. }) = failing(&counters) else {
+            panic!("not failing")
+        };
+        assert_eq!((failed, by_proxy), (5, BTreeMap::from([("target_refused".to_owned(), 5)])));
+    }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::arguments::ServeArguments;
 use super::{CommandError, Console, socket_path, temporary_folder};
 use crate::limits::Limits;
+use crate::resolve::NameFiles;
 use crate::server::{Server, ServerConfig};
 
 /// Docker kills a container 10 s after it has asked it to stop.
@@ -37,6 +38,7 @@ pub(super) fn run(
         debug: arguments.debug.or_else(|| setting(environment, "DEBUG")).unwrap_or(false),
         stop_deadline: STOP_DEADLINE,
         limits: Limits::default(),
+        names: NameFiles::default(),
     };
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
     Server::start(config, output)?.join();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use freehold_model::ProxyServiceName;
-use freehold_wire::{DrainRequest, ErrorCode, ErrorReply, ProbeRequest, ServiceList};
+use freehold_wire::{ConfirmRequest, DrainRequest, ErrorCode, ErrorReply, ProbeRequest, ServiceList};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -91,23 +91,27 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match (&method, segments.as_slice()) {
-        (&Method::GET, ["v1", "version"]) => json(&control.version()),
-        (&Method::GET, ["v1", "services"]) => json(&ServiceList { services: control.statuses() }),
-        (&Method::GET, ["v1", "services", name]) => json(&control.status(&service(name)?)?),
-        (&Method::POST, ["v1", "probe"]) => {
+        (&Method::GET, ["v1" | "v2", "version"]) => json(&control.version()),
+        (&Method::GET, ["v1" | "v2", "services"]) => json(&ServiceList { services: control.statuses() }),
+        (&Method::GET, ["v1" | "v2", "services", name]) => json(&control.status(&service(name)?)?),
+        (&Method::POST, ["v1" | "v2", "probe"]) => {
             let body: ProbeRequest = read(request).await?;
             bounds::probe(&body)?;
-            json(&probe(&body).await)
+            json(&probe(&control.resolver, &body).await)
         }
-        (&Method::PUT, ["v1", "services", name]) => {
+        (&Method::PUT, ["v1" | "v2", "services", name]) => {
             let name = service(name)?;
             json(&control.deploy(name, read(request).await?).await?)
         }
-        (&Method::POST, ["v1", "services", name, "drain"]) => {
+        (&Method::POST, ["v1" | "v2", "services", name, "drain"]) => {
             let body: DrainRequest = read(request).await?;
             json(&control.drain(&service(name)?, &body).await?)
         }
-        (&Method::DELETE, ["v1", "services", name]) => {
+        (&Method::POST, ["v1" | "v2", "services", name, "confirm"]) => {
+            let body: ConfirmRequest = read(request).await?;
+            json(&control.confirm(&service(name)?, &body)?)
+        }
+        (&Method::DELETE, ["v1" | "v2", "services", name]) => {
             json(&control.remove(&service(name)?, fence(request.uri().query())?)?)
         }
         _ => Err(refusal(ErrorCode::UnknownRequest, format!("there is no `{method} {path}` in this API"))),

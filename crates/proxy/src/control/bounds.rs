@@ -1,6 +1,6 @@
 //! Values that a request may carry, checked before anything is done.
 
-use freehold_wire::{DeployRequest, ErrorCode, ErrorReply, HealthCheck, ProbeRequest};
+use freehold_wire::{ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, HealthCheck, ProbeRequest};
 
 use super::refusal;
 
@@ -22,11 +22,18 @@ pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
         ("deploy_timeout_ms", request.deploy_timeout_ms),
         ("drain_timeout_ms", request.drain_timeout_ms),
         ("tunnel_timeout_ms", request.tunnel_timeout_ms),
+        ("standby_ms", request.standby_ms),
         ("response_timeout_ms", request.settings.response_timeout_ms),
     ] {
         span(name, value, 0)?;
     }
     Ok(())
+}
+
+/// Checks a confirmation.
+pub(super) fn confirm(request: &ConfirmRequest) -> Result<(), ErrorReply> {
+    span("drain_timeout_ms", request.drain_timeout_ms, 0)?;
+    span("tunnel_timeout_ms", request.tunnel_timeout_ms, 0)
 }
 
 /// Checks a probe.

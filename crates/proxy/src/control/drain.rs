@@ -11,7 +11,6 @@ use tokio::time::timeout;
 use super::{Control, Ledger, unknown};
 use crate::generation::Generation;
 use crate::runtime::Command;
-use crate::table::Service;
 use crate::watch::Phase;
 
 /// A generation that gets nothing new.
@@ -25,12 +24,12 @@ impl Control {
     pub(super) fn retire(
         self: &Arc<Self>,
         ledger: &mut Ledger,
-        service: &Service,
+        name: &ProxyServiceName,
+        generation: &Arc<Generation>,
         limits: Option<(Duration, Duration)>,
     ) -> oneshot::Receiver<DrainReport> {
-        let generation = Arc::clone(&service.generation);
+        let (name, generation) = (name.clone(), Arc::clone(generation));
         generation.retire();
-        let name = service.name.clone();
         ledger
             .draining
             .entry(name.clone())

@@ -11,7 +11,7 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         ..ServiceSettings::default()
     };
     let generation = Arc::new(Generation::new(&[], HealthState::Healthy, 1));
-    Arc::new(Service { name: ProxyServiceName::parse(name).unwrap(), settings, generation })
+    Arc::new(Service { name: ProxyServiceName::parse(name).unwrap(), settings, generation, standby: None })
 }
 
 fn find(table: &Table, host: &str, path: &str) -> Option<(String, usize)> {

@@ -31,7 +31,10 @@ async fn it_says_which_proxy_it_is_and_what_it_serves() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
     let mut client = rig.client().await;
     let version = client.version(LIMIT).await.unwrap();
-    assert_eq!((version.api, version.generation, version.http_port), (1, 0, rig.port()));
+    assert_eq!(
+        (version.api, version.generation, version.http_port),
+        (freehold_wire::API_VERSION, 0, rig.port())
+    );
     assert!(client.services(LIMIT).await.unwrap().is_empty());
     rig.deploy(&target).await;
     rig.open().await.get("/n").await;
@@ -156,16 +159,16 @@ async fn requests_outside_the_api_are_refused_in_its_own_shape() {
             "`drain_timeout_ms`",
         ),
         (
-            "GET /v2/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+            "GET /v3/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
             404,
-            "`GET /v2/services`",
+            "`GET /v3/services`",
         ),
         (
-            "DELETE /v1/services/a?fence=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+            "DELETE /v2/services/a?fence=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
             400,
             "fence=x",
         ),
-        ("GET /v1/services/a%20b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), 400, "a%20b"),
+        ("GET /v2/services/a%20b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(), 400, "a%20b"),
     ] {
         let (found, body) = raw(&rig, &request).await;
         let reply: ErrorReply = serde_json::from_str(&body).unwrap();
@@ -206,7 +209,7 @@ async fn several_clients_are_served_at_once() {
         async { ProxyClient::connect(&rig.socket(), LIMIT).await.unwrap().version(LIMIT).await.unwrap() };
     tokio::select! {
         _ = slow.probe(&probe, LIMIT) => panic!("ended first"),
-        version = quick => assert_eq!(version.api, 1),
+        version = quick => assert_eq!(version.api, freehold_wire::API_VERSION),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_proxy::{Limits, Server, ServerConfig};
+use freehold_proxy::{Limits, NameFiles, Server, ServerConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
     TrafficCounters,
@@ -56,6 +56,7 @@ pub(crate) struct Rig {
     pub(crate) folder: TempDir,
     pub(crate) log: LogText,
     limits: Limits,
+    names: NameFiles,
     server: Option<Server>,
 }
 
@@ -85,8 +86,17 @@ impl Rig {
     }
 
     pub(crate) fn with_limits(limits: Limits) -> Self {
+        Self::with(limits, NameFiles::default())
+    }
+
+    /// Starts a proxy that looks names up as some files say.
+    pub(crate) fn with_names(names: NameFiles) -> Self {
+        Self::with(Limits::default(), names)
+    }
+
+    fn with(limits: Limits, names: NameFiles) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut rig = Self { folder, log: LogText::default(), limits, server: None };
+        let mut rig = Self { folder, log: LogText::default(), limits, names, server: None };
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -103,6 +113,7 @@ impl Rig {
             debug: true,
             stop_deadline,
             limits: self.limits,
+            names: self.names.clone(),
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
     }
