@@ -137,6 +137,7 @@ pub(crate) enum Command {
     App(command::app::Args),
     Lock(command::lock::Args),
     Audit(command::audit::Args),
+    Secrets(command::secrets::Args),
     Resume(command::resume::Args),
     Abort(command::abort::Args),
     Remove(command::remove::Args),
@@ -149,13 +150,13 @@ pub(crate) enum Command {
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback"]),
-    ("Look", &["status", "releases", "audit", "lock", "app"]),
+    ("Look", &["status", "releases", "audit", "lock", "app", "secrets"]),
     ("Repair", &["resume", "abort", "remove"]),
     ("Freehold itself", &["version", "completion", "help"]),
 ];
 
 /// Kamal's commands that this version does not have, by their words.
-pub(crate) const UNSUPPORTED: [&[&str]; 16] = [
+pub(crate) const UNSUPPORTED: [&[&str]; 15] = [
     &["accessory"],
     &["build"],
     &["config"],
@@ -163,7 +164,6 @@ pub(crate) const UNSUPPORTED: [&[&str]; 16] = [
     &["prune"],
     &["proxy"],
     &["registry"],
-    &["secrets"],
     &["server"],
     &["upgrade"],
     &["app", "details"],

@@ -23,6 +23,7 @@ use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
 use crate::preflight;
 use crate::project::{self, Loaded};
+use crate::secret;
 
 /// What a command that changes hosts needs beside the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,14 +107,13 @@ impl<'a> Change<'a> {
             Build::Yes(cache) => Some(preflight::build_context(context, project, &repository, cache).await?),
             Build::No => None,
         };
-        let secrets = preflight::secrets(context, project, &needed(project)).await?;
+        let secrets = secret::values(context, project, &needed(project)).await?;
         let telling = Telling {
             project,
             version: version.as_ref().map(ReleaseVersion::as_str).or(repository.revision.as_deref()),
             performer: &author.email,
-            secrets: &secrets,
         };
-        let hooks = Arc::new(Hooks::find(context, &telling)?);
+        let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
         let names = names(&loaded);
         let hosts =
             Hosts::new(context, project, &names, &secrets, build_context).ok_or(ChangeError::NoHosts)?;

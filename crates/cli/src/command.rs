@@ -15,6 +15,7 @@ pub(crate) mod releases;
 pub(crate) mod remove;
 pub(crate) mod resume;
 pub(crate) mod rollback;
+pub(crate) mod secrets;
 pub(crate) mod setup;
 pub(crate) mod status;
 pub(crate) mod version;
@@ -38,6 +39,7 @@ impl Command {
             Self::App(arguments) => arguments.name(),
             Self::Lock(arguments) => arguments.name(),
             Self::Audit(_) => "audit",
+            Self::Secrets(arguments) => arguments.name(),
             Self::Resume(_) => "resume",
             Self::Abort(_) => "abort",
             Self::Remove(_) => "remove",
@@ -61,6 +63,7 @@ impl Command {
             Self::App(arguments) => app::run(context, arguments).await,
             Self::Lock(arguments) => context.until_stopped(lock::run(context, arguments)).await,
             Self::Audit(arguments) => context.until_stopped(audit::run(context, &arguments)).await,
+            Self::Secrets(arguments) => secrets::run(context, arguments).await,
             Self::Resume(arguments) => resume::run(context, &arguments).await,
             Self::Abort(arguments) => abort::run(context, &arguments).await,
             Self::Remove(arguments) => remove::run(context, &arguments).await,

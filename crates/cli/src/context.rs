@@ -1,4 +1,6 @@
+use freehold_secrets::Definitions;
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use crate::arguments::GlobalArgs;
 use crate::error::{CommandError, Interrupted};
@@ -13,11 +15,13 @@ pub(crate) struct Context {
     /// The command's name: `deploy`, `app logs`.
     pub(crate) command: &'static str,
     pub(crate) ui: Ui,
+    /// What the secrets files define, read when the first value is needed, and once only: a command may ask a person.
+    pub(crate) secrets: OnceCell<Definitions>,
 }
 
 impl Context {
     pub(crate) fn new(process: Process, arguments: GlobalArgs, command: &'static str, ui: Ui) -> Self {
-        Self { process, arguments, command, ui }
+        Self { process, arguments, command, ui, secrets: OnceCell::new() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {

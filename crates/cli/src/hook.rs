@@ -13,6 +13,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::error::CommandError;
+use crate::secret;
 use crate::ui::{Activity, Ui, short_version};
 
 /// The hooks that this version runs, in the order of their time.
@@ -132,7 +134,6 @@ pub(crate) struct Telling<'a> {
     pub(crate) project: &'a Project,
     pub(crate) version: Option<&'a str>,
     pub(crate) performer: &'a str,
-    pub(crate) secrets: &'a SecretValues,
 }
 
 impl Hooks {
@@ -157,13 +158,28 @@ impl Hooks {
             project_directory: context.process.directory.clone(),
             environment: environment(context, telling),
             hosts: telling.project.hosts(),
-            secrets: telling.secrets.clone(),
+            secrets: SecretValues::default(),
             is_lock_held: Mutex::new(context.process.variable("KAMAL_LOCK") == Some("true")),
             ui: context.ui.clone(),
             clock: Arc::clone(&context.process.clock),
             stop: context.process.stop.clone(),
             batch: Mutex::new(None),
         })
+    }
+
+    /// Reads every secret, if there is a hook that gets them.
+    ///
+    /// # Errors
+    /// What is wrong with the secrets files.
+    pub(crate) async fn with_secrets(
+        mut self,
+        context: &Context,
+        project: &Project,
+    ) -> Result<Self, CommandError> {
+        if self.present.keys().any(|hook| hook.gets_secrets()) {
+            self.secrets = secret::all(context, project).await?;
+        }
+        Ok(self)
     }
 
     /// Says whether a hook is there.

@@ -23,6 +23,7 @@ mod preflight;
 mod process;
 mod project;
 mod reference;
+mod secret;
 mod sight;
 mod summary;
 mod ui;

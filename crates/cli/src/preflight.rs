@@ -1,18 +1,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use freehold_docker::BuildCache;
 use freehold_fleet::BuildContext;
-use freehold_model::{Diagnose, ErrorKind, Project, SecretName, SecretValues};
-use freehold_secrets::SecretFiles;
+use freehold_model::{Diagnose, ErrorKind, Project};
 
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::git::{self, Repository};
-
-/// How long one command of a secrets file may take; it may ask a person for a password.
-const SECRET_COMMAND: Duration = Duration::from_secs(300);
 
 /// What is missing on this machine before anything can be built.
 #[derive(Debug, thiserror::Error)]
@@ -49,24 +44,6 @@ impl Diagnose for PreflightError {
             Self::Architectures { .. } => vec!["keep one of them under `builder: arch:`".to_owned()],
         }
     }
-}
-
-/// Reads the secrets that are needed, all of them before anything is changed.
-///
-/// # Errors
-/// Every secret without a value at once.
-pub(crate) async fn secrets(
-    context: &Context,
-    project: &Project,
-    needed: &[SecretName],
-) -> Result<SecretValues, CommandError> {
-    let files = SecretFiles {
-        project: &context.process.directory,
-        base: &project.secrets_path,
-        destination: project.destination.as_ref(),
-        command_timeout: SECRET_COMMAND,
-    };
-    Ok(freehold_secrets::load(&files, &context.process.environment, needed).await?)
 }
 
 /// Says what the image is built from, after checking that it is there.

@@ -1,5 +1,5 @@
 use freehold_fleet::{Scope, observe};
-use freehold_model::{Diagnose, ErrorKind, HostName, SecretValues};
+use freehold_model::{Diagnose, ErrorKind, HostName};
 use freehold_plan::Observed;
 
 use crate::context::Context;
@@ -7,8 +7,8 @@ use crate::error::CommandError;
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
-use crate::preflight;
 use crate::project::{self, Loaded};
+use crate::secret;
 
 /// A command that only looks: the project and its hosts, without the values of the application's secrets.
 #[derive(Debug)]
@@ -49,20 +49,15 @@ impl Sight {
         let loaded = project::load(context)?;
         let project = &loaded.chosen;
         // Keys for SSH are needed to look at all; a hook before the connection gets all secrets, as in Kamal.
-        let keys = preflight::secrets(context, project, &project.ssh.key_data).await?;
-        let none = SecretValues::default();
-        let unknown = Telling { project, version: None, performer: "", secrets: &none };
+        let keys = secret::values(context, project, &project.ssh.key_data).await?;
+        let unknown = Telling { project, version: None, performer: "" };
         if Hooks::find(context, &unknown)?.has(Hook::PreConnect) {
             let repository = Repository::look(context).await?;
             let author = git::author(context).await;
-            let secrets = preflight::secrets(context, project, &crate::change::needed(project)).await?;
-            let telling = Telling {
-                project,
-                version: repository.revision.as_deref(),
-                performer: &author.email,
-                secrets: &secrets,
-            };
-            Hooks::find(context, &telling)?.run(Hook::PreConnect).await?;
+            let telling =
+                Telling { project, version: repository.revision.as_deref(), performer: &author.email };
+            let hooks = Hooks::find(context, &telling)?.with_secrets(context, project).await?;
+            hooks.run(Hook::PreConnect).await?;
         }
         let hosts = Hosts::new(context, project, &names(&loaded), &keys, None).ok_or(NoHosts)?;
         Ok(Self { loaded, hosts })

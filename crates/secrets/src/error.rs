@@ -1,9 +1,10 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
-use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind, SecretName};
+
+use crate::inline::InlineError;
+use crate::program::ProgramError;
 
 /// A line of a secrets file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,15 +19,6 @@ impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}", self.file.display(), self.line)
     }
-}
-
-/// A command of a secrets file that ended with another code than 0. Its output is not kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FailedCommand {
-    /// Where it stands.
-    pub place: Place,
-    /// How it ended.
-    pub status: ExitStatus,
 }
 
 /// Why the secrets of a project are not known. No variant holds a value, or the text of a file.
@@ -48,113 +40,77 @@ pub enum SecretsError {
         /// The name.
         name: String,
     },
-    /// A command that is Kamal's own.
-    #[error("{place}: `$(kamal secrets …)` is not supported by this version of freehold")]
-    KamalCommand {
+    /// A `$(kamal secrets …)` failed.
+    #[error("{place}: a command of freehold's own failed")]
+    Inline {
         /// Where it stands.
         place: Place,
+        /// Why.
+        source: InlineError,
     },
-    /// The shell did not start.
-    #[error("{place}: cannot start `/bin/sh`")]
-    Shell {
-        /// Where the command stands.
+    /// A command gave no answer that could be a value.
+    #[error("{place}: the command gives no value")]
+    Command {
+        /// Where it stands.
         place: Place,
         /// Why.
-        source: std::io::Error,
+        source: ProgramError,
     },
-    /// A command took too long and was ended.
-    #[error("{place}: the command did not end within {} s", limit.as_secs())]
-    TimedOut {
-        /// Where the command stands.
-        place: Place,
-        /// The limit.
-        limit: Duration,
-    },
-    /// A command printed something that is not UTF-8, or holds the character NUL.
-    #[error("{place}: the output of the command is not text")]
-    NotText {
-        /// Where the command stands.
-        place: Place,
-    },
-    /// Secrets that are needed have no value.
-    #[error("{}", describe_unresolved(missing, failed, looked_at))]
-    Unresolved {
-        /// Those that no file defines.
+    /// Secrets that are needed are not defined.
+    #[error("{}", describe_undefined(missing, looked_at))]
+    Undefined {
+        /// Their names.
         missing: Vec<SecretName>,
-        /// Those whose command failed.
-        failed: Vec<(SecretName, FailedCommand)>,
         /// The files, relative to the project, and whether they exist.
         looked_at: Vec<(PathBuf, bool)>,
     },
 }
 
-fn describe_unresolved(
-    missing: &[SecretName],
-    failed: &[(SecretName, FailedCommand)],
-    looked_at: &[(PathBuf, bool)],
-) -> String {
-    let mut sentences = Vec::new();
-    if !missing.is_empty() {
-        let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
-        let (noun, verb) = if missing.len() == 1 { ("secret", "is") } else { ("secrets", "are") };
-        let list = |wanted: bool| {
-            let files = looked_at.iter().filter(|(_, exists)| *exists == wanted);
-            files.map(|(file, _)| format!("`{}`", file.display())).collect::<Vec<_>>()
-        };
-        let place = match list(true).as_slice() {
-            [] => format!("anywhere: there is no {}", list(false).join(" and no ")),
-            files => format!("in {}", files.join(" or ")),
-        };
-        sentences.push(format!("the {noun} {} {verb} not defined {place}", names.join(", ")));
-    }
-    let mut commands: Vec<(&FailedCommand, Vec<String>)> = Vec::new();
-    for (name, command) in failed {
-        match commands.iter_mut().find(|(known, _)| *known == command) {
-            Some((_, names)) => names.push(format!("`{name}`")),
-            None => commands.push((command, vec![format!("`{name}`")])),
-        }
-    }
-    for (FailedCommand { place, status }, names) in commands {
-        sentences.push(format!("{place}: the command that gives {} failed ({status})", names.join(", ")));
-    }
-    sentences.join("; ")
+fn describe_undefined(missing: &[SecretName], looked_at: &[(PathBuf, bool)]) -> String {
+    let names: Vec<String> = missing.iter().map(|name| format!("`{name}`")).collect();
+    let (noun, verb) = if missing.len() == 1 { ("secret", "is") } else { ("secrets", "are") };
+    let list = |wanted: bool| {
+        let files = looked_at.iter().filter(|(_, exists)| *exists == wanted);
+        files.map(|(file, _)| format!("`{}`", file.display())).collect::<Vec<_>>()
+    };
+    let place = match list(true).as_slice() {
+        [] => format!("anywhere: there is no {}", list(false).join(" and no ")),
+        files => format!("in {}", files.join(" or ")),
+    };
+    format!("the {noun} {} {verb} not defined {place}", names.join(", "))
 }
 
 impl Diagnose for SecretsError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Shell { .. } | Self::TimedOut { .. } => ErrorKind::Failed,
+            Self::Command { source: ProgramError::NotText { .. }, .. } => ErrorKind::Configuration,
+            Self::Command { .. } => ErrorKind::Failed,
+            Self::Inline { source: InlineError::Fetch(error), .. } if error.kind() == ErrorKind::Failed => {
+                ErrorKind::Failed
+            }
             _ => ErrorKind::Configuration,
         }
     }
 
     fn help(&self) -> Vec<String> {
         match self {
-            Self::KamalCommand { .. } => {
-                vec![
-                    "call the password manager itself, such as `$(op read op://vault/item/field)`".to_owned(),
-                ]
-            }
             Self::UnsetExport { name, .. } => {
                 vec![format!("write `{name}=…`, or `{name}=${name}` for the variable of the environment")]
             }
-            Self::NotText { .. } => {
+            Self::Command { source: ProgramError::NotText { .. }, .. } => {
                 vec!["let the command print base64, and decode it in the application".to_owned()]
             }
-            Self::Unresolved { missing, failed, looked_at } => {
+            Self::Inline { source: InlineError::Fetch(error), .. } => error.help(),
+            Self::Inline { source: InlineError::Extract(error), .. } => error.help(),
+            Self::Undefined { missing, looked_at } => {
                 let mut help = Vec::new();
                 if let (Some(name), Some((file, _))) = (missing.first(), looked_at.last()) {
                     help.push(format!("add `{name}=…` to `{}`", file.display()));
                     help.extend(unread_file(looked_at, file));
                 }
-                if !failed.is_empty() {
-                    help.push(
-                        "run the command by hand in the project's folder to see what it says".to_owned(),
-                    );
-                }
                 help
             }
-            Self::Read { .. } | Self::Shell { .. } | Self::TimedOut { .. } => Vec::new(),
+            Self::Inline { .. } | Self::Read { .. } | Self::Command { .. } => Vec::new(),
         }
     }
 }
