@@ -24,6 +24,7 @@ mod registry;
 mod request;
 mod scratch_image;
 mod transfer;
+mod volume;
 
 pub use build::{
     BuildCache, BuildError, BuildEvent, BuildRequest, BuilderChoice, BuiltImage, ContextError, FailedStep,

@@ -37,7 +37,35 @@ async fn containers_live_and_die_as_asked() {
     runs_commands(&lab, &image).await;
     attaches(&lab, &image).await;
     connects_networks(&lab, &image).await;
+    fills_folders(&lab, &image).await;
     names_images(&lab, &image).await;
+}
+
+async fn fills_folders(lab: &TestEngine, image: &ImageReference) {
+    let engine = &lab.engine;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().display().to_string();
+    let name = unique("folder");
+    must(engine.create_folder_volume(&name, &path).await);
+    must(engine.create_folder_volume(&name, &path).await);
+    let mut user = spec(image, "filler", "true");
+    user.volumes = vec![format!("{name}:/etc")];
+    must(engine.create_container(&user).await);
+    assert!(must(engine.has_path(user.name.as_str(), "/etc/passwd").await));
+    assert!(!must(engine.has_path(user.name.as_str(), "/nothing").await));
+    assert!(!must(engine.has_path("fh-it-no-such", "/etc").await));
+    assert_eq!(engine.remove_volume(&name).await.unwrap_err().status(), Some(409));
+    must(engine.remove_container(user.name.as_str(), GONE).await);
+    must(engine.remove_volume(&name).await);
+    must(engine.remove_volume(&name).await);
+    let files: Vec<String> = ["group", "passwd"].map(str::to_owned).to_vec();
+    let mut found: Vec<String> = fs_err::read_dir(folder.path())
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .filter(|name| files.contains(name))
+        .collect();
+    found.sort();
+    assert_eq!(found, files, "the image's files stay in the folder of the host");
 }
 
 async fn describes_the_engine(lab: &TestEngine) {
