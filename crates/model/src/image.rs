@@ -202,6 +202,12 @@ impl fmt::Display for ImageReference {
     }
 }
 
+impl From<ImageReference> for RemoteImage {
+    fn from(image: ImageReference) -> Self {
+        Self { repository: image.repository, tag: Some(image.tag), digest: None }
+    }
+}
+
 /// A processor architecture as Docker names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

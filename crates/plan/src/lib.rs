@@ -25,7 +25,7 @@ pub use observed::{
 };
 pub use plan::{
     Action, BuildPlaceName, ContainerRequest, Lane, OnFailure, Plan, PlanKind, Readiness, Stage, StageKind,
-    Step, StepId, Undo,
+    Step, StepId, Subject, Undo,
 };
 pub use removal::remove;
 pub use rollback::{RollbackError, RollbackTarget, rollback};

@@ -48,12 +48,12 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
                 let undo = Undo::StopContainer { container: name.clone() };
                 stages.step(
                     &host,
-                    Action::StartAgain { role: role.name.clone(), container: name.clone() },
+                    Action::StartAgain { subject: (&role.name).into(), container: name.clone() },
                     undo,
                 );
             }
             let action = Action::AwaitHealthy {
-                role: role.name.clone(),
+                subject: (&role.name).into(),
                 container: name.clone(),
                 readiness: readiness(project, role),
             };
@@ -68,7 +68,7 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
     for (host, role, settings, container, previous) in switches {
         let service = role.proxy_service.clone();
         let action = Action::SwitchTarget {
-            role: role.name.clone(),
+            subject: (&role.name).into(),
             service: service.clone(),
             container,
             settings: settings.clone(),
@@ -95,7 +95,7 @@ pub fn stop(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
                 seen.containers_of(project, &role.name).filter(|container| container.state.is_running())
             {
                 let action = Action::StopContainer {
-                    role: role.name.clone(),
+                    subject: (&role.name).into(),
                     container: container.name.clone(),
                     drain: None,
                     timeout: stop_timeout(project, role),

@@ -1,9 +1,11 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use freehold_model::{
-    BuildPlace, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
-    ProxyServiceName, Release, ReleaseId, ReleaseVersion, Role, RoleName, ServiceName,
+    AccessoryName, BuildPlace, ContainerName, ContainerOptions, Destination, Environment, HostName,
+    ImageReference, Logging, ProxyRun, ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage,
+    RoleName, ServiceName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -182,15 +184,15 @@ pub enum Action {
     StartContainer(Box<ContainerRequest>),
     /// Starts a container that exists. Done already: it runs.
     StartAgain {
-        /// The role.
-        role: RoleName,
+        /// What it belongs to.
+        subject: Subject,
         /// The container.
         container: ContainerName,
     },
     /// Waits until a container is healthy.
     AwaitHealthy {
-        /// The role.
-        role: RoleName,
+        /// What it belongs to.
+        subject: Subject,
         /// The container.
         container: ContainerName,
         /// What healthy means.
@@ -198,8 +200,8 @@ pub enum Action {
     },
     /// Sends the requests of a proxy service to a container. Done already: they go there.
     SwitchTarget {
-        /// The role.
-        role: RoleName,
+        /// What it belongs to.
+        subject: Subject,
         /// The service's name in the proxy.
         service: ProxyServiceName,
         /// The container.
@@ -223,8 +225,8 @@ pub enum Action {
     },
     /// Lets requests in flight end and stops a container. Done already: it does not run.
     StopContainer {
-        /// The role.
-        role: RoleName,
+        /// What it belongs to.
+        subject: Subject,
         /// The container.
         container: ContainerName,
         /// The proxy service that drains first.
@@ -232,10 +234,10 @@ pub enum Action {
         /// How long it may take to stop; none is the engine's default.
         timeout: Option<Duration>,
     },
-    /// Writes the secrets' file of a role, as Kamal has it, mode 600.
+    /// Writes the secrets' file of a role or accessory, as Kamal has it, mode 600.
     WriteEnvironmentFile {
-        /// The role.
-        role: RoleName,
+        /// What it belongs to.
+        subject: Subject,
         /// Its path relative to the login directory.
         path: String,
         /// The environment, secrets by name.
@@ -277,6 +279,37 @@ pub enum Action {
     },
 }
 
+/// The part of a project that a container belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// A role of the service.
+    Role(RoleName),
+    /// An accessory.
+    Accessory(AccessoryName),
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Role(name) => name.fmt(formatter),
+            Self::Accessory(name) => name.fmt(formatter),
+        }
+    }
+}
+
+impl From<&RoleName> for Subject {
+    fn from(name: &RoleName) -> Self {
+        Self::Role(name.clone())
+    }
+}
+
+impl From<&AccessoryName> for Subject {
+    fn from(name: &AccessoryName) -> Self {
+        Self::Accessory(name.clone())
+    }
+}
+
 /// The engine that builds, as it stands in a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -302,18 +335,26 @@ impl From<&BuildPlace> for BuildPlaceName {
 pub struct ContainerRequest {
     /// Its name.
     pub name: ContainerName,
-    /// The image.
-    pub image: ImageReference,
-    /// Its host name.
-    pub hostname: String,
+    /// The image, which the host has.
+    pub image: RemoteImage,
+    /// Its host name, or none for the engine's choice.
+    pub hostname: Option<String>,
     /// The network.
     pub network: String,
-    /// The role, from which command, volumes, labels, options and logging are taken.
-    pub role: Role,
+    /// The words of the command, or none for the image's own.
+    pub command: Option<Vec<String>>,
     /// The environment: clear values and secrets by name.
     pub environment: Environment,
     /// All labels.
-    pub labels: std::collections::BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// `volume` flags, host paths relative to the login directory allowed.
+    pub volumes: Vec<String>,
+    /// Options of `docker run`.
+    pub options: ContainerOptions,
+    /// The log driver.
+    pub logging: Logging,
+    /// How long it may take to stop before it is killed; none is the engine's default.
+    pub stop_timeout: Option<Duration>,
 }
 
 /// What healthy means.

@@ -26,7 +26,7 @@ pub fn remove(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
             let Some(role) = &container.role else { continue };
             if container.state.is_running() {
                 let action = Action::StopContainer {
-                    role: role.clone(),
+                    subject: role.into(),
                     container: container.name.clone(),
                     drain: None,
                     timeout: project.roles.get(role).and_then(|role| stop_timeout(project, role)),

@@ -103,9 +103,14 @@ pub fn rollback(
             let runs = seen.containers.iter().any(|seen| seen.name == container && seen.state.is_running());
             let undo =
                 if runs { Undo::Nothing } else { Undo::StopContainer { container: container.clone() } };
-            stages.step(host, Action::StartAgain { role: name.clone(), container: container.clone() }, undo);
+            stages.step(
+                host,
+                Action::StartAgain { subject: name.into(), container: container.clone() },
+                undo,
+            );
             let readiness = readiness(project, &recorded.role);
-            let action = Action::AwaitHealthy { role: name.clone(), container: container.clone(), readiness };
+            let action =
+                Action::AwaitHealthy { subject: name.into(), container: container.clone(), readiness };
             stages.step(host, action, Undo::Nothing);
             roles.push((recorded.clone(), container));
         }
@@ -187,7 +192,7 @@ fn commit_and_soak(stages: &mut Stages, project: &Project, observed: &Observed, 
             let Some(settings) = &recorded.role.proxy else { continue };
             let service = recorded.role.proxy_service.clone();
             let action = Action::SwitchTarget {
-                role: recorded.role.name.clone(),
+                subject: (&recorded.role.name).into(),
                 service: service.clone(),
                 container: container.clone(),
                 settings: settings.clone(),
@@ -232,7 +237,7 @@ fn retire(
                 }
                 let drains = current == Some(&container.id) && role.proxy.is_some();
                 let action = Action::StopContainer {
-                    role: role.name.clone(),
+                    subject: (&role.name).into(),
                     container: container.name.clone(),
                     drain: drains.then(|| (role.proxy_service.clone(), project.timeouts.drain)),
                     timeout: stop_timeout(project, role),

@@ -219,19 +219,23 @@ fn boot_role(
     }
     let container = ContainerRequest {
         name: name.clone(),
-        image: image.clone(),
-        hostname: hostname(request, host, &name),
+        image: image.clone().into(),
+        hostname: Some(hostname(request, host, &name)),
         network: NETWORK.to_owned(),
+        command: role.command.clone(),
         environment: environment(request, entry, &name),
         labels: role_labels(request.project, &role.name, &request.id),
-        role: Role { hosts: Vec::new(), ..role.clone() },
+        volumes: role.volumes.clone(),
+        options: role.options.clone(),
+        logging: role.logging.clone(),
+        stop_timeout: role.stop_timeout,
     };
     let undo = Undo::RemoveContainer { container: name.clone() };
     stages.step(host, Action::StartContainer(Box::new(container)), undo);
     let readiness = readiness(request.project, role);
     stages.step(
         host,
-        Action::AwaitHealthy { role: role.name.clone(), container: name, readiness },
+        Action::AwaitHealthy { subject: (&role.name).into(), container: name, readiness },
         Undo::Nothing,
     );
     Ok(())
@@ -285,7 +289,7 @@ fn commit(
         for (role, _) in roles_on(request.project, host) {
             let Some(settings) = &role.proxy else { continue };
             let action = Action::SwitchTarget {
-                role: role.name.clone(),
+                subject: (&role.name).into(),
                 service: role.proxy_service.clone(),
                 container: container_name(request, role)?,
                 settings: settings.clone(),
@@ -386,7 +390,7 @@ fn retire_role(
             container.name.clone()
         };
         let action = Action::StopContainer {
-            role: role.name.clone(),
+            subject: (&role.name).into(),
             container: stopped.clone(),
             drain: drains.then(|| (role.proxy_service.clone(), project.timeouts.drain)),
             timeout: stop_timeout(project, role),
@@ -395,7 +399,7 @@ fn retire_role(
     }
     let path = format!(".kamal/apps/{}/env/roles/{}.env", project.stem(), role.name);
     let action = Action::WriteEnvironmentFile {
-        role: role.name.clone(),
+        subject: (&role.name).into(),
         path,
         environment: Environment { clear: BTreeMap::new(), secret: entry.environment.secret.clone() },
     };

@@ -28,7 +28,7 @@ impl fmt::Display for Action {
                 write!(formatter, "drain and stop {container}")
             }
             Self::StopContainer { container, .. } => write!(formatter, "stop {container}"),
-            Self::WriteEnvironmentFile { role, .. } => write!(formatter, "write the secrets of {role}"),
+            Self::WriteEnvironmentFile { subject, .. } => write!(formatter, "write the secrets of {subject}"),
             Self::RecordRelease { release, .. } => write!(formatter, "record release {}", release.version),
             Self::RemoveContainer { container } => write!(formatter, "remove container {container}"),
             Self::RemoveImage { image } => write!(formatter, "remove image {image}"),

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use freehold_model::{ContainerName, ContainerOptions, EnvName, ImageId, ImageReference, Logging};
+use freehold_model::{
+    ContainerName, ContainerOptions, EnvName, ImageId, ImageReference, Logging, RemoteImage,
+};
 use secrecy::SecretString;
 
 /// Everything that a `docker run` says about a container.
@@ -99,6 +101,8 @@ pub enum EnvValue {
 pub enum ImageName {
     /// By repository and tag.
     Reference(ImageReference),
+    /// By repository with tag, digest or both.
+    Remote(RemoteImage),
     /// By the engine's own identifier.
     Id(ImageId),
 }
@@ -107,6 +111,7 @@ impl fmt::Display for ImageName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reference(reference) => reference.fmt(formatter),
+            Self::Remote(image) => image.fmt(formatter),
             Self::Id(id) => id.fmt(formatter),
         }
     }
@@ -115,6 +120,12 @@ impl fmt::Display for ImageName {
 impl From<ImageReference> for ImageName {
     fn from(reference: ImageReference) -> Self {
         Self::Reference(reference)
+    }
+}
+
+impl From<RemoteImage> for ImageName {
+    fn from(image: RemoteImage) -> Self {
+        Self::Remote(image)
     }
 }
 

@@ -144,10 +144,9 @@ pub(super) fn container_spec(
     secrets: &SecretValues,
     home: &str,
 ) -> Result<ContainerSpec, StepError> {
-    let role = &request.role;
-    let mut spec = ContainerSpec::new(request.name.clone(), ImageName::Reference(request.image.clone()));
-    spec.command = role.command.clone();
-    spec.hostname = Some(request.hostname.clone());
+    let mut spec = ContainerSpec::new(request.name.clone(), ImageName::Remote(request.image.clone()));
+    spec.command = request.command.clone();
+    spec.hostname = request.hostname.clone();
     for (name, value) in &request.environment.clear {
         spec.env.insert(name.clone(), EnvValue::Clear(value.clone()));
     }
@@ -155,12 +154,12 @@ pub(super) fn container_spec(
         let value = secrets.value(secret).ok_or_else(|| StepError::Secret { name: secret.to_string() })?;
         spec.env.insert(name.clone(), EnvValue::Secret(value.clone()));
     }
-    spec.volumes = role.volumes.iter().map(|volume| absolute_volume(volume, home)).collect();
+    spec.volumes = request.volumes.iter().map(|volume| absolute_volume(volume, home)).collect();
     spec.labels = request.labels.clone();
-    spec.logging = role.logging.clone();
+    spec.logging = request.logging.clone();
     spec.network = Some(request.network.clone());
-    spec.options = role.options.clone();
-    spec.stop_timeout = role.stop_timeout;
+    spec.options = request.options.clone();
+    spec.stop_timeout = request.stop_timeout;
     Ok(spec)
 }
 

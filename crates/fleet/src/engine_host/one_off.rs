@@ -1,9 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_docker::{
-    Engine, EnvValue, ImageName, RemoveOptions, SessionInput, SessionOutput, StandardStreams,
-};
+use freehold_docker::{Engine, EnvValue, RemoveOptions, SessionInput, SessionOutput, StandardStreams};
 use freehold_model::{ContainerName, EnvName, Environment, ImageReference, Role, SecretValues};
 use freehold_plan::{ContainerRequest, NETWORK};
 
@@ -150,24 +148,26 @@ impl EngineHost {
         secrets: &SecretValues,
         home: &str,
     ) -> Result<(), StepError> {
-        let mut role = command.role.clone();
-        role.command = Some(command.command.clone());
-        // Kamal's one-off containers carry no labels: they are neither pruned nor counted as releases. Published ports
-        // would be taken by the container that serves.
-        role.options.publish = Vec::new();
-        role.options.restart = freehold_model::RestartPolicy::No;
+        let role = command.role.clone();
+        let mut options = role.options;
+        // Published ports would be taken by the container that serves.
+        options.publish = Vec::new();
+        options.restart = freehold_model::RestartPolicy::No;
         let request = ContainerRequest {
             name: command.name.clone(),
-            image: command.image.clone(),
-            hostname: String::new(),
+            image: command.image.clone().into(),
+            hostname: None,
             network: NETWORK.to_owned(),
-            role,
+            command: Some(command.command.clone()),
             environment: command.environment.clone(),
+            // Kamal's one-off containers carry no labels: they are neither pruned nor counted as releases.
             labels: std::collections::BTreeMap::new(),
+            volumes: role.volumes,
+            options,
+            logging: role.logging,
+            stop_timeout: role.stop_timeout,
         };
         let mut spec = container_spec(&request, secrets, home)?;
-        spec.hostname = None;
-        spec.image = ImageName::Reference(command.image.clone());
         spec.streams = command.streams;
         for (name, value) in &command.variables {
             spec.env.insert(name.clone(), EnvValue::Clear(value.clone()));

@@ -18,8 +18,8 @@ impl EngineHost {
             Action::RenameContainer { from, to } => self.rename(from, to).await,
             Action::StartContainer(request) => self.start_new(request, context).await,
             Action::StartAgain { container, .. } => self.start_again(container).await,
-            Action::AwaitHealthy { role, container, readiness } => {
-                self.await_healthy(role, container, readiness, context).await
+            Action::AwaitHealthy { subject, container, readiness } => {
+                self.await_healthy(subject, container, readiness, context).await
             }
             Action::SwitchTarget { service, container, settings, drain, .. } => {
                 let route = self.route_to(container, settings).await?;

@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use freehold_docker::ContainerDetails;
-use freehold_model::{ContainerName, ProxyServiceName, RoleName};
-use freehold_plan::Readiness;
+use freehold_model::{ContainerName, ProxyServiceName};
+use freehold_plan::{Readiness, Subject};
 use freehold_wire::{ProbeReport, TargetAddress, TrafficCounters};
 
 use crate::engine_host::EngineHost;
@@ -23,7 +23,7 @@ const MINIMUM_REQUESTS: u64 = 20;
 impl EngineHost {
     pub(super) async fn await_healthy(
         &self,
-        role: &RoleName,
+        subject: &Subject,
         container: &ContainerName,
         readiness: &Readiness,
         context: &StepContext<'_>,
@@ -58,7 +58,7 @@ impl EngineHost {
             None => {
                 Ok(Outcome::Done(Some(format!("healthy after {:.1} s", started.elapsed().as_secs_f64()))))
             }
-            Some(symptom) => Err(self.explain(role.as_str(), container, symptom).await?),
+            Some(symptom) => Err(self.explain(&subject.to_string(), container, symptom).await?),
         }
     }
 

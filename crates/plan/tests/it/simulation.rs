@@ -1,4 +1,4 @@
-use freehold_model::{ContainerName, ReleaseId};
+use freehold_model::{ContainerName, ReleaseId, RoleName};
 use freehold_plan::{
     Action, ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy,
     ObservedRoute, Plan, RELEASE_LABEL, Route,
@@ -40,7 +40,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
                 ObservedContainer {
                     id: format!("{made:012x}{:052x}", 0),
                     name: request.name.clone(),
-                    role: Some(request.role.name.clone()),
+                    role: RoleName::parse(request.labels["role"].clone()).ok(),
                     destination: request.labels["destination"].clone(),
                     image: request.image.to_string(),
                     image_id: format!("sha256:{}", request.image),

@@ -1,5 +1,5 @@
 use freehold_fleet::{Explanation, HostError, Outcome, StepError};
-use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release};
+use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, RemoteImage};
 use freehold_plan::{Action, BuildPlaceName, ContainerRequest, Route, Step};
 
 use crate::machine::{FakeContainer, Machine, State};
@@ -120,9 +120,10 @@ impl Machine {
     }
 
     fn start(&self, state: &mut State, request: &ContainerRequest) -> Result<Outcome, StepError> {
-        if !state.images.contains_key(&request.image) {
+        let image = state.images.keys().find(|image| RemoteImage::from((*image).clone()) == request.image);
+        let Some(image) = image.cloned() else {
             return Err(self.refused(format!("start {}", request.name), "no such image").into());
-        }
+        };
         if state.container(&request.name).is_some() {
             return self.start_again(state, &request.name);
         }
@@ -131,7 +132,7 @@ impl Machine {
         state.containers.push(FakeContainer {
             id: format!("{made:012x}{:052x}", 0),
             name: request.name.clone(),
-            image: request.image.clone(),
+            image,
             labels: request.labels.clone(),
             is_running: true,
             is_healthy: false,
