@@ -241,7 +241,7 @@ fn exposed_port(text: &str) -> Result<String, Problem> {
 }
 
 /// `[[ADDRESS:][HOST_PORTS]:]CONTAINER_PORTS[/PROTOCOL]`.
-fn published_port(text: &str) -> Result<String, Problem> {
+pub(crate) fn published_port(text: &str) -> Result<String, Problem> {
     let is_valid = || {
         let ports = split_protocol(text)?;
         let Some((rest, container)) = ports.rsplit_once(':') else { return port_range(ports).map(|_| ()) };

@@ -1,6 +1,6 @@
 //! Checked access to the tree: every look-up that does not fit its type becomes a mistake.
 
-use crate::reference::{Support, keys_of, nearest};
+use crate::reference::{Support, Unless, keys_of, nearest, pending};
 use crate::report::{Finding, Report};
 use crate::source::Place;
 use crate::yaml::{Entry, Node, ScalarKind, Value, shorten};
@@ -177,6 +177,25 @@ impl<'a> Field<'a> {
         self.integer(least..=MAX_SECONDS, report).map(std::time::Duration::from_secs)
     }
 
+    /// Reads a number from 1 on.
+    pub(crate) fn count(&self, report: &mut Report) -> Option<std::num::NonZeroU32> {
+        let count = self.integer(1..=u64::from(u32::MAX), report);
+        count.and_then(|count| u32::try_from(count).ok()).and_then(std::num::NonZeroU32::new)
+    }
+
+    /// Reads one of a few words.
+    pub(crate) fn choice<T: Copy>(&self, values: &[(&str, T)], report: &mut Report) -> Option<T> {
+        let text = self.filled_text(report)?;
+        let found = values.iter().find(|(name, _)| *name == text).map(|(_, value)| *value);
+        if found.is_none() {
+            let names = values.iter().map(|(name, _)| *name).filter(|name| !name.starts_with(':'));
+            let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+            let finding = self.mistake(format!("`{}` is not possible here", shorten(&text)));
+            report.mistake(finding.help(format!("write {}", names.join(", or "))));
+        }
+        found
+    }
+
     pub(crate) fn boolean(&self, report: &mut Report) -> Option<bool> {
         let value = self.boolean_value();
         if value.is_none() {
@@ -221,12 +240,28 @@ impl<'a> Field<'a> {
         }
         Some(Section { field: self.clone(), entries })
     }
+
+    /// Reads a map as [`Field::section`] does, but unknown keys are only surprising: Kamal does not look at them.
+    pub(crate) fn section_with_strangers(&self, section: &str, report: &mut Report) -> Option<Section<'a>> {
+        let entries = self.node.entries()?;
+        for entry in entries.iter().filter(|entry| keys_of(section).all(|key| key.name != entry.key)) {
+            let field = self.child(entry);
+            let finding = unknown_key(section, &field, &entry.key);
+            report.warn(finding);
+        }
+        Some(Section { field: self.clone(), entries })
+    }
 }
 
 impl<'a> Section<'a> {
     /// Returns the value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<Field<'a>> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| self.field.child(entry))
+    }
+
+    /// Returns the values of a map whose keys are free.
+    pub(crate) fn map(&self, key: &str, report: &mut Report) -> Vec<(&'a str, Field<'a>)> {
+        self.get(key).map(|field| field.map(report)).unwrap_or_default()
     }
 
     /// The map itself.
@@ -243,26 +278,21 @@ fn check_key(section: &str, field: &Field<'_>, name: &str, report: &mut Report) 
         }
         return;
     };
-    match key.support {
-        Support::Full => {}
-        Support::Refused { unless: Some(value), .. } if field.boolean_value() == Some(value) => {}
-        Support::Refused { unless, help } => {
-            let what = if unless.is_some() {
-                format!("`{name}: {}`", brief(field.node))
-            } else {
-                format!("`{name}`")
-            };
-            let message = format!("{what} is not supported by this version of freehold");
-            let finding = Finding::new(field.key_at, &field.path, message).covering_the_rest();
-            report.mistake(match unless {
-                Some(value) => finding.help(format!("only `{name}: {value}` is supported yet")),
-                None => finding.help(help),
-            });
-        }
-        Support::NoEffect => {
-            let message = format!("`{name}` has no effect");
-            report.warn(Finding::new(field.key_at, &field.path, message).help("remove it"));
-        }
+    if let Support::NoEffect { help } = key.support {
+        let message = format!("`{name}` has no effect");
+        report.warn(Finding::new(field.key_at, &field.path, message).help(help));
+    }
+    if let Some(unless) = pending(section, name).filter(|unless| !unless.is_met(field)) {
+        let what = match unless {
+            Unless::Never => format!("`{name}`"),
+            Unless::Is(_) => format!("`{name}: {}`", brief(field.node)),
+        };
+        let message = format!("{what} is not supported by this version of freehold");
+        let finding = Finding::new(field.key_at, &field.path, message).covering_the_rest();
+        report.pending(match unless {
+            Unless::Is(value) => finding.help(format!("only `{name}: {value}` is supported yet")),
+            Unless::Never => finding.help("remove it, or stay with Kamal until it is supported"),
+        });
     }
 }
 

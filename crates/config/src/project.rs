@@ -1,18 +1,25 @@
 //! From the merged tree to a [`Project`]: one module for each section of the file.
 
+mod accessory;
+mod accessory_file;
 mod boot;
 mod builder;
+mod container;
 mod environment;
+mod image;
 mod logging;
 mod proxy;
+mod registry;
 mod root;
+mod schedule;
 mod servers;
+mod setting;
 mod ssh;
 
 use freehold_model::Project;
 
 use crate::mistake::{ConfigErrors, Mistake, Show};
-use crate::report::{Finding, Report};
+use crate::report::{Finding, Pending, Report};
 use crate::source::{Place, Source, Sources};
 use crate::template::{Scope, render};
 use crate::yaml::{Node, Value, build, merge};
@@ -29,16 +36,27 @@ pub struct Parsed {
 /// Reads the deploy file and, if there is one, the destination's file over it.
 ///
 /// # Errors
-/// [`ConfigErrors`] with every mistake of both files.
+/// [`ConfigErrors`] with every mistake of both files, and with every key that has no effect yet.
 pub fn parse(sources: &Sources<'_>) -> Result<Parsed, ConfigErrors> {
+    outcome(sources, Pending::Refused)
+}
+
+/// Reads the files as [`parse`] does, but accepts keys that have no effect yet: for showing what a file says.
+///
+/// # Errors
+/// [`ConfigErrors`] with every mistake of both files.
+pub fn parse_ahead(sources: &Sources<'_>) -> Result<Parsed, ConfigErrors> {
+    outcome(sources, Pending::Accepted)
+}
+
+fn outcome(sources: &Sources<'_>, pending: Pending) -> Result<Parsed, ConfigErrors> {
     let mut report = Report::default();
     let mut files = vec![sources.base];
     files.extend(sources.destination.as_ref().map(|(_, source)| *source));
     let project = read(sources, &files, &mut report);
-    let failed = report.has_mistakes();
-    let (mut mistakes, warnings) = report.into_located(&files);
+    let (mut mistakes, warnings) = report.into_located(&files, pending);
     match project {
-        Some(project) if !failed => Ok(Parsed { project, warnings }),
+        Some(project) if mistakes.is_empty() => Ok(Parsed { project, warnings }),
         _ => {
             if mistakes.is_empty() {
                 let message =

@@ -1,10 +1,12 @@
 //! The table of every key of the deploy file, and what is written from it.
 
 mod markdown;
+mod pending;
 mod schema;
 mod table;
 
 pub use markdown::reference_markdown;
+pub(crate) use pending::{Unless, pending};
 pub use schema::json_schema;
 pub(crate) use table::KEYS;
 
@@ -43,17 +45,14 @@ pub(crate) enum Kind {
     Anything,
 }
 
-/// Whether this version acts on a key.
+/// Whether a key acts, now or, where it is pending, later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Support {
     Full,
-    /// Kamal's key that this version refuses, unless it stands for what happens anyway: that value is given.
-    Refused {
-        unless: Option<bool>,
+    /// Kamal accepts the key; here nothing depends on it, which a warning says.
+    NoEffect {
         help: &'static str,
     },
-    /// Kamal accepts the key and does nothing with it; so do we, with a warning.
-    NoEffect,
 }
 
 impl Kind {

@@ -37,7 +37,16 @@ impl Finding {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     mistakes: Vec<Finding>,
+    /// Keys that are right but have no effect yet.
+    pending: Vec<Finding>,
     warnings: Vec<Finding>,
+}
+
+/// What becomes of keys that are right but have no effect yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Refused,
+    Accepted,
 }
 
 impl Report {
@@ -45,16 +54,28 @@ impl Report {
         add(&mut self.mistakes, finding);
     }
 
+    pub(crate) fn pending(&mut self, finding: Finding) {
+        add(&mut self.pending, finding);
+    }
+
     pub(crate) fn warn(&mut self, finding: Finding) {
         add(&mut self.warnings, finding);
     }
 
+    #[cfg(test)]
     pub(crate) fn has_mistakes(&self) -> bool {
         !self.mistakes.is_empty()
     }
 
     /// Returns the mistakes and the warnings in the order of their places.
-    pub(crate) fn into_located(self, sources: &[Source<'_>]) -> (Vec<Mistake>, Vec<Mistake>) {
+    pub(crate) fn into_located(
+        mut self,
+        sources: &[Source<'_>],
+        pending: Pending,
+    ) -> (Vec<Mistake>, Vec<Mistake>) {
+        if pending == Pending::Refused {
+            self.mistakes.append(&mut self.pending);
+        }
         let locate = |mut findings: Vec<Finding>| {
             findings.sort_by_key(|finding| finding.at);
             findings.into_iter().filter_map(|finding| finding.locate(sources)).collect()

@@ -47,6 +47,45 @@ pub fn split_words(command: &str) -> Result<Vec<String>, InvalidWords> {
     Ok(words)
 }
 
+/// Splits a text into words as Ruby's `Shellwords` does: quotes and backslashes work as in a shell, and everything else
+/// is taken literally, also what a shell would act on.
+///
+/// # Errors
+/// [`InvalidWords`] for an open quote.
+pub fn split_literal_words(text: &str) -> Result<Vec<String>, InvalidWords> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut characters = text.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            other if other.is_ascii_whitespace() => words.extend(word.take()),
+            '\\' => word.get_or_insert_default().push(characters.next().ok_or(InvalidWords::Backslash)?),
+            quote @ ('\'' | '"') => literal_quoted(&mut characters, quote, word.get_or_insert_default())?,
+            other => word.get_or_insert_default().push(other),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+fn literal_quoted(
+    characters: &mut std::str::Chars<'_>,
+    quote: char,
+    word: &mut String,
+) -> Result<(), InvalidWords> {
+    while let Some(character) = characters.next() {
+        match character {
+            end if end == quote => return Ok(()),
+            '\\' if quote == '"' => match characters.next().ok_or(InvalidWords::Unclosed { quote })? {
+                escaped @ ('$' | '`' | '"' | '\\' | '\n') => word.push(escaped),
+                other => word.extend(['\\', other]),
+            },
+            other => word.push(other),
+        }
+    }
+    Err(InvalidWords::Unclosed { quote })
+}
+
 fn single_quoted(characters: &mut std::str::Chars<'_>, word: &mut String) -> Result<(), InvalidWords> {
     for character in characters {
         match character {
@@ -106,6 +145,21 @@ mod tests {
         ] {
             assert_eq!(split_words(command).unwrap(), words, "{command}");
         }
+    }
+
+    #[test]
+    fn literal_words_are_those_of_shellwords() {
+        for (text, words) in [
+            (
+                r#"app exec -i --reuse "bin/rails console""#,
+                vec!["app", "exec", "-i", "--reuse", "bin/rails console"],
+            ),
+            ("logs -g '$x | y' *", vec!["logs", "-g", "$x | y", "*"]),
+            (r#"a\ b "c\"d\e" ''"#, vec!["a b", r#"c"d\e"#, ""]),
+        ] {
+            assert_eq!(split_literal_words(text).unwrap(), words, "{text}");
+        }
+        assert!(split_literal_words("a 'b").is_err() && split_literal_words("a\\").is_err());
     }
 
     #[test]

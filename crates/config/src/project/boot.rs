@@ -1,6 +1,6 @@
 use std::num::NonZeroU32;
 
-use freehold_model::{Boot, BootLimit};
+use freehold_model::{Boot, BootLimit, RoleOrder};
 
 use crate::field::Field;
 use crate::report::Report;
@@ -13,7 +13,10 @@ pub(super) fn read(field: Option<Field<'_>>, report: &mut Report) -> Boot {
     Boot {
         limit: section.get("limit").and_then(|field| limit(&field, report)),
         wait: section.get("wait").and_then(|field| field.seconds(0, report)).unwrap_or_default(),
-        ..Boot::default()
+        order: match section.get("parallel_roles").and_then(|field| field.boolean(report)) {
+            Some(true) => RoleOrder::Parallel,
+            _ => RoleOrder::OneByOne,
+        },
     }
 }
 

@@ -12,6 +12,14 @@ pub(super) struct Layer {
     secret: BTreeMap<EnvName, SecretName>,
 }
 
+impl Layer {
+    /// Makes the environment of a container of it: clear beats secret, whatever the layers.
+    pub(super) fn into_environment(mut self) -> Environment {
+        self.secret.retain(|name, _| !self.clear.contains_key(name));
+        Environment { clear: self.clear, secret: self.secret }
+    }
+}
+
 /// The root's layer, and one for each tag.
 #[derive(Debug, Default)]
 pub(super) struct RootEnvironment {
@@ -28,9 +36,7 @@ impl RootEnvironment {
             merged.clear.extend(layer.clear.clone());
             merged.secret.extend(layer.secret.clone());
         }
-        // Clear beats secret, whatever the layers.
-        merged.secret.retain(|name, _| !merged.clear.contains_key(name));
-        Environment { clear: merged.clear, secret: merged.secret }
+        merged.into_environment()
     }
 
     pub(super) fn has_tag(&self, tag: &str) -> bool {

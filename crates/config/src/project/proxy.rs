@@ -1,9 +1,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
-use freehold_model::{HealthCheck, HostName, ProxyRun, ProxySettings};
+use freehold_model::{
+    Buffering, HealthCheck, HostName, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, SecretName, Tls,
+};
 
+use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
 use crate::source::Place;
@@ -13,6 +15,29 @@ use crate::yaml::{Node, merge};
 pub(super) struct RoleProxy {
     pub(super) settings: ProxySettings,
     pub(super) run: Option<(Place, ProxyRun)>,
+}
+
+/// Reads the `proxy` of an accessory, which inherits nothing.
+pub(super) fn of_accessory(field: &Field<'_>, hosts: &[HostName], report: &mut Report) -> Option<RoleProxy> {
+    let section = field.section("proxy", report)?;
+    let proxy = RoleProxy { settings: settings(&section, report), run: run(&section, report) };
+    check_certificate(field, &proxy.settings, hosts.len(), report);
+    Some(proxy)
+}
+
+/// Several hosts cannot all prove to a certificate authority that a name is theirs.
+pub(super) fn check_certificate(
+    field: &Field<'_>,
+    settings: &ProxySettings,
+    hosts: usize,
+    report: &mut Report,
+) {
+    if settings.tls == Tls::Automatic && hosts > 1 {
+        let message = format!("an automatic certificate needs a single host, and here are {hosts}");
+        let help = "give the certificate yourself: `ssl: {certificate_pem: …, private_key_pem: …}`, or end HTTPS at a \
+            load balancer";
+        report.mistake(Finding::new(field.key_at, &field.path, message).help(help));
+    }
 }
 
 /// Reports the mistakes of the root's `proxy`.
@@ -69,24 +94,114 @@ fn merge_named(base: Node, over: Node) -> Node {
 }
 
 fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
-    let seconds =
-        |key: &str, report: &mut Report| section.get(key).and_then(|field| field.seconds(1, report));
-    let flag = |key: &str, report: &mut Report| section.get(key).and_then(|field| field.boolean(report));
-    if let Some(field) = section.get("buffering") {
-        // It has no values but those that the check of its keys lets through.
-        let _: Option<Section<'_>> = field.section("proxy/buffering", report);
+    let default = ProxySettings::default();
+    let mut flag = |key: &str, default: bool| {
+        section.get(key).and_then(|field| field.boolean(report)).unwrap_or(default)
+    };
+    let strip_path_prefix = flag("strip_path_prefix", default.strip_path_prefix);
+    let redirect_to_https = flag("ssl_redirect", default.redirect_to_https);
+    let tls = section.get("ssl").map(|field| tls(&field, report)).unwrap_or_default();
+    let hosts = hosts(section, report);
+    if let Some(field) = section.get("ssl").filter(|_| !tls.is_off() && hosts.is_empty()) {
+        let finding = Finding::new(field.key_at, &field.path, "HTTPS needs a host");
+        report.mistake(finding.help("name it: `proxy: {host: shop.example.com}`"));
     }
+    let forward_headers = section.get("forward_headers").and_then(|field| field.boolean(report));
+    let response_timeout = section.get("response_timeout").and_then(|field| field.seconds(1, report));
     ProxySettings {
-        hosts: hosts(section, report),
-        app_port: section.get("app_port").and_then(|field| field.port(report)).unwrap_or(80),
+        hosts,
+        app_port: section.get("app_port").and_then(|field| field.port(report)).unwrap_or(default.app_port),
         health_check: health_check(section, report),
-        response_timeout: seconds("response_timeout", report).unwrap_or(Duration::from_secs(30)),
+        response_timeout: response_timeout.unwrap_or(default.response_timeout),
         path_prefixes: path_prefixes(section, report),
-        strip_path_prefix: flag("strip_path_prefix", report).unwrap_or(true),
-        // kamal-proxy keeps them unless it serves HTTPS itself, which this version does not.
-        forward_headers: flag("forward_headers", report).unwrap_or(true),
-        ..ProxySettings::default()
+        strip_path_prefix,
+        // kamal-proxy keeps them unless it serves HTTPS itself.
+        forward_headers: forward_headers.unwrap_or(tls.is_off()),
+        buffering: buffering(section, report),
+        tls,
+        redirect_to_https,
+        logged_headers: logged_headers(section, report),
     }
+}
+
+/// `true`, `false`, or a map with the secrets of a certificate of one's own.
+fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
+    match field.boolean_value() {
+        Some(true) => return Tls::Automatic,
+        Some(false) => return Tls::Off,
+        None if !field.is_map() => {
+            field.wrong_type("a boolean or a map", report);
+            return Tls::Off;
+        }
+        None => {}
+    }
+    let Some(section) = field.section("proxy/ssl", report) else { return Tls::Off };
+    let keys = ["certificate_pem", "private_key_pem"];
+    let present: Vec<&str> = keys.into_iter().filter(|key| section.get(key).is_some()).collect();
+    if let [present] = present.as_slice() {
+        let missing = keys.iter().find(|key| *key != present).copied().unwrap_or_default();
+        let message = format!("`{missing}` is required where `{present}` is set");
+        report.mistake(Finding::new(field.key_at, &field.path, message));
+        return Tls::Off;
+    }
+    let mut secret = |key: &str| {
+        let field = section.get(key)?;
+        let text = field.filled_text(report)?;
+        let name = SecretName::parse(text).ok();
+        if name.is_none() {
+            let finding =
+                Finding::new(field.node.at.hidden(), &field.path, "this is not the name of a secret");
+            report.mistake(finding.help("write the name, and the PEM text in `.kamal/secrets`"));
+        }
+        name
+    };
+    match (secret("certificate_pem"), secret("private_key_pem")) {
+        (Some(certificate), Some(private_key)) => Tls::Custom { certificate, private_key },
+        _ if present.is_empty() => Tls::Automatic,
+        _ => Tls::Off,
+    }
+}
+
+fn buffering(section: &Section<'_>, report: &mut Report) -> Buffering {
+    let default = Buffering::default();
+    let section = section.get("buffering").and_then(|field| field.section("proxy/buffering", report));
+    let Some(section) = section else { return default };
+    let flag = |key: &str, report: &mut Report| section.get(key).and_then(|field| field.boolean(report));
+    // Zero is kamal-proxy's word for no limit.
+    let mut bytes = |key: &str| {
+        let bytes = section.get(key).and_then(|field| field.integer(0..=i64::MAX.unsigned_abs(), report));
+        bytes.filter(|bytes| *bytes > 0)
+    };
+    Buffering {
+        memory_bytes: bytes("memory"),
+        max_request_body_bytes: bytes("max_request_body"),
+        max_response_body_bytes: bytes("max_response_body"),
+        requests: flag("requests", report).unwrap_or(default.requests),
+        responses: flag("responses", report).unwrap_or(default.responses),
+    }
+}
+
+fn logged_headers(section: &Section<'_>, report: &mut Report) -> LoggedHeaders {
+    let mut headers = LoggedHeaders::default();
+    let section = section.get("logging").and_then(|field| field.section("proxy/logging", report));
+    let Some(section) = section else { return headers };
+    let mut names = |key: &str| {
+        let mut found = Vec::new();
+        for (item, text) in section.get(key)?.texts(report) {
+            let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+            if text.chars().all(is_token) {
+                found.push(text);
+            } else {
+                report.mistake(item.mistake(format!("`{text}` is not the name of a header")));
+            }
+        }
+        Some(found)
+    };
+    if let Some(names) = names("request_headers") {
+        headers.request = names;
+    }
+    headers.response = names("response_headers").unwrap_or_default();
+    headers
 }
 
 fn hosts(section: &Section<'_>, report: &mut Report) -> Vec<String> {
@@ -190,7 +305,11 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
         report.mistake(section.field().mistake(format!("HTTP and HTTPS cannot share the port {http_port}")));
     }
     let log_max_size = section.get("log_max_size").and_then(|field| log_size(&field, report));
+    let options = section.get("options").map(|field| container_option::read(&field, report));
     let run = ProxyRun {
+        metrics_port: port("metrics_port", report),
+        image: image(&section, report),
+        options: Box::new(options.unwrap_or_default()),
         http_port,
         https_port,
         publish,
@@ -200,6 +319,17 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
         ..default
     };
     Some((field.key_at, run))
+}
+
+/// The image of kamal-proxy, if the file says anything of it.
+fn image(section: &Section<'_>, report: &mut Report) -> Option<ProxyImage> {
+    let mut text = |key: &str| section.get(key).and_then(|field| field.filled_text(report));
+    let (registry, repository, version) = (text("registry"), text("repository"), text("version"));
+    if registry.is_none() && repository.is_none() && version.is_none() {
+        return None;
+    }
+    let repository = repository.unwrap_or_else(|| "basecamp/kamal-proxy".to_owned());
+    Some(ProxyImage { registry, repository, version: version.unwrap_or_else(|| "v0.9.2".to_owned()) })
 }
 
 fn log_size(field: &Field<'_>, report: &mut Report) -> Option<String> {

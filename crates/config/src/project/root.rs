@@ -1,10 +1,17 @@
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use freehold_model::{Destination, HostName, Project, Repository, RoleName, ServiceName, Timeouts};
+use freehold_model::{
+    AliasName, Boot, Builder, ConnectionSettings, Destination, HookSettings, HostName, ImageKey,
+    OutputSettings, Project, ProjectImage, RegistryPlace, Repository, Role, RoleName, ServiceName,
+    SshSettings, Timeouts,
+};
 
-use super::{boot, builder, environment, proxy, servers, ssh};
+use super::{
+    accessory, boot, builder, environment, image, logging, proxy, registry, schedule, servers, setting, ssh,
+};
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
 use crate::source::Place;
@@ -22,11 +29,14 @@ pub(super) fn project(
     let field = Field::new(root, "");
     let section = field.section("", report)?;
     let service = service(&section, report);
-    let image = image(&section, service.as_ref(), report);
+    let registry = section.get("registry").and_then(|field| registry::read(&field, report));
+    let place = registry.as_ref().map(|registry| &registry.place);
+    let image = image::own(&section, service.as_ref(), place, report);
     require_destination(&section, destination, report);
     minimum_version(&section, report);
-    let primary_role = primary_role(&section, report);
     let timeouts = timeouts(&section, report);
+    let accessories = section.get("accessories");
+    let primary_role = primary_role(&section, accessories.is_some(), report);
     let allow_empty_roles = section.get("allow_empty_roles").and_then(|field| field.boolean(report));
     let context = servers::Context {
         root: &section,
@@ -35,24 +45,124 @@ pub(super) fn project(
         primary_role: primary_role.as_ref(),
         drain: timeouts.drain,
         allow_empty_roles: allow_empty_roles == Some(true),
+        has_accessories: accessories.is_some(),
         environment: environment::root(section.get("env"), report),
     };
-    let servers::Servers { roles, proxy_runs } = servers::read(&context, report);
-    let hosts: Vec<&HostName> = roles.values().flat_map(|role| &role.hosts).map(|host| &host.name).collect();
-    let builder = builder::read(section.get("builder"), &hosts, report);
-    let mut project = Project::new(service?, image?);
-    project.destination = destination.cloned();
-    project.primary_role = primary_role?;
-    project.builder = builder;
-    project.ssh = ssh::read(section.get("ssh"), report);
-    project.proxy_runs = proxy::agreed_runs(&proxy_runs, report);
-    project.boot = boot::read(section.get("boot"), report);
-    project.retain_containers = retain_containers(&section, report);
-    project.timeouts = timeouts;
-    project.secrets_path = path(&section, "secrets_path", ".kamal/secrets", report);
-    project.hooks.path = path(&section, "hooks_path", ".kamal/hooks", report);
-    project.roles = roles;
+    let mut servers = servers::read(&context, report);
+    let logging = logging::read(section.get("logging"), None, report);
+    let context = accessory::Context {
+        service: service.as_ref(),
+        has_destination: destination.is_some(),
+        servers: &servers,
+        logging: &logging,
+    };
+    let accessories = accessories.map(|field| accessory::read(&field, &context, report)).unwrap_or_default();
+    servers.proxy_runs.extend(accessories.proxy_runs);
+    let proxy_runs = proxy::agreed_runs(&servers.proxy_runs, report);
+    let roles = servers.roles;
+    let builder = builder(&section, &roles, image.as_ref(), place, report);
+    let jobs = section.get("cron");
+    let jobs = jobs.map(|field| schedule::read(&field, &roles, primary_role.as_ref(), report));
+    let settings = Settings::read(&section, report);
+    let image = image?;
+    let images = images(&section, &image.repository, place, &builder, report);
+    check_images(&section, &roles, &images, report);
+    let project = Project {
+        destination: destination.cloned(),
+        digest: image.digest,
+        images,
+        primary_role: primary_role?,
+        accessories: accessories.all,
+        jobs: jobs.unwrap_or_default(),
+        accessory_registries: accessories.registries,
+        registry,
+        builder,
+        proxy_runs,
+        timeouts,
+        roles,
+        ssh: settings.ssh,
+        connections: settings.connections,
+        boot: settings.boot,
+        retain_containers: settings.retain_containers,
+        secrets_path: settings.secrets_path,
+        hooks: settings.hooks,
+        error_pages: settings.error_pages,
+        output: settings.output,
+        aliases: settings.aliases,
+        ..Project::new(service?, image.repository)
+    };
     Some(project)
+}
+
+/// The sections that depend on no other one.
+struct Settings {
+    ssh: SshSettings,
+    connections: ConnectionSettings,
+    boot: Boot,
+    retain_containers: NonZeroU32,
+    secrets_path: PathBuf,
+    hooks: HookSettings,
+    error_pages: Option<PathBuf>,
+    output: OutputSettings,
+    aliases: BTreeMap<AliasName, Vec<String>>,
+}
+
+impl Settings {
+    fn read(section: &Section<'_>, report: &mut Report) -> Self {
+        let hooks_path = path(section, "hooks_path", ".kamal/hooks", report);
+        let error_pages = section.get("error_pages_path").and_then(|field| field.filled_text(report));
+        let connections = section.get("sshkit").map(|field| setting::connections(&field, report));
+        let output = section.get("output").map(|field| setting::output(&field, report));
+        let aliases = section.get("aliases").map(|field| setting::aliases(&field, report));
+        Self {
+            ssh: ssh::read(section.get("ssh"), report),
+            connections: connections.unwrap_or_default(),
+            boot: boot::read(section.get("boot"), report),
+            retain_containers: retain_containers(section, report),
+            secrets_path: path(section, "secrets_path", ".kamal/secrets", report),
+            hooks: setting::hooks(section, hooks_path, report),
+            error_pages: error_pages.map(PathBuf::from),
+            output: output.unwrap_or_default(),
+            aliases: aliases.unwrap_or_default(),
+        }
+    }
+}
+
+fn builder(
+    section: &Section<'_>,
+    roles: &BTreeMap<RoleName, Role>,
+    image: Option<&image::OwnImage>,
+    registry: Option<&RegistryPlace>,
+    report: &mut Report,
+) -> Builder {
+    let hosts: Vec<&HostName> = roles.values().flat_map(|role| &role.hosts).map(|host| &host.name).collect();
+    let image = image.map(|image| &image.repository);
+    builder::read(section.get("builder"), &builder::Context { hosts: &hosts, image, registry }, report)
+}
+
+fn images(
+    section: &Section<'_>,
+    own: &Repository,
+    registry: Option<&RegistryPlace>,
+    builder: &Builder,
+    report: &mut Report,
+) -> BTreeMap<ImageKey, ProjectImage> {
+    let field = section.get("images");
+    field.map(|field| image::further(&field, own, registry, builder, report)).unwrap_or_default()
+}
+
+fn check_images(
+    section: &Section<'_>,
+    roles: &BTreeMap<RoleName, Role>,
+    images: &BTreeMap<ImageKey, ProjectImage>,
+    report: &mut Report,
+) {
+    let Some(servers) = section.get("servers") else { return };
+    for (name, role) in roles {
+        if let Some(image) = &role.image {
+            image::check_role((name, image), images, &servers, report);
+        }
+    }
 }
 
 fn service(section: &Section<'_>, report: &mut Report) -> Option<ServiceName> {
@@ -62,30 +172,6 @@ fn service(section: &Section<'_>, report: &mut Report) -> Option<ServiceName> {
         return None;
     };
     field.parsed(report, |text| ServiceName::parse(text).map_err(|error| (error, String::new())))
-}
-
-fn image(section: &Section<'_>, service: Option<&ServiceName>, report: &mut Report) -> Option<Repository> {
-    let help = |text: &str| match text.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => {
-            format!("write `image: {name}`; the tag is the version of the release")
-        }
-        _ => String::new(),
-    };
-    if let Some(field) = section.get("image") {
-        return field.parsed(report, |text| Repository::parse(text).map_err(|error| (error, help(text))));
-    }
-    let service = service?;
-    let image = Repository::parse(service.as_str());
-    if image.is_err() {
-        let message =
-            format!("missing key `image`: the service's name `{service}` is not a valid image name");
-        let at = section.get("service").map_or(Place::file(0), |field| field.node.at);
-        let name = service.as_str().to_ascii_lowercase();
-        report.mistake(
-            Finding::new(at, "", message).help(format!("add `image: {}`", name.trim_matches(['-', '_']))),
-        );
-    }
-    image.ok()
 }
 
 fn require_destination(section: &Section<'_>, destination: Option<&Destination>, report: &mut Report) {
@@ -116,15 +202,17 @@ fn minimum_version(section: &Section<'_>, report: &mut Report) {
 }
 
 /// Returns the primary role's name, which must be that of a role of the file.
-fn primary_role(section: &Section<'_>, report: &mut Report) -> Option<RoleName> {
+fn primary_role(section: &Section<'_>, has_accessories: bool, report: &mut Report) -> Option<RoleName> {
     let set = section.get("primary_role");
     let name = match &set {
         Some(field) => {
             field.parsed(report, |text| RoleName::parse(text).map_err(|error| (error, String::new())))?
         }
-        None => RoleName::parse("web").ok()?,
+        None => RoleName::web(),
     };
-    let servers = section.get("servers")?;
+    let Some(servers) = section.get("servers").filter(|field| !field.node.is_null()) else {
+        return has_accessories.then_some(name);
+    };
     let known: Vec<&str> = match servers.node.entries() {
         Some(entries) => entries.iter().map(|entry| entry.key.as_str()).collect(),
         None => vec!["web"],
@@ -155,8 +243,7 @@ fn timeouts(section: &Section<'_>, report: &mut Report) -> Timeouts {
 fn retain_containers(section: &Section<'_>, report: &mut Report) -> NonZeroU32 {
     let default = NonZeroU32::new(5).unwrap_or(NonZeroU32::MIN);
     let Some(field) = section.get("retain_containers") else { return default };
-    let count = field.integer(1..=u64::from(u32::MAX), report);
-    count.and_then(|count| u32::try_from(count).ok()).and_then(NonZeroU32::new).unwrap_or(default)
+    field.count(report).unwrap_or(default)
 }
 
 fn path(section: &Section<'_>, key: &str, default: &str, report: &mut Report) -> PathBuf {

@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
-use freehold_model::{Destination, HostName, ProxyServiceName, Role, RoleHost, RoleName, ServiceName};
+use freehold_model::{
+    AssetPath, Destination, HostName, ProxyServiceName, Role, RoleHost, RoleName, ServiceName,
+};
 
 use super::environment::{self, RootEnvironment};
-use super::{logging, proxy};
+use super::{container, image, logging, proxy};
 use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
-use crate::shell_word::split_words;
 use crate::source::Place;
 use crate::yaml::Value;
 
@@ -20,6 +22,7 @@ pub(super) struct Context<'a> {
     pub(super) primary_role: Option<&'a RoleName>,
     pub(super) drain: Duration,
     pub(super) allow_empty_roles: bool,
+    pub(super) has_accessories: bool,
     pub(super) environment: RootEnvironment,
 }
 
@@ -28,6 +31,8 @@ pub(super) struct Context<'a> {
 pub(super) struct Servers {
     pub(super) roles: BTreeMap<RoleName, Role>,
     pub(super) proxy_runs: Vec<proxy::WantedRun>,
+    /// The hosts of roles with their tags.
+    pub(super) tags: Vec<(HostName, Vec<String>)>,
 }
 
 /// Reads `servers`: the list of one role, or a map of roles.
@@ -39,8 +44,10 @@ pub(super) fn read(context: &Context<'_>, report: &mut Report) -> Servers {
         proxy::check_root(field, report);
     }
     let Some(field) = context.root.get("servers").filter(|field| !field.node.is_null()) else {
-        let finding = Finding::new(Place::file(0), "", "missing required key `servers`");
-        report.mistake(finding.help("list the hosts: `servers: [192.0.2.10]`"));
+        if !context.has_accessories {
+            let finding = Finding::new(Place::file(0), "", "missing required key `servers`");
+            report.mistake(finding.help("list the hosts: `servers: [192.0.2.10]`"));
+        }
         return servers;
     };
     if field.is_list() {
@@ -60,6 +67,7 @@ pub(super) fn read(context: &Context<'_>, report: &mut Report) -> Servers {
         }
     }
     report_shared_routes(&field, &servers.roles, report);
+    report_shared_certificates(&field, &servers.roles, report);
     if field.node.entries().is_some_and(<[_]>::is_empty) {
         report.mistake(field.mistake("no role is defined").help("list the hosts: `servers: [192.0.2.10]`"));
     }
@@ -94,6 +102,24 @@ fn report_shared_routes(field: &Field<'_>, roles: &BTreeMap<RoleName, Role>, rep
             report.mistake(finding.help("give one of them another `proxy: {host: …}` or `path_prefix`"));
         }
         known.push((role, routes));
+    }
+}
+
+/// Two roles on different hosts cannot both answer for a name: only one of them gets its certificate.
+fn report_shared_certificates(field: &Field<'_>, roles: &BTreeMap<RoleName, Role>, report: &mut Report) {
+    let mut known: Vec<(&String, &RoleName)> = Vec::new();
+    for role in roles.values() {
+        let Some(proxy) = role.proxy.as_ref().filter(|proxy| !proxy.tls.is_off()) else { continue };
+        for host in &proxy.hosts {
+            if let Some((_, other)) = known.iter().find(|(name, _)| *name == host) {
+                let at = field.node.get(role.name.as_str()).map_or(field.key_at, |entry| entry.key_at);
+                let message =
+                    format!("the roles `{other}` and `{}` both serve HTTPS for `{host}`", role.name);
+                let finding = Finding::new(at, format!("servers/{}", role.name), message);
+                report.mistake(finding.help("give one of them another `proxy: {host: …}`"));
+            }
+            known.push((host, &role.name));
+        }
     }
 }
 
@@ -134,6 +160,10 @@ fn add(
         servers.proxy_runs.push(proxy::WantedRun { path: field.path.clone(), hosts, at, run });
     }
     let proxy = proxy.map(|proxy| proxy.settings);
+    if let Some(settings) = &proxy {
+        proxy::check_certificate(field, settings, hosts.len(), report);
+    }
+    servers.tags.extend(hosts.iter().map(|host| (host.name.clone(), host.tags.clone())));
     let hosts = hosts
         .into_iter()
         .map(|host| RoleHost {
@@ -143,11 +173,13 @@ fn add(
         .collect();
     let stop_timeout = get("stop_timeout").or_else(|| context.root.get("stop_timeout"));
     let stop_timeout = stop_timeout.and_then(|field| field.seconds(0, report));
-    let command = get("cmd").and_then(|field| command(&field, report));
+    let command = get("cmd").and_then(|field| container::command(&field, report));
     let options = get("options").map(|field| container_option::read(&field, report)).unwrap_or_default();
     let logging = logging::read(context.root.get("logging"), get("logging"), report);
-    let volumes = context.root.get("volumes").map(|field| volumes(&field, report)).unwrap_or_default();
-    let labels = labels(context, get("labels"), report);
+    let volumes =
+        context.root.get("volumes").map(|field| container::volumes(&field, report)).unwrap_or_default();
+    let layers: Vec<Field<'_>> = context.root.get("labels").into_iter().chain(get("labels")).collect();
+    let labels = container::labels(&layers, report);
     let Some(proxy_service) = proxy_service(name, context, field, report) else { return };
     let role = Role {
         hosts,
@@ -158,10 +190,38 @@ fn add(
         logging,
         // Kamal stops a role without the proxy with its drain time-out, one with the proxy with Docker's default.
         stop_timeout: stop_timeout.or((proxy.is_none()).then_some(context.drain)),
+        asset_path: asset_path(context, get("asset_path"), proxy.is_some(), report),
+        replicas: get("replicas").and_then(|field| field.count(report)).unwrap_or(NonZeroU32::MIN),
+        release_command: get("release_command").and_then(|field| container::command(&field, report)),
+        image: get("image").and_then(|field| image::of_role(&field, report)),
         proxy,
         ..Role::new(name.clone(), proxy_service)
     };
     servers.roles.insert(name.clone(), role);
+}
+
+/// `PATH` or `PATH:OPTIONS`; only roles behind the proxy bridge their assets.
+fn asset_path(
+    context: &Context<'_>,
+    own: Option<Field<'_>>,
+    has_proxy: bool,
+    report: &mut Report,
+) -> Option<AssetPath> {
+    if let Some(field) = own.as_ref().filter(|_| !has_proxy) {
+        let message = "`asset_path` has no effect in a role that takes no requests";
+        report.warn(Finding::new(field.key_at, &field.path, message).help("remove it"));
+    }
+    let field = own.or_else(|| context.root.get("asset_path"))?;
+    let text = field.filled_text(report)?;
+    let (path, options) = text.split_once(':').map_or((text.as_str(), None), |(path, options)| {
+        (path, Some(options.to_owned()).filter(|options| !options.is_empty()))
+    });
+    if !path.starts_with('/') || path.trim_matches('/').is_empty() {
+        let finding = field.mistake(format!("`{path}` is not an absolute path"));
+        report.mistake(finding.help("write the folder in the container: `/rails/public/assets`"));
+        return None;
+    }
+    has_proxy.then(|| AssetPath { path: path.to_owned(), options })
 }
 
 fn report_empty(name: &RoleName, field: &Field<'_>, context: &Context<'_>, report: &mut Report) {
@@ -254,7 +314,7 @@ fn tagged_host(item: &Field<'_>, known: &RootEnvironment, report: &mut Report) -
     name.map(|name| Host { name, tags })
 }
 
-fn host_name(text: &str, item: &Field<'_>, report: &mut Report) -> Option<HostName> {
+pub(super) fn host_name(text: &str, item: &Field<'_>, report: &mut Report) -> Option<HostName> {
     // `HostName` takes `8080`, but nobody means a host by it.
     let is_number = text.bytes().all(|b| b.is_ascii_digit()) && !text.is_empty();
     match HostName::parse(text) {
@@ -272,68 +332,4 @@ fn host_name(text: &str, item: &Field<'_>, report: &mut Report) -> Option<HostNa
             None
         }
     }
-}
-
-fn command(field: &Field<'_>, report: &mut Report) -> Option<Vec<String>> {
-    let text = field.text(report)?;
-    match split_words(&text) {
-        Ok(words) => Some(words).filter(|words| !words.is_empty()),
-        Err(error) => {
-            let finding = field.mistake(format!("the command is not plain words: {error}"));
-            report
-                .mistake(finding.help("quote it, or let a shell of the container run it: `cmd: sh -c '…'`"));
-            None
-        }
-    }
-}
-
-fn volumes(field: &Field<'_>, report: &mut Report) -> Vec<String> {
-    let mut volumes = Vec::new();
-    for (item, text) in field.texts(report) {
-        match check_volume(&text) {
-            Ok(()) => volumes.push(text),
-            Err((message, help)) => report.mistake(item.mistake(message).help(help)),
-        }
-    }
-    volumes
-}
-
-/// `[SOURCE:]TARGET[:OPTIONS]`.
-fn check_volume(text: &str) -> Result<(), (String, String)> {
-    if text.starts_with('~') || text.contains('$') {
-        let help = "write a path relative to the login directory, or an absolute one".to_owned();
-        return Err((format!("no shell expands the volume `{text}`"), help));
-    }
-    let parts: Vec<&str> = text.split(':').collect();
-    let target = match parts.as_slice() {
-        [target] => Some(*target),
-        [source, target] | [source, target, _] if !source.is_empty() => Some(*target),
-        _ => None,
-    };
-    match target {
-        Some(target) if target.starts_with('/') => Ok(()),
-        _ => Err((
-            format!("`{text}` is not a volume"),
-            "write `SOURCE:/TARGET` or `SOURCE:/TARGET:ro`".to_owned(),
-        )),
-    }
-}
-
-fn labels(
-    context: &Context<'_>,
-    of_role: Option<Field<'_>>,
-    report: &mut Report,
-) -> BTreeMap<String, String> {
-    let mut labels = BTreeMap::new();
-    for field in context.root.get("labels").iter().chain(&of_role) {
-        for (name, value) in field.map(report) {
-            if ["service", "role", "destination"].contains(&name) {
-                let message = format!("the label `{name}` is reserved");
-                let help = "`service`, `role` and `destination` are set by freehold";
-                report.mistake(Finding::new(value.key_at, &value.path, message).help(help));
-            }
-            labels.extend(value.text(report).map(|text| (name.to_owned(), text)));
-        }
-    }
-    labels
 }

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 
-use freehold_model::{HostName, JumpHost, SshConfigFiles, SshSettings};
+use freehold_model::{HostName, JumpHost, PlainSecret, SecretName, SshConfigFiles, SshLogLevel, SshSettings};
 
-use super::builder::secret_names;
 use crate::field::{Field, Section};
-use crate::report::Report;
+use crate::report::{Finding, Report};
+use crate::yaml::Value;
 
 /// Reads `ssh`.
 pub(super) fn read(field: Option<Field<'_>>, report: &mut Report) -> SshSettings {
@@ -13,18 +13,55 @@ pub(super) fn read(field: Option<Field<'_>>, report: &mut Report) -> SshSettings
     let mut flag = |key: &str, default: bool| {
         section.get(key).and_then(|field| field.boolean(report)).unwrap_or(default)
     };
+    let (keys_only, forward_agent) =
+        (flag("keys_only", default.keys_only), flag("forward_agent", default.forward_agent));
+    let (key_data, key_texts) = section.get("key_data").map(|field| keys(&field, report)).unwrap_or_default();
+    let log_level = section.get("log_level").and_then(|field| field.choice(&LOG_LEVELS, report));
     SshSettings {
-        keys_only: flag("keys_only", default.keys_only),
-        forward_agent: flag("forward_agent", default.forward_agent),
+        log_level: log_level.unwrap_or(default.log_level),
+        key_data,
+        key_texts,
+        keys_only,
+        forward_agent,
         user: section.get("user").and_then(|field| user(&field, report)),
         port: section.get("port").and_then(|field| port(&field, report)),
         proxy: section.get("proxy").map(|field| jump_hosts(&field, report)).unwrap_or_default(),
         proxy_command: section.get("proxy_command").and_then(|field| field.filled_text(report)),
         keys: paths(&section, "keys", report),
-        key_data: section.get("key_data").map(|field| secret_names(&field, report)).unwrap_or_default(),
         config: section.get("config").map(|field| config(&field, report)).unwrap_or_default(),
         ..default
     }
+}
+
+const LOG_LEVELS: [(&str, SshLogLevel); 5] = [
+    ("debug", SshLogLevel::Debug),
+    ("info", SshLogLevel::Info),
+    ("warn", SshLogLevel::Warn),
+    ("error", SshLogLevel::Error),
+    ("fatal", SshLogLevel::Fatal),
+];
+
+/// Reads `key_data`: names of secrets, or the keys themselves, which Kamal still takes.
+fn keys(field: &Field<'_>, report: &mut Report) -> (Vec<SecretName>, Vec<PlainSecret>) {
+    let (mut names, mut texts) = (Vec::new(), Vec::new());
+    for item in field.list(report).unwrap_or_default() {
+        let hidden = |message: &str| Finding::new(item.node.at.hidden(), &item.path, message);
+        let text = match &item.node.value {
+            Value::Scalar(scalar) => scalar.as_text().unwrap_or_default(),
+            _ => String::new(),
+        };
+        if let Ok(name) = SecretName::parse(text.as_str()) {
+            names.push(name);
+        } else if text.trim_start().starts_with("-----BEGIN ") {
+            let help = "put the key into a secret, and write the secret's name here";
+            report.warn(hidden("a private key stands in the deploy file").help(help));
+            texts.push(PlainSecret::new(text));
+        } else {
+            let help = "write the name, and the key in `.kamal/secrets`";
+            report.mistake(hidden("this is not the name of a secret").help(help));
+        }
+    }
+    (names, texts)
 }
 
 fn user(field: &Field<'_>, report: &mut Report) -> Option<String> {

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{Support, keys_of, table::SECTIONS};
+use super::{Support, Unless, keys_of, pending, table::SECTIONS};
 use crate::docker_flag::{FLAGS, UNSUPPORTED};
 
 const OPENING: &str = "# The deploy file
@@ -27,11 +27,11 @@ pub fn reference_markdown() -> String {
         text.push_str(&format!("\n## {title}\n\n{}\n\n", section.doc));
         text.push_str("| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n");
         for key in keys_of(section.name) {
-            let doc = match key.support {
-                Support::Full => key.doc.to_owned(),
-                Support::Refused { unless: None, .. } => format!("*Not yet.* {}", key.doc),
-                Support::Refused { unless: Some(value), .. } => format!("*Only `{value}` yet.* {}", key.doc),
-                Support::NoEffect => format!("*No effect.* {}", key.doc),
+            let doc = match (key.support, pending(key.section, key.name)) {
+                (Support::NoEffect { .. }, _) => format!("*No effect.* {}", key.doc),
+                (Support::Full, None) => key.doc.to_owned(),
+                (Support::Full, Some(Unless::Never)) => format!("*Not yet.* {}", key.doc),
+                (Support::Full, Some(Unless::Is(value))) => format!("*Only `{value}` yet.* {}", key.doc),
             };
             let doc = if key.example.is_empty() { doc } else { format!("{doc} Example: `{}`", key.example) };
             let row = [format!("`{}`", key.name), key.kind.name(), key.default.to_owned(), doc];
@@ -41,7 +41,7 @@ pub fn reference_markdown() -> String {
         }
     }
     text.push_str(
-        "\n## `servers/ROLE/options`\n\nFlags of `docker run`, without the leading `--`. Supported are ",
+        "\n## `options`\n\nThe `options` of a role, of an accessory and of `proxy/run`: flags of `docker run`, without the leading `--`. Supported are ",
     );
     let names: Vec<String> = FLAGS.iter().map(|flag| format!("`{}`", flag.name)).collect();
     text.push_str(&names.join(", "));

@@ -5,7 +5,7 @@ use crate::docker_flag::FLAGS;
 
 /// Returns the JSON Schema of the deploy file (draft 2020-12), for editors.
 ///
-/// It holds only what this version accepts. It is meant for completion and types; what [`crate::parse`] checks
+/// Keys whose effect is not built yet are part of it, so that a file does not become wrong by the version. It is meant for completion and types; what [`crate::parse`] checks
 /// beyond that, such as rules between keys, is not in it.
 #[must_use]
 pub fn json_schema() -> String {
@@ -18,7 +18,8 @@ pub fn json_schema() -> String {
     if let Value::Object(root) = &mut root {
         root.insert("$schema".to_owned(), json!("https://json-schema.org/draft/2020-12/schema"));
         root.insert("title".to_owned(), json!("Freehold's deploy file"));
-        root.insert("required".to_owned(), json!(["service", "servers"]));
+        root.insert("required".to_owned(), json!(["service"]));
+        root.insert("anyOf".to_owned(), json!([{"required": ["servers"]}, {"required": ["accessories"]}]));
         root.insert("patternProperties".to_owned(), json!({"^x-": true}));
         root.insert("$defs".to_owned(), Value::Object(definitions));
     }
@@ -34,11 +35,15 @@ fn object(section: &str, doc: &str) -> Value {
     for key in keys_of(section) {
         let mut schema = match key.support {
             Support::Full => of_kind(key.kind),
-            Support::Refused { unless: Some(value), .. } => json!({"const": value}),
-            Support::Refused { unless: None, .. } => continue,
-            Support::NoEffect => json!({"deprecated": true}),
+            Support::NoEffect { .. } => {
+                let mut schema = of_kind(key.kind);
+                if let Value::Object(schema) = &mut schema {
+                    schema.insert("deprecated".to_owned(), json!(true));
+                }
+                schema
+            }
         };
-        if (section, key.name) == ("servers/ROLE", "options") {
+        if key.name == "options" && key.kind == Kind::MapOf(&Kind::Anything) {
             schema = options();
         }
         if let Value::Object(schema) = &mut schema {

@@ -26,19 +26,52 @@ pub(crate) const SECTIONS: &[Section] = &[
         doc: "How requests reach a role. The root's map gives the defaults of every role that takes \
         requests; a role's own is merged over it.",
     },
+    Section {
+        name: "proxy/ssl",
+        doc: "A certificate of one's own; without these keys the proxy gets one by itself.",
+    },
     Section { name: "proxy/healthcheck", doc: "How the proxy finds out that a container is healthy." },
     Section { name: "proxy/buffering", doc: "What the proxy holds back. It streams both ways." },
-    Section { name: "proxy/run", doc: "How the proxy's container runs; one setting for the whole project." },
+    Section { name: "proxy/logging", doc: "The headers that the proxy logs with each request." },
+    Section {
+        name: "proxy/run",
+        doc: "How the proxy's container runs; all that run behind it on one host must agree.",
+    },
+    Section {
+        name: "accessories/NAME",
+        doc: "One long-lived container beside the service, such as a database. A deploy does not touch it.",
+    },
+    Section {
+        name: "accessories/NAME/files",
+        doc: "A file that is uploaded and mounted, where `LOCAL:REMOTE[:OPTIONS]` does not say enough.",
+    },
+    Section {
+        name: "accessories/NAME/directories",
+        doc: "A directory that is made and mounted, where `LOCAL:REMOTE[:OPTIONS]` does not say enough.",
+    },
+    Section { name: "registry", doc: "Where images are stored between the build and the hosts." },
     Section { name: "builder", doc: "How the image is built." },
+    Section { name: "builder/cache", doc: "Where layers are cached between builds." },
+    Section { name: "builder/pack", doc: "Cloud Native Buildpacks instead of a Dockerfile." },
     Section { name: "ssh", doc: "How hosts are reached." },
+    Section { name: "sshkit", doc: "How many connections are made at a time and how long they are kept." },
     Section { name: "boot", doc: "How many hosts at a time take a new release." },
     Section { name: "logging", doc: "The log driver of the containers." },
+    Section { name: "output", doc: "Where the output of commands goes besides the terminal." },
+    Section { name: "output/file", doc: "A log file for each command that changes something." },
+    Section { name: "output/otel", doc: "An OpenTelemetry collector." },
+    Section {
+        name: "cron/NAME",
+        doc: "Freehold's own: one scheduled job, a command that runs at certain times in a container of its own.",
+    },
+    Section {
+        name: "images/NAME",
+        doc: "Freehold's own: one further image of the project. It is built as `builder` says, but for the keys here.",
+    },
 ];
 
+const OWN_PROXY: &str = "freehold brings its own proxy";
 const TEXTS: Kind = Kind::List(&Kind::Text);
-const LATER: Support =
-    Support::Refused { unless: None, help: "remove it, or stay with Kamal until it is supported" };
-
 const fn key(section: &'static str, name: &'static str, kind: Kind) -> Key {
     Key { section, name, kind, default: "", doc: "", example: "", support: Support::Full }
 }
@@ -56,20 +89,8 @@ impl Key {
         Self { example, ..self }
     }
 
-    const fn refused(self) -> Self {
-        Self { support: LATER, ..self }
-    }
-
-    const fn refused_unless(self, value: bool) -> Self {
-        Self { support: Support::Refused { unless: Some(value), help: "" }, ..self }
-    }
-
-    const fn refused_because(self, help: &'static str) -> Self {
-        Self { support: Support::Refused { unless: None, help }, ..self }
-    }
-
-    const fn without_effect(self) -> Self {
-        Self { support: Support::NoEffect, ..self }
+    const fn without_effect(self, help: &'static str) -> Self {
+        Self { support: Support::NoEffect { help }, ..self }
     }
 }
 
@@ -99,15 +120,17 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "stop_timeout", Kind::Integer).default("10 with the proxy, else `drain_timeout`").example("20").doc("Seconds that a container may take to stop before it is killed."),
     key("", "soak", Kind::Integer).default("2").example("10").doc("Freehold's own: seconds that a new release is watched after the switch before the old one is stopped."),
     key("", "minimum_version", Kind::Text).example("2.0.0").doc("The oldest Kamal that may use the file; Freehold counts as 2.12.0."),
-    key("", "run_directory", Kind::Text).without_effect().doc("Has had no effect since Kamal 2."),
-    key("", "registry", Kind::Section("registry")).refused_because("remove it: without a registry, freehold sends images straight to the hosts").doc("The image registry."),
-    key("", "accessories", Kind::MapOf(&Kind::Anything)).refused().doc("Long-lived containers beside the service."),
-    key("", "aliases", Kind::TextMap).refused().doc("Names for commands."),
-    key("", "asset_path", Kind::Text).refused().doc("The folder of assets that two releases share."),
-    key("", "error_pages_path", Kind::Text).refused().doc("The folder of error pages for the proxy."),
-    key("", "hooks_output", Kind::Anything).refused().doc("Whether the output of hooks is shown."),
-    key("", "output", Kind::Anything).refused().doc("Where the output of commands goes besides the terminal."),
-    key("", "sshkit", Kind::Anything).refused().doc("Limits of parallel connections."),
+    key("", "run_directory", Kind::Text).without_effect("remove it").doc("Has had no effect since Kamal 2."),
+    key("", "registry", Kind::Section("registry")).default("none: images go straight to the hosts").doc("Where images are stored between the build and the hosts."),
+    key("", "accessories", Kind::MapOf(&Kind::Section("accessories/NAME"))).doc("Long-lived containers beside the service."),
+    key("", "aliases", Kind::TextMap).example("{console: app exec -i --reuse \"bin/console\"}").doc("Names for command lines; the words behind the name are added."),
+    key("", "asset_path", Kind::Text).example("\"/app/public/assets:ro\"").doc("The folder of assets in the container that the old and the new release share, with options of the mount behind a colon."),
+    key("", "error_pages_path", Kind::Text).example("public").doc("The local folder of the proxy's error pages, `4??.html` and `5??.html`."),
+    key("", "hooks_output", Kind::Either(&[Kind::Text, Kind::TextMap])).example("{pre-deploy: verbose}").doc("Whether the output of hooks is shown, `quiet` or `verbose`, for all or for each by name."),
+    key("", "output", Kind::Section("output")).doc("Where the output of commands goes besides the terminal."),
+    key("", "sshkit", Kind::Section("sshkit")).doc("How many connections are made and kept."),
+    key("", "cron", Kind::MapOf(&Kind::Section("cron/NAME"))).doc("Freehold's own: scheduled jobs."),
+    key("", "images", Kind::MapOf(&Kind::Section("images/NAME"))).doc("Freehold's own: further images of the project, which roles choose by name."),
     // -- servers/ROLE
     key("servers/ROLE", "hosts", Kind::Hosts).doc("The hosts, each a name, an address or `HOST: TAG` or `HOST: [TAG, TAG]`."),
     key("servers/ROLE", "cmd", Kind::Text).default("the image's own").example("bin/jobs --all").doc("The command, split into words; no shell sees it."),
@@ -117,7 +140,10 @@ pub(crate) const KEYS: &[Key] = &[
     key("servers/ROLE", "labels", Kind::TextMap).example("{tier: front}").doc("Labels over those of the root."),
     key("servers/ROLE", "logging", Kind::Section("logging")).doc("The log driver over that of the root."),
     key("servers/ROLE", "stop_timeout", Kind::Integer).default("the root's").example("21").doc("Seconds that a container of this role may take to stop."),
-    key("servers/ROLE", "asset_path", Kind::Text).refused().doc("The folder of assets that two releases share."),
+    key("servers/ROLE", "asset_path", Kind::Text).default("the root's").example("/app/dist").doc("The folder of assets that two releases share; only with the proxy."),
+    key("servers/ROLE", "replicas", Kind::Integer).default("1").example("3").doc("Freehold's own: how many containers of the role run on each host."),
+    key("servers/ROLE", "release_command", Kind::Text).example("bin/migrate").doc("Freehold's own: a command that runs once on the new image, with the role's new environment, before the release takes requests; failing it stops the deploy."),
+    key("servers/ROLE", "image", Kind::Text).default("the project's").example("\"acme/other@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"").doc("Freehold's own: one of `images` by name, or an image by digest."),
     // -- env
     key("env", "clear", Kind::TextMap).example("{LEVEL: debug}").doc("Variables with their values."),
     key("env", "secret", TEXTS).example("[TOKEN, \"KEY:OTHER_KEY\"]").doc("Variables whose value is the secret of the same name, or `VARIABLE:SECRET`."),
@@ -131,31 +157,69 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy", "path_prefix", Kind::Text).default("/").example("/api").doc("The path prefix that is routed to the role, or several with commas."),
     key("proxy", "path_prefixes", TEXTS).example("[/api, /v2]").doc("Several path prefixes; wins over `path_prefix`."),
     key("proxy", "strip_path_prefix", Kind::Boolean).default("true").example("false").doc("Whether the prefix is removed before a request is forwarded."),
-    key("proxy", "forward_headers", Kind::Boolean).default("true").example("false").doc("Whether the client's `X-Forwarded-*` headers are kept."),
+    key("proxy", "forward_headers", Kind::Boolean).default("true without `ssl`, else false").example("false").doc("Whether the client's `X-Forwarded-*` headers are kept."),
     key("proxy", "buffering", Kind::Section("proxy/buffering")).doc("What the proxy holds back."),
     key("proxy", "run", Kind::Section("proxy/run")).doc("How the proxy's container runs."),
-    key("proxy", "ssl", Kind::Anything).default("false").refused_unless(false).doc("Whether the proxy serves HTTPS."),
-    key("proxy", "ssl_redirect", Kind::Boolean).refused().doc("Whether HTTP is redirected to HTTPS."),
-    key("proxy", "logging", Kind::Anything).refused().doc("The headers that the proxy logs."),
+    key("proxy", "ssl", Kind::Either(&[Kind::Boolean, Kind::Section("proxy/ssl")])).default("false").doc("Whether the proxy serves HTTPS, or with which certificate; needs a host."),
+    key("proxy", "ssl_redirect", Kind::Boolean).default("true").example("false").doc("Whether HTTP is redirected to HTTPS."),
+    key("proxy", "logging", Kind::Section("proxy/logging")).doc("The headers that the proxy logs."),
+    key("proxy/ssl", "certificate_pem", Kind::Text).doc("The secret that holds the certificate with its chain, in PEM."),
+    key("proxy/ssl", "private_key_pem", Kind::Text).doc("The secret that holds the private key, in PEM."),
+    key("proxy/logging", "request_headers", TEXTS).default("[Cache-Control, Last-Modified, User-Agent]").example("[X-Request-Id]").doc("Headers of requests; replaces the default."),
+    key("proxy/logging", "response_headers", TEXTS).example("[X-Cache]").doc("Headers of responses."),
     key("proxy/healthcheck", "path", Kind::Text).default("/up").example("/health").doc("The path of the check; answers from 200 to 299 are healthy."),
     key("proxy/healthcheck", "interval", Kind::Integer).default("1").example("2").doc("Seconds between two checks."),
     key("proxy/healthcheck", "timeout", Kind::Integer).default("5").example("3").doc("Seconds that one check may take."),
-    key("proxy/buffering", "requests", Kind::Boolean).default("false").refused_unless(false).doc("Whether request bodies are held back until they are complete."),
-    key("proxy/buffering", "responses", Kind::Boolean).default("false").refused_unless(false).doc("Whether response bodies are held back until they are complete."),
-    key("proxy/buffering", "memory", Kind::Integer).refused().doc("The bytes of a body that are kept in memory."),
-    key("proxy/buffering", "max_request_body", Kind::Integer).refused().doc("The greatest request body in bytes."),
-    key("proxy/buffering", "max_response_body", Kind::Integer).refused().doc("The greatest response body in bytes."),
+    key("proxy/buffering", "requests", Kind::Boolean).default("false").example("true").doc("Whether request bodies are held back until they are complete."),
+    key("proxy/buffering", "responses", Kind::Boolean).default("false").example("true").doc("Whether response bodies are held back until they are complete."),
+    key("proxy/buffering", "memory", Kind::Integer).default("1048576").example("2097152").doc("The bytes of a body that are kept in memory."),
+    key("proxy/buffering", "max_request_body", Kind::Integer).default("0, unlimited").example("1000000").doc("The greatest request body in bytes."),
+    key("proxy/buffering", "max_response_body", Kind::Integer).default("0, unlimited").example("1000000").doc("The greatest response body in bytes."),
     key("proxy/run", "http_port", Kind::Integer).default("80").example("8080").doc("The host's port for HTTP."),
     key("proxy/run", "https_port", Kind::Integer).default("443").example("8443").doc("The host's port for HTTPS."),
     key("proxy/run", "publish", Kind::Boolean).default("true").example("false").doc("Whether the ports are published."),
     key("proxy/run", "bind_ips", TEXTS).default("all").example("[127.0.0.1]").doc("The host's addresses to which the ports are bound."),
     key("proxy/run", "log_max_size", Kind::Text).default("10m").example("50m").doc("The size at which the proxy's log is rotated; empty is never."),
     key("proxy/run", "debug", Kind::Boolean).default("false").example("true").doc("Whether the proxy logs at debug level."),
-    key("proxy/run", "metrics_port", Kind::Integer).refused().doc("The port of the metrics."),
-    key("proxy/run", "registry", Kind::Text).refused_because("remove it: freehold brings its own proxy").doc("The registry of kamal-proxy's image."),
-    key("proxy/run", "repository", Kind::Text).refused_because("remove it: freehold brings its own proxy").doc("The name of kamal-proxy's image."),
-    key("proxy/run", "version", Kind::Text).refused_because("remove it: freehold brings its own proxy").doc("The version of kamal-proxy."),
-    key("proxy/run", "options", Kind::Anything).refused().doc("Flags of `docker run` for the proxy."),
+    key("proxy/run", "metrics_port", Kind::Integer).example("9090").doc("The port in the container that answers with metrics."),
+    key("proxy/run", "registry", Kind::Text).without_effect(OWN_PROXY).doc("The registry of kamal-proxy's image."),
+    key("proxy/run", "repository", Kind::Text).default("basecamp/kamal-proxy").without_effect(OWN_PROXY).doc("The name of kamal-proxy's image."),
+    key("proxy/run", "version", Kind::Text).default("v0.9.2").without_effect(OWN_PROXY).doc("The version of kamal-proxy."),
+    key("proxy/run", "options", Kind::MapOf(&Kind::Anything)).example("{memory: 256m}").doc("Flags of `docker run` for the proxy, without the leading `--`."),
+    // -- accessories
+    key("accessories/NAME", "image", Kind::Text).doc("The image with its tag, or with its digest; required. The root's registry is not put before it."),
+    key("accessories/NAME", "service", Kind::Text).default("`SERVICE-NAME`").doc("The name of the container, of its folder on the host and of its route in the proxy."),
+    key("accessories/NAME", "host", Kind::Text).doc("The host. Exactly one of `host`, `hosts`, `role`, `roles`, `tag` and `tags` says where it runs."),
+    key("accessories/NAME", "hosts", TEXTS).doc("Several hosts."),
+    key("accessories/NAME", "role", Kind::Text).doc("The hosts of a role."),
+    key("accessories/NAME", "roles", TEXTS).doc("The hosts of several roles."),
+    key("accessories/NAME", "tag", Kind::Text).doc("The hosts with a tag."),
+    key("accessories/NAME", "tags", TEXTS).doc("The hosts with one of several tags."),
+    key("accessories/NAME", "port", Kind::Text).example("\"127.0.0.1:5432:5432\"").doc("A published port as `docker run --publish` takes it; `N` is `N:N`."),
+    key("accessories/NAME", "cmd", Kind::Text).default("the image's own").example("redis-server --save 60 1").doc("The command, split into words; no shell sees it."),
+    key("accessories/NAME", "env", Kind::Section("env")).doc("The environment, without `tags`; the root's is not part of it."),
+    key("accessories/NAME", "files", Kind::List(&Kind::Either(&[Kind::Text, Kind::Section("accessories/NAME/files")]))).example("[\"config/my.cnf:/etc/my.cnf\"]").doc("Files that are uploaded and mounted, `LOCAL:REMOTE[:OPTIONS]`; one whose name ends in `erb` is rendered with the accessory's environment first."),
+    key("accessories/NAME", "directories", Kind::List(&Kind::Either(&[Kind::Text, Kind::Section("accessories/NAME/directories")]))).example("[\"data:/var/lib/data\"]").doc("Directories that are made and mounted, `LOCAL:REMOTE[:OPTIONS]`; a relative one is in the accessory's folder."),
+    key("accessories/NAME", "volumes", TEXTS).example("[\"data:/data\"]").doc("Volumes, as `docker run --volume` takes them."),
+    key("accessories/NAME", "options", Kind::MapOf(&Kind::Anything)).example("{memory: 512m}").doc("Flags of `docker run`, without the leading `--`."),
+    key("accessories/NAME", "labels", Kind::TextMap).example("{tier: data}").doc("Labels."),
+    key("accessories/NAME", "network", Kind::Text).default("kamal").example("backend").doc("The network."),
+    key("accessories/NAME", "registry", Kind::Section("registry")).default("the root's, for logging in").doc("A registry of its own; its server is put before the image's name."),
+    key("accessories/NAME", "proxy", Kind::Section("proxy")).doc("How requests from outside reach it; the root's `proxy` is not part of it."),
+    key("accessories/NAME/files", "local", Kind::Text).doc("The file, relative to the project; required."),
+    key("accessories/NAME/files", "remote", Kind::Text).doc("The absolute path in the container; required."),
+    key("accessories/NAME/files", "mode", Kind::Text).default("755").doc("The permissions on the host, octal digits in quotes."),
+    key("accessories/NAME/files", "owner", Kind::Text).doc("The owner on the host, as `chown` takes it."),
+    key("accessories/NAME/files", "options", Kind::Text).doc("Options of the mount, such as `ro`."),
+    key("accessories/NAME/directories", "local", Kind::Text).doc("The directory on the host; required."),
+    key("accessories/NAME/directories", "remote", Kind::Text).doc("The absolute path in the container; required."),
+    key("accessories/NAME/directories", "mode", Kind::Text).doc("The permissions on the host, octal digits in quotes."),
+    key("accessories/NAME/directories", "owner", Kind::Text).doc("The owner on the host, as `chown` takes it."),
+    key("accessories/NAME/directories", "options", Kind::Text).doc("Options of the mount, such as `ro`."),
+    // -- registry
+    key("registry", "server", Kind::Text).default("Docker Hub").doc("The server; `localhost:PORT` is a registry on the build machine, which needs no login and which the hosts reach through a forwarded port."),
+    key("registry", "username", Kind::Either(&[Kind::Text, TEXTS])).doc("The login name, or `[SECRET]`; required but for a local registry."),
+    key("registry", "password", Kind::Either(&[Kind::Text, TEXTS])).doc("The password, better `[SECRET]`; required but for a local registry."),
     // -- builder
     key("builder", "arch", Kind::Either(&[Kind::Text, TEXTS])).default("that of the hosts").example("amd64").doc("The architectures: `amd64`, `arm64`."),
     key("builder", "context", Kind::Text).default("a clone of the git repository").example(".").doc("The folder that is built; `.` builds the working tree with uncommitted changes."),
@@ -164,14 +228,19 @@ pub(crate) const KEYS: &[Key] = &[
     key("builder", "args", Kind::TextMap).example("{RUBY_VERSION: \"3.4\"}").doc("Build arguments."),
     key("builder", "secrets", TEXTS).example("[GITHUB_TOKEN]").doc("Secrets that the build may mount."),
     key("builder", "on", Kind::Text).default("local").example("203.0.113.1").doc("Freehold's own: where the image is built, `local` or a host of the project."),
-    key("builder", "ssh", Kind::Text).refused().doc("The SSH agent that the build may use."),
-    key("builder", "cache", Kind::Anything).refused().doc("The cache of the build."),
-    key("builder", "driver", Kind::Text).refused().doc("The driver of `docker buildx`."),
-    key("builder", "remote", Kind::Text).refused_because("name one of the project's hosts with `builder: {on: HOST}`").doc("The engine of another machine."),
-    key("builder", "local", Kind::Boolean).refused().doc("Whether this machine may build."),
-    key("builder", "pack", Kind::Anything).refused().doc("Cloud Native Buildpacks."),
-    key("builder", "provenance", Kind::Either(&[Kind::Text, Kind::Boolean])).refused().doc("The provenance attestation."),
-    key("builder", "sbom", Kind::Either(&[Kind::Text, Kind::Boolean])).refused().doc("The bill of materials."),
+    key("builder", "ssh", Kind::Text).example("default").doc("The SSH agent or keys that the build may use, as `docker buildx build --ssh` takes them."),
+    key("builder", "cache", Kind::Section("builder/cache")).doc("Where layers are cached between builds."),
+    key("builder", "driver", Kind::Text).default("docker-container").example("docker").doc("What builds: `docker-container`, `docker` for the engine itself, `cloud ORGANISATION/NAME`."),
+    key("builder", "remote", Kind::Text).example("\"ssh://builder@203.0.113.5\"").doc("The engine of another machine, which builds what this one cannot."),
+    key("builder", "local", Kind::Boolean).default("true").doc("Whether this machine builds; false needs `remote`."),
+    key("builder", "pack", Kind::Section("builder/pack")).doc("Cloud Native Buildpacks instead of a Dockerfile."),
+    key("builder", "provenance", Kind::Either(&[Kind::Text, Kind::Boolean])).example("mode=max").doc("The provenance attestation."),
+    key("builder", "sbom", Kind::Either(&[Kind::Text, Kind::Boolean])).example("true").doc("The bill of materials."),
+    key("builder/cache", "type", Kind::Text).doc("`registry` or `gha`, that of GitHub Actions; required."),
+    key("builder/cache", "options", Kind::Text).doc("Further attributes, `key=value` with commas."),
+    key("builder/cache", "image", Kind::Text).default("`IMAGE-build-cache`").doc("The image that holds a cache of the type `registry`."),
+    key("builder/pack", "builder", Kind::Text).doc("The image of the builder; required."),
+    key("builder/pack", "buildpacks", TEXTS).doc("The buildpacks, in their order."),
     // -- ssh
     key("ssh", "user", Kind::Text).default("that of `~/.ssh/config`, else root").example("deploy").doc("The login name."),
     key("ssh", "port", Kind::Either(&[Kind::Text, Kind::Integer])).default("that of `~/.ssh/config`, else 22").example("2222").doc("The port."),
@@ -182,12 +251,35 @@ pub(crate) const KEYS: &[Key] = &[
     key("ssh", "keys_only", Kind::Boolean).default("false").example("true").doc("Whether only these keys are tried, none of the agent's."),
     key("ssh", "config", Kind::Either(&[Kind::Boolean, Kind::Text, TEXTS])).default("true").example("false").doc("Which OpenSSH configuration is read: the usual files, none, or these."),
     key("ssh", "forward_agent", Kind::Boolean).default("true").example("false").doc("Whether interactive sessions may use the agent."),
-    key("ssh", "log_level", Kind::Text).refused_because("remove it and use `--verbose`").doc("The log level of Kamal's SSH library."),
+    key("ssh", "log_level", Kind::Text).default("fatal").example("debug").doc("From which level on messages of the SSH library are shown: `debug`, `info`, `warn`, `error`, `fatal`."),
+    // -- sshkit
+    key("sshkit", "max_concurrent_starts", Kind::Integer).default("30").example("10").doc("How many connections are begun at the same time."),
+    key("sshkit", "pool_idle_timeout", Kind::Integer).default("900").example("300").doc("Seconds that an unused connection is kept."),
+    key("sshkit", "dns_retries", Kind::Integer).default("3").example("5").doc("How often a name that did not resolve is looked up again."),
     // -- boot
     key("boot", "limit", Kind::Either(&[Kind::Integer, Kind::Text])).default("all at once").example("2").doc("The size of a batch: a number of hosts, or a share such as `25%`."),
     key("boot", "wait", Kind::Integer).default("0").example("5").doc("Seconds between two batches."),
-    key("boot", "parallel_roles", Kind::Boolean).default("false").refused_unless(false).doc("Whether the roles of a host boot at the same time."),
+    key("boot", "parallel_roles", Kind::Boolean).default("false").example("true").doc("Whether the roles of a host boot at the same time."),
     // -- logging
     key("logging", "driver", Kind::Text).default("the engine's").example("local").doc("The driver's name."),
     key("logging", "options", Kind::TextMap).default("`max-size: 10m` without a driver").example("{max-size: 20m}").doc("The driver's options."),
+    // -- output
+    key("output", "file", Kind::Section("output/file")).doc("A log file for each command that changes something."),
+    key("output", "otel", Kind::Section("output/otel")).doc("An OpenTelemetry collector."),
+    key("output/file", "path", Kind::Text).example("log/deploys").doc("The folder of the files; required."),
+    key("output/otel", "endpoint", Kind::Text).example("\"http://localhost:4318\"").doc("The collector's address for OTLP over HTTP, without `/v1/logs`; required."),
+    // -- cron
+    key("cron/NAME", "schedule", Kind::Text).doc("When it runs, in UTC: the five fields of `cron`, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; required."),
+    key("cron/NAME", "cmd", Kind::Text).doc("The command, split into words; no shell sees it; required."),
+    key("cron/NAME", "role", Kind::Text).default("the primary role").example("job").doc("The role whose image, environment, volumes and options it has, and on whose first host it runs."),
+    key("cron/NAME", "overlap", Kind::Text).default("skip").example("queue").doc("What happens when it is due while its last run goes on: `skip`, `allow`, `queue` or `replace`."),
+    key("cron/NAME", "timeout", Kind::Integer).default("none").example("600").doc("Seconds after which a run is killed."),
+    key("cron/NAME", "history", Kind::Integer).default("10").example("50").doc("How many of its runs are remembered."),
+    // -- images
+    key("images/NAME", "image", Kind::Text).default("`IMAGE-NAME`").example("acme/worker").doc("The image's name without tag."),
+    key("images/NAME", "context", Kind::Text).default("that of `builder`").example("worker").doc("The folder that is built."),
+    key("images/NAME", "dockerfile", Kind::Text).default("that of `builder`").example("worker.Dockerfile").doc("The Dockerfile."),
+    key("images/NAME", "target", Kind::Text).default("that of `builder`").example("worker").doc("The stage that is built."),
+    key("images/NAME", "args", Kind::TextMap).example("{FAST: \"1\"}").doc("Build arguments over those of `builder`."),
+    key("images/NAME", "secrets", TEXTS).default("those of `builder`").example("[WORKER_TOKEN]").doc("Secrets that the build may mount."),
 ];

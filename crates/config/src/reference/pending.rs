@@ -1,0 +1,81 @@
+use crate::field::Field;
+
+/// When a pending key is accepted all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unless {
+    Never,
+    /// With the value that stands for what happens anyway.
+    Is(bool),
+}
+
+impl Unless {
+    pub(crate) fn is_met(self, field: &Field<'_>) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Is(value) => field.boolean_value() == Some(value),
+        }
+    }
+}
+
+use Unless::{Is, Never};
+
+/// Keys that are read and checked but have no effect yet: section, key, exception.
+///
+/// [`crate::parse`] refuses them by name. Whoever builds an effect removes its line, and nothing else here changes.
+pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
+    ("", "accessories", Never),
+    ("", "aliases", Never),
+    ("", "asset_path", Never),
+    ("", "cron", Never),
+    ("", "error_pages_path", Never),
+    ("", "hooks_output", Never),
+    ("", "images", Never),
+    ("", "output", Never),
+    ("", "registry", Never),
+    ("", "sshkit", Never),
+    // Not a key: a digest in `image`.
+    ("", "image@", Never),
+    ("servers/ROLE", "asset_path", Never),
+    ("servers/ROLE", "image", Never),
+    ("servers/ROLE", "release_command", Never),
+    ("servers/ROLE", "replicas", Never),
+    ("proxy", "ssl", Is(false)),
+    ("proxy", "ssl_redirect", Never),
+    ("proxy", "logging", Never),
+    ("proxy/buffering", "requests", Is(false)),
+    ("proxy/buffering", "responses", Is(false)),
+    ("proxy/buffering", "memory", Never),
+    ("proxy/buffering", "max_request_body", Never),
+    ("proxy/buffering", "max_response_body", Never),
+    ("proxy/run", "metrics_port", Never),
+    ("proxy/run", "options", Never),
+    ("builder", "cache", Never),
+    ("builder", "driver", Never),
+    ("builder", "local", Is(true)),
+    ("builder", "pack", Never),
+    ("builder", "provenance", Is(false)),
+    ("builder", "remote", Never),
+    ("builder", "sbom", Is(false)),
+    ("builder", "ssh", Never),
+    ("ssh", "log_level", Never),
+    ("boot", "parallel_roles", Is(false)),
+];
+
+/// Returns when a key is accepted, if its effect is pending.
+pub(crate) fn pending(section: &str, name: &str) -> Option<Unless> {
+    PENDING.iter().find(|(s, n, _)| (*s, *n) == (section, name)).map(|(_, _, unless)| *unless)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference::KEYS;
+
+    #[test]
+    fn every_pending_key_is_a_key() {
+        for (section, name, _) in PENDING.iter().filter(|(_, name, _)| *name != "image@") {
+            let is_key = KEYS.iter().any(|key| (key.section, key.name) == (*section, *name));
+            assert!(is_key, "{section}/{name}");
+        }
+    }
+}
