@@ -6,22 +6,54 @@ use std::time::Instant;
 
 use freehold_wire::Reason;
 
+use crate::admit::Arrival;
 use crate::clock::Clock;
+use crate::digits::write_decimal;
 use crate::generation::Target;
 use crate::http1::header::Kind;
 use crate::http1::request::Request;
 use crate::http1::{Framing, Version};
-use crate::log::field;
+use crate::log::{escape, field};
 use crate::table::Service;
+
+/// A client, with its address as text.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) ip: String,
+    port: u16,
+}
+
+impl Peer {
+    /// Notes a client's address.
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { ip: address.ip().to_canonical().to_string(), port: address.port() }
+    }
+}
+
+/// Appends a comma, a name and a text.
+macro_rules! text_field {
+    ($line:expr, $name:literal, $value:expr) => {{
+        $line.extend_from_slice(concat!(",\"", $name, "\":\"").as_bytes());
+        escape($line, $value);
+        $line.push(b'"');
+    }};
+}
+
+/// Appends a comma, a name and a number.
+macro_rules! number_field {
+    ($line:expr, $name:literal, $value:expr) => {{
+        $line.extend_from_slice(concat!(",\"", $name, "\":").as_bytes());
+        write_decimal($value, $line);
+    }};
+}
 
 /// What is known of a request so far. What comes from its head is kept as text of the line to be, since the head itself
 /// is gone by the time the line is written.
 #[derive(Debug)]
 pub(crate) struct Record {
-    pub(crate) peer: SocketAddr,
     started: Instant,
     /// The fields from the head, in three parts.
-    text: Vec<u8>,
+    pub(crate) text: Vec<u8>,
     first_part: usize,
     second_part: usize,
     pub(crate) status: u16,
@@ -31,48 +63,58 @@ pub(crate) struct Record {
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) target: Option<Arc<Target>>,
     pub(crate) response_bytes: u64,
+    /// The answer's `Content-Type`.
     pub(crate) response_type: Vec<u8>,
 }
 
 impl Record {
-    /// Notes a sound request head.
-    pub(crate) fn of(request: &Request<'_, '_>, request_id: &[u8], peer: SocketAddr, port: u16) -> Self {
+    /// Notes a sound request head; the text is room to write to.
+    pub(crate) fn of(
+        request: &Request<'_, '_>,
+        request_id: &[u8],
+        arrival: &Arrival<'_>,
+        text: Vec<u8>,
+    ) -> Self {
         let view = &request.view;
-        let mut text = Vec::with_capacity(768);
-        field(&mut text, "host", view.host.as_bytes());
-        text.extend_from_slice(format!(",\"port\":{port}").as_bytes());
-        field(&mut text, "path", &decode(view.path));
-        field(&mut text, "request_id", request_id);
-        let first_part = text.len();
-        field(&mut text, "method", view.method.as_bytes());
-        let length = match request.framing {
-            Framing::None => Some(0),
-            Framing::Length(length) => Some(length),
-            Framing::Chunked | Framing::UntilClose => None,
-        };
-        let length = length.map_or_else(|| "-1".to_owned(), |length| length.to_string());
-        text.extend_from_slice(format!(",\"req_content_length\":{length}").as_bytes());
-        field(&mut text, "req_content_type", view.first(Kind::ContentType).unwrap_or_default());
-        let second_part = text.len();
-        let client = peer.ip().to_canonical().to_string();
-        field(&mut text, "client_addr", client.as_bytes());
-        field(&mut text, "client_port", peer.port().to_string().as_bytes());
-        field(&mut text, "remote_addr", view.first(Kind::ForwardedFor).unwrap_or(client.as_bytes()));
-        field(&mut text, "user_agent", view.first(Kind::UserAgent).unwrap_or_default());
-        field(&mut text, "proto", request.version.as_str().as_bytes());
-        field(&mut text, "scheme", b"http");
-        field(&mut text, "query", view.query.unwrap_or_default().as_bytes());
-        Self { text, first_part, second_part, ..Self::unread(peer) }
+        let mut record = Self::empty(arrival.at, text);
+        let text = &mut record.text;
+        text_field!(text, "host", view.host.as_bytes());
+        number_field!(text, "port", arrival.port.into());
+        text_field!(text, "path", &decode(view.path));
+        text_field!(text, "request_id", request_id);
+        record.first_part = text.len();
+        text_field!(text, "method", view.method.as_bytes());
+        match request.framing {
+            Framing::None => text.extend_from_slice(b",\"req_content_length\":0"),
+            Framing::Length(length) => number_field!(text, "req_content_length", length),
+            Framing::Chunked | Framing::UntilClose => text.extend_from_slice(b",\"req_content_length\":-1"),
+        }
+        text_field!(text, "req_content_type", view.first(Kind::ContentType).unwrap_or_default());
+        record.second_part = text.len();
+        let Peer { ip, port } = arrival.peer;
+        text_field!(text, "client_addr", ip.as_bytes());
+        text.extend_from_slice(b",\"client_port\":\"");
+        write_decimal(u64::from(*port), text);
+        text.push(b'"');
+        text_field!(text, "remote_addr", view.first(Kind::ForwardedFor).unwrap_or(ip.as_bytes()));
+        text_field!(text, "user_agent", view.first(Kind::UserAgent).unwrap_or_default());
+        text_field!(text, "proto", request.version.as_str().as_bytes());
+        text_field!(text, "scheme", arrival.scheme.as_bytes());
+        text_field!(text, "query", view.query.unwrap_or_default().as_bytes());
+        record
     }
 
     /// Notes a request whose head cannot be read.
-    pub(crate) fn unread(peer: SocketAddr) -> Self {
-        let mut text = Vec::new();
-        field(&mut text, "client_addr", peer.ip().to_canonical().to_string().as_bytes());
-        field(&mut text, "proto", Version::Http11.as_str().as_bytes());
+    pub(crate) fn unread(peer: &Peer) -> Self {
+        let mut record = Self::empty(Instant::now(), Vec::new());
+        text_field!(&mut record.text, "client_addr", peer.ip.as_bytes());
+        text_field!(&mut record.text, "proto", Version::Http11.as_str().as_bytes());
+        record
+    }
+
+    fn empty(started: Instant, text: Vec<u8>) -> Self {
         Self {
-            peer,
-            started: Instant::now(),
+            started,
             text,
             first_part: 0,
             second_part: 0,
@@ -92,13 +134,21 @@ impl Record {
         clock.write_log_time(out);
         out.extend_from_slice(b"\",\"level\":\"INFO\",\"msg\":\"Request\"");
         out.extend_from_slice(self.text.get(..self.first_part).unwrap_or_default());
-        out.extend_from_slice(format!(",\"status\":{}", self.status).as_bytes());
-        field(out, "service", self.service.as_ref().map_or("", |service| service.name.as_str()).as_bytes());
-        field(out, "target", self.target.as_ref().map_or("", |target| target.address.as_str()).as_bytes());
-        out.extend_from_slice(format!(",\"duration\":{}", self.started.elapsed().as_nanos()).as_bytes());
+        number_field!(out, "status", self.status.into());
+        text_field!(
+            out,
+            "service",
+            self.service.as_ref().map_or("", |service| service.name.as_str()).as_bytes()
+        );
+        text_field!(
+            out,
+            "target",
+            self.target.as_ref().map_or("", |target| target.address.as_str()).as_bytes()
+        );
+        number_field!(out, "duration", u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX));
         out.extend_from_slice(self.text.get(self.first_part..self.second_part).unwrap_or_default());
-        out.extend_from_slice(format!(",\"resp_content_length\":{}", self.response_bytes).as_bytes());
-        field(out, "resp_content_type", &self.response_type);
+        number_field!(out, "resp_content_length", self.response_bytes);
+        text_field!(out, "resp_content_type", &self.response_type);
         out.extend_from_slice(self.text.get(self.second_part..).unwrap_or_default());
         for (name, reason) in [("reason", self.reason), ("standby", self.stands_in)] {
             if let Some(reason) = reason {

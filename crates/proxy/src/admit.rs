@@ -1,11 +1,12 @@
 //! The decision about one request head: forward it, and to which target, or answer it here.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use freehold_wire::Reason;
+use freehold_wire::{Gate, Reason};
+use tokio::sync::Notify;
 
-use crate::access::Record;
+use crate::access::{Peer, Record};
 use crate::clock::Clock;
 use crate::generation::{Flight, Target};
 use crate::http1::header::Kind;
@@ -13,6 +14,7 @@ use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
 use crate::http1::response::Asked;
 use crate::http1::{Framing, Version, slots};
 use crate::table::Service;
+use crate::view::RequestView;
 use crate::worker::Worker;
 
 /// What becomes of the bytes at the front of a connection.
@@ -26,6 +28,8 @@ pub(crate) enum Admission {
     Local(Admitted, Local),
     /// A target gets it.
     Forward(Admitted, Passage),
+    /// It waits.
+    Held(Held),
 }
 
 /// What is known of a request once its head was read.
@@ -49,6 +53,31 @@ pub(crate) struct Local {
     pub(crate) flight: Option<Flight>,
 }
 
+impl Local {
+    fn new(status: u16, reason: impl Into<Option<Reason>>) -> Self {
+        Self { status, reason: reason.into(), flight: None }
+    }
+}
+
+/// How a request came.
+#[derive(Debug)]
+pub(crate) struct Arrival<'a> {
+    pub(crate) peer: &'a Peer,
+    pub(crate) at: Instant,
+    pub(crate) port: u16,
+    pub(crate) scheme: &'static str,
+}
+
+/// A request that waits for its service to be resumed.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) admitted: Admitted,
+    /// The version of the table by which it waits.
+    pub(crate) version: u64,
+    pub(crate) limit: Duration,
+    pub(crate) gate_moved: Arc<Notify>,
+}
+
 /// The way to a target.
 #[derive(Debug)]
 pub(crate) struct Passage {
@@ -60,23 +89,23 @@ pub(crate) struct Passage {
     pub(crate) repeatable: bool,
     /// How many bytes of the path are cut off.
     pub(crate) strip: usize,
-    request_id: String,
+    request_id: [u8; 36],
+    started_unix_ms: u64,
+    scheme: &'static str,
 }
 
 /// Decides about the head at the front of the buffer.
-pub(crate) fn admit(worker: &Worker, peer: SocketAddr, buffer: &[u8]) -> Admission {
+pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Admission {
     let mut slots = slots();
     let request = match parse(buffer, &mut slots) {
         Ok(Some(request)) => request,
         Ok(None) => return Admission::Incomplete,
         Err(refusal) => return Admission::Refused(refusal),
     };
-    let request_id = match request.view.first(Kind::RequestId) {
-        Some(id) => String::from_utf8_lossy(id).into_owned(),
-        None => worker.request_id(),
-    };
-    let mut admitted = Admitted {
-        record: Record::of(&request, request_id.as_bytes(), peer, worker.port),
+    let made = worker.request_id();
+    let request_id = request.view.first(Kind::RequestId).unwrap_or(&made);
+    let admitted = Admitted {
+        record: Record::of(&request, request_id, arrival, worker.text()),
         version: request.version,
         framing: request.framing,
         head_len: request.head_len,
@@ -85,42 +114,81 @@ pub(crate) fn admit(worker: &Worker, peer: SocketAddr, buffer: &[u8]) -> Admissi
         asked: Asked { head: request.view.method == "HEAD", websocket: request.view.upgrades_to_websocket },
     };
     match request.form {
-        Form::Asterisk => {
-            return Admission::Local(admitted, Local { status: 200, reason: None, flight: None });
-        }
-        Form::Authority => {
-            let local = Local { status: 502, reason: Some(Reason::InvalidRequest), flight: None };
-            return Admission::Local(admitted, local);
-        }
-        Form::Origin | Form::Absolute => {}
+        Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
+        Form::Authority => Admission::Local(admitted, Local::new(502, Reason::InvalidRequest)),
+        Form::Origin | Form::Absolute => Judge { worker, arrival, request: &request, made }.judge(admitted),
     }
-    loop {
-        let (version, table) = worker.table();
-        let Some(route) = table.route(request.view.host, request.view.path) else {
-            let local = Local { status: 404, reason: Some(Reason::NoService), flight: None };
-            return Admission::Local(admitted, local);
-        };
-        let flight = route.service.generation.enter(worker.lane);
-        if !worker.shared.is_current(version) {
-            continue;
+}
+
+/// Everything that a decision is made on.
+struct Judge<'j, 'h, 'b> {
+    worker: &'j Worker,
+    arrival: &'j Arrival<'j>,
+    request: &'j Request<'h, 'b>,
+    /// The id that the request gets if it has none.
+    made: [u8; 36],
+}
+
+impl Judge<'_, '_, '_> {
+    fn judge(&self, mut admitted: Admitted) -> Admission {
+        let Self { worker, request, .. } = self;
+        loop {
+            let (version, table) = worker.table();
+            let Some(route) = table.route(request.view.host, request.view.path) else {
+                return Admission::Local(admitted, Local::new(404, Reason::NoService));
+            };
+            let service = route.service;
+            admitted.record.service = Some(Arc::clone(service));
+            match &service.gate {
+                Gate::Open => {}
+                _ if is_health_check(&request.view, service, route.strip) => {
+                    return Admission::Local(admitted, Local::new(200, None));
+                }
+                Gate::Stopped { .. } => {
+                    return Admission::Local(admitted, Local::new(503, Reason::ServiceStopped));
+                }
+                Gate::Paused { max_pause_ms } => {
+                    let limit = Duration::from_millis(*max_pause_ms);
+                    let gate_moved = Arc::clone(&service.gate_moved);
+                    return Admission::Held(Held { admitted, version, limit, gate_moved });
+                }
+            }
+            let flight = service.generation.enter(worker.lane);
+            if !worker.shared.is_current(version) {
+                continue;
+            }
+            let Some((flight, target)) = choose(worker, service, flight) else { continue };
+            let Some(target) = target else {
+                let local = Local { flight: Some(flight), ..Local::new(503, Reason::NoHealthyTarget) };
+                return Admission::Local(admitted, local);
+            };
+            let mut passage = self.passage(flight, target, route.strip);
+            passage.write_head(request, self.arrival.peer, &mut admitted.record);
+            return Admission::Forward(admitted, passage);
         }
-        admitted.record.service = Some(Arc::clone(route.service));
-        let Some((flight, target)) = choose(worker, route.service, flight) else { continue };
-        let Some(target) = target else {
-            let local = Local { status: 503, reason: Some(Reason::NoHealthyTarget), flight: Some(flight) };
-            return Admission::Local(admitted, local);
-        };
-        let mut passage = Passage {
+    }
+
+    fn passage(&self, flight: Flight, target: Arc<Target>, strip: usize) -> Passage {
+        let waited = u64::try_from(self.arrival.at.elapsed().as_millis()).unwrap_or_default();
+        let now = u64::try_from(Clock::unix().as_millis()).unwrap_or_default();
+        Passage {
             flight,
             target,
-            head: Vec::with_capacity(request.head_len + 384),
-            repeatable: is_repeatable(&request),
-            strip: route.strip,
-            request_id,
-        };
-        passage.write_head(&request, &mut admitted.record);
-        return Admission::Forward(admitted, passage);
+            head: self.worker.text(),
+            repeatable: is_repeatable(self.request),
+            strip,
+            request_id: self.made,
+            started_unix_ms: now.saturating_sub(waited),
+            scheme: self.arrival.scheme,
+        }
     }
+}
+
+/// Says whether this asks for what the health check asks for, as the target would see it.
+fn is_health_check(view: &RequestView<'_, '_>, service: &Service, strip: usize) -> bool {
+    let path = view.path.get(strip..).unwrap_or_default().trim_start_matches('/');
+    matches!(view.method, "GET" | "HEAD")
+        && path == service.settings.health_check.path.trim_start_matches('/')
 }
 
 fn is_repeatable(request: &Request<'_, '_>) -> bool {
@@ -128,16 +196,16 @@ fn is_repeatable(request: &Request<'_, '_>) -> bool {
 }
 
 impl Passage {
-    fn write_head(&mut self, request: &Request<'_, '_>, record: &mut Record) {
+    fn write_head(&mut self, request: &Request<'_, '_>, peer: &Peer, record: &mut Record) {
         let trusted = record.service.as_ref().is_some_and(|service| service.settings.forward_headers);
         let forwarding = Forwarding {
-            peer: record.peer.ip().to_canonical(),
+            peer: &peer.ip,
             trusted,
-            scheme: "http",
+            scheme: self.scheme,
             strip: self.strip,
             target: self.target.address.as_str(),
             request_id: &self.request_id,
-            started_unix_ms: Clock::unix().as_millis(),
+            started_unix_ms: self.started_unix_ms,
         };
         self.head.clear();
         request.write(&forwarding, &mut self.head);
@@ -149,13 +217,13 @@ impl Passage {
         &mut self,
         worker: &Worker,
         tried: &Tried,
-        buffer: &[u8],
+        again: &Again<'_>,
         record: &mut Record,
     ) -> bool {
         let other = self.flight.generation.choose(worker.lane, &tried.targets).cloned();
         match other {
-            Some(target) => self.go_to(target, buffer, record),
-            None => self.step_aside(worker, tried, buffer, record),
+            Some(target) => self.go_to(target, again, record),
+            None => self.step_aside(worker, tried, again, record),
         }
     }
 
@@ -165,7 +233,7 @@ impl Passage {
         &mut self,
         worker: &Worker,
         tried: &Tried,
-        buffer: &[u8],
+        again: &Again<'_>,
         record: &mut Record,
     ) -> bool {
         let (version, table) = worker.table();
@@ -188,16 +256,24 @@ impl Passage {
         }
         self.flight = flight;
         record.service = Some(Arc::clone(service));
-        self.go_to(target, buffer, record)
+        self.go_to(target, again, record)
     }
 
-    fn go_to(&mut self, target: Arc<Target>, buffer: &[u8], record: &mut Record) -> bool {
+    fn go_to(&mut self, target: Arc<Target>, again: &Again<'_>, record: &mut Record) -> bool {
         let mut slots = slots();
-        let Ok(Some(request)) = parse(buffer, &mut slots) else { return false };
+        let Ok(Some(request)) = parse(again.head, &mut slots) else { return false };
         self.target = target;
-        self.write_head(&request, record);
+        self.write_head(&request, again.peer, record);
         true
     }
+}
+
+/// What a head is written from once more.
+#[derive(Debug)]
+pub(crate) struct Again<'a> {
+    pub(crate) peer: &'a Peer,
+    /// The head as it came.
+    pub(crate) head: &'a [u8],
 }
 
 /// Which targets a request was tried at in vain.

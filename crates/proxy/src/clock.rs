@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
+use crate::digits::write_padded;
+
 /// One thread's clock.
 #[derive(Debug)]
 pub(crate) struct Clock {
@@ -35,7 +37,9 @@ impl Clock {
         let now = Self::unix();
         self.refresh(now.as_secs());
         out.extend_from_slice(&self.log.borrow());
-        out.extend_from_slice(format!(".{:09}Z", now.subsec_nanos()).as_bytes());
+        out.push(b'.');
+        write_padded(now.subsec_nanos().into(), 9, out);
+        out.push(b'Z');
     }
 
     fn refresh(&self, second: u64) {

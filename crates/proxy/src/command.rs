@@ -3,6 +3,7 @@
 mod api;
 mod arguments;
 pub(crate) mod duration;
+mod gate;
 mod list;
 mod request;
 mod serve;
@@ -139,7 +140,7 @@ fn dispatch(
         Invocation::KamalProxy => "kamal-proxy",
     };
     let command = Arguments::command().name(name).bin_name(name);
-    let all = std::iter::once(OsString::from(name)).chain(arguments.iter().cloned());
+    let all = std::iter::once(OsString::from(name)).chain(join_booleans(&arguments, &command));
     let matches = match command.try_get_matches_from(all) {
         Ok(matches) => matches,
         Err(error) if is_help(&error, &arguments) => {
@@ -154,10 +155,37 @@ fn dispatch(
         Verb::Serve(arguments) => serve::run(arguments, environment, console)?,
         Verb::Deploy(arguments) => request::deploy(*arguments, environment)?,
         Verb::Remove(arguments) => request::remove(&arguments, environment)?,
+        Verb::Pause(arguments) => gate::pause(&arguments, environment)?,
+        Verb::Stop(arguments) => gate::stop(arguments, environment)?,
+        Verb::Resume(arguments) => gate::resume(&arguments, environment)?,
         Verb::List(arguments) => list::run(&arguments, invocation, environment, console)?,
         Verb::Api(arguments) => api::run(&arguments, environment, console)?,
     }
     Ok(0)
+}
+
+/// Joins `--flag` and a following `true` or `false`, which belong together wherever the flag is a switch. Others would be
+/// taken for the service.
+fn join_booleans(arguments: &[OsString], command: &clap::Command) -> Vec<OsString> {
+    let verb = arguments.iter().find_map(|argument| command.find_subcommand(argument));
+    let is_switch = |argument: &OsString| {
+        let name = argument.to_str().and_then(|argument| argument.strip_prefix("--"));
+        let flag = verb
+            .zip(name)
+            .and_then(|(verb, name)| verb.get_arguments().find(|flag| flag.get_long() == Some(name)));
+        flag.is_some_and(|flag| flag.is_require_equals_set())
+    };
+    let mut joined: Vec<OsString> = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        match joined.last_mut() {
+            Some(before) if is_switch(before) && (argument == "true" || argument == "false") => {
+                before.push("=");
+                before.push(argument);
+            }
+            _ => joined.push(argument.clone()),
+        }
+    }
+    joined
 }
 
 fn is_help(error: &clap::Error, arguments: &[OsString]) -> bool {

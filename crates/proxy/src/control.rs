@@ -5,6 +5,7 @@
 pub(crate) mod api;
 mod bounds;
 mod drain;
+mod gate;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply,
+    DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply, Gate,
     HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
 };
 use parking_lot::Mutex;
@@ -77,10 +78,12 @@ pub(crate) fn restore(
 ) -> (Table, Ledger) {
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
-    for ServiceSnapshot { name, targets, settings, generation: number } in state.services {
+    for ServiceSnapshot { name, targets, settings, generation: number, gate } in state.services {
         let generation = Arc::new(Generation::new(&targets, HealthState::Healthy, thread_count));
         generation.set_number(number);
-        let service = Arc::new(Service { name: name.clone(), settings, generation, standby: None });
+        let gate_moved = Arc::default();
+        let service =
+            Arc::new(Service { name: name.clone(), settings, generation, standby: None, gate, gate_moved });
         ledger.checks.insert(name, follow_installed(&service, resolver, log));
         services.push(service);
     }
@@ -145,6 +148,7 @@ impl Control {
             generation: service.generation.number(),
             targets: service.generation.statuses(),
             in_flight: service.generation.in_flight(),
+            gate: service.gate.clone(),
             standby: service.standby.as_ref().map(|standby| standby.addresses()).unwrap_or_default(),
             draining: draining.collect(),
             counters: service.generation.counters(),
@@ -170,7 +174,8 @@ impl Control {
             if request.health == HealthGate::Trust { HealthState::Healthy } else { HealthState::Adding };
         let generation = Arc::new(Generation::new(&request.targets, health, self.thread_count));
         let settings = request.settings.clone();
-        let service = Service { name: name.clone(), settings, generation, standby: None };
+        let (gate, gate_moved) = (Gate::Open, Arc::default());
+        let service = Service { name: name.clone(), settings, generation, standby: None, gate, gate_moved };
         let checks = if request.health == HealthGate::Wait {
             let checks = follow_all(&service, &self.resolver, &self.log);
             self.await_health(&service.generation, &request).await?;
@@ -276,6 +281,10 @@ impl Control {
         let replaced = table.service(&service.name).cloned();
         let standby = replaced.as_ref().and_then(|replaced| self.make_standby(replaced, request, number + 1));
         service.standby = standby.clone();
+        if let Some(replaced) = &replaced {
+            service.gate = replaced.gate.clone();
+            service.gate_moved = Arc::clone(&replaced.gate_moved);
+        }
         let last = number + u64::from(standby.is_some());
         let service = Arc::new(service);
         let table = table.with(Arc::clone(&service));
@@ -321,6 +330,7 @@ impl Control {
         ))?;
         ledger.generation = number;
         self.install(table);
+        removed.gate_moved.notify_waiters();
         ledger.checks.remove(name);
         for generation in std::iter::once(&removed.generation).chain(&removed.standby) {
             drop(self.retire(&mut ledger, name, generation, None));

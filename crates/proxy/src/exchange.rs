@@ -10,11 +10,11 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use freehold_wire::Reason;
+use freehold_wire::{Gate, Reason};
 use tokio::net::TcpStream;
 
 use crate::access::Record;
-use crate::admit::{Admitted, Local, Passage, Tried};
+use crate::admit::{Admitted, Again, Local, Passage, Tried};
 use crate::http1::Framing;
 use crate::http1::body::Body;
 use crate::inlet::{Inlet, pump, send};
@@ -98,7 +98,7 @@ pub(crate) async fn answer(connection: &mut Connection, mut admitted: Admitted, 
     if let Some(flight) = &local.flight {
         flight.count(local.status, local.reason);
     }
-    connection.worker.log_request(&admitted.record);
+    connection.worker.log_request(admitted.record);
     match (sent, keep_alive, complete) {
         (false, _, _) => After::Close,
         (true, true, _) => After::KeepAlive,
@@ -127,9 +127,13 @@ async fn send_page(
     keep_alive: bool,
 ) -> bool {
     let mut out = Vec::with_capacity(512);
+    let message = match (status, admitted.record.service.as_ref().map(|service| &service.gate)) {
+        (503, Some(Gate::Stopped { message })) => message,
+        _ => "",
+    };
     let length = connection.worker.clock.with_date(|date| {
         let form = page::Form { version: admitted.version, head: admitted.asked.head, keep_alive, date };
-        page::write(status, &form, &mut out)
+        page::write(status, message, &form, &mut out)
     });
     admitted.record.status = status;
     admitted.record.response_bytes = length;
@@ -158,7 +162,8 @@ pub(crate) async fn forward(
     let failure = match outcome {
         Ok(Ok(finished)) => {
             passage.flight.count(admitted.record.status, None);
-            connection.worker.log_request(&admitted.record);
+            connection.worker.log_request(admitted.record);
+            connection.worker.recycle(passage.head);
             return match finished {
                 Finished::KeepAlive => After::KeepAlive,
                 Finished::Close | Finished::Tunnel => After::Close,
@@ -247,7 +252,7 @@ async fn conclude(
     };
     let counted = if admitted.record.status == 499 { 0 } else { admitted.record.status };
     passage.flight.count(counted, Some(reason));
-    connection.worker.log_request(&admitted.record);
+    connection.worker.log_request(admitted.record);
     after
 }
 
@@ -294,11 +299,12 @@ impl Run<'_> {
     fn turn(
         &mut self,
         tried: &mut Tried,
-        way: fn(&mut Passage, &Worker, &Tried, &[u8], &mut Record) -> bool,
+        way: fn(&mut Passage, &Worker, &Tried, &Again<'_>, &mut Record) -> bool,
     ) -> Result<(), Failure> {
         tried.targets.push(self.passage.target.id);
-        let Connection { worker, inlet, watch, .. } = &*self.connection;
-        if !way(self.passage, worker, tried, inlet.filled(), &mut self.admitted.record) {
+        let Connection { worker, inlet, watch, peer, .. } = &*self.connection;
+        let again = Again { peer, head: inlet.filled() };
+        if !way(self.passage, worker, tried, &again, &mut self.admitted.record) {
             return Err(Failure::Target(tried.reason));
         }
         watch.enter(Phase::Request, self.passage.flight.generation.number());

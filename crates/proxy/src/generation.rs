@@ -112,7 +112,9 @@ pub(crate) struct Generation {
     lanes: Box<[Lane]>,
     installed: Instant,
     retired: AtomicBool,
-    /// Told when something ends after the generation was retired.
+    /// How many wait for something to end.
+    waiting: AtomicUsize,
+    /// Told when something ends while somebody waits for it.
     ended: Notify,
     /// Told when a target's health changed.
     pub(crate) health_changed: Notify,
@@ -127,6 +129,7 @@ impl Generation {
             lanes: std::iter::repeat_with(Lane::default).take(threads).collect(),
             installed: Instant::now(),
             retired: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             ended: Notify::new(),
             health_changed: Notify::new(),
         }
@@ -175,7 +178,7 @@ impl Generation {
         }
     }
 
-    /// Lets endings be told from now on.
+    /// Lets no connection to its targets be kept for later from now on.
     pub(crate) fn retire(&self) {
         self.retired.store(true, Ordering::SeqCst);
     }
@@ -190,7 +193,8 @@ impl Generation {
     /// # Cancel safety
     /// It may be dropped at any time.
     pub(crate) async fn wait_until(&self, done: impl Fn(InFlight) -> bool) {
-        self.retire();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let _waiting = Waiting(self);
         loop {
             let mut ended = std::pin::pin!(self.ended.notified());
             ended.as_mut().enable();
@@ -239,6 +243,15 @@ impl Generation {
     /// Returns the targets' addresses.
     pub(crate) fn addresses(&self) -> Vec<TargetAddress> {
         self.targets.iter().map(|target| target.address.clone()).collect()
+    }
+}
+
+/// Somebody who waits for something to end.
+struct Waiting<'g>(&'g Generation);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -300,7 +313,7 @@ impl Flight {
     }
 
     fn tell(&self) {
-        if self.generation.retired.load(Ordering::SeqCst) {
+        if self.generation.waiting.load(Ordering::SeqCst) > 0 {
             self.generation.ended.notify_waiters();
         }
     }

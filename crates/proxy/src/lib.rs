@@ -22,6 +22,7 @@ mod buffer;
 mod clock;
 mod command;
 mod control;
+mod digits;
 mod exchange;
 mod generation;
 mod health;

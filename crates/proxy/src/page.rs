@@ -13,9 +13,10 @@ pub(crate) struct Form<'a> {
     pub(crate) date: &'a [u8],
 }
 
-/// Appends a small page about a status; an empty one for successes. Returns the length of the body that is sent.
-pub(crate) fn write(status: u16, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
-    let body = body(status);
+/// Appends a small page about a status, with a message instead of its usual text where there is one; an empty page for
+/// successes. Returns the length of the body that is sent.
+pub(crate) fn write(status: u16, message: &str, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
+    let body = body(status, message);
     write_status_line(status, out);
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(form.date);
@@ -36,7 +37,7 @@ pub(crate) fn write(status: u16, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
     body.len() as u64
 }
 
-fn body(status: u16) -> String {
+fn body(status: u16, message: &str) -> String {
     let (title, text) = match status {
         200 => return String::new(),
         404 => ("Not Found", "There is nothing at this address."),
@@ -52,8 +53,27 @@ fn body(status: u16) -> String {
             (known.unwrap_or("Error"), "The request cannot be served.")
         }
     };
+    let message = escape_html(message);
+    let text = if message.is_empty() { text } else { &message };
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\
          <body><h1>{title}</h1><p>{text}</p></body></html>\n"
     )
+}
+
+/// Writes a text so that it is one in HTML, also inside an attribute's quotes.
+pub(crate) fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&#34;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\0' => escaped.push('\u{fffd}'),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
 }

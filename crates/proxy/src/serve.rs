@@ -1,14 +1,17 @@
 //! One client connection: requests after each other until one side ends it.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
 
 use freehold_wire::Reason;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::access::Record;
-use crate::admit::{Admission, admit};
+use crate::access::{Peer, Record};
+use crate::admit::{Admission, Arrival, Held, Local, admit};
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
 use crate::inlet::{Inlet, send};
@@ -20,16 +23,17 @@ use crate::worker::Worker;
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) client: TcpStream,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) inlet: Inlet,
     pub(crate) worker: Rc<Worker>,
     pub(crate) watch: Rc<Watch>,
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, client: TcpStream, peer: SocketAddr) {
+pub(crate) async fn serve(worker: Rc<Worker>, client: TcpStream, address: SocketAddr) {
     let registered = worker.watches.register();
     let inlet = Inlet::new(&worker.buffers);
+    let peer = Peer::new(address);
     let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
     let after = loop {
         let Some(admission) = connection.next().await else { break After::Close };
@@ -55,8 +59,9 @@ impl Connection {
         self.watch.arm(if is_first_byte { limits.idle } else { limits.head });
         loop {
             if !self.inlet.is_empty() {
-                match admit(&self.worker, self.peer, self.inlet.filled()) {
+                match self.admit(Instant::now()) {
                     Admission::Incomplete => {}
+                    Admission::Held(held) => return Some(Box::pin(self.hold(held)).await),
                     admission => return Some(admission),
                 }
             }
@@ -84,6 +89,32 @@ impl Connection {
         }
     }
 
+    fn admit(&self, at: Instant) -> Admission {
+        let arrival = Arrival { peer: &self.peer, at, port: self.worker.port, scheme: "http" };
+        admit(&self.worker, &arrival, self.inlet.filled())
+    }
+
+    /// Lets a request wait until its service is resumed, stopped or gone, or it has waited for too long.
+    async fn hold(&mut self, mut held: Held) -> Admission {
+        let arrived = Instant::now();
+        // A later pause does not change how long this one waits.
+        self.watch.arm(held.limit);
+        loop {
+            let gate_moved = Arc::clone(&held.gate_moved);
+            let mut moved = pin!(gate_moved.notified());
+            moved.as_mut().enable();
+            if self.worker.shared.is_current(held.version) && self.watch.guard(moved).await.is_err() {
+                self.watch.disarm();
+                let local = Local { status: 504, reason: Some(Reason::PauseTimeout), flight: None };
+                return Admission::Local(held.admitted, local);
+            }
+            match self.admit(arrived) {
+                Admission::Held(again) => held = again,
+                admission => return admission,
+            }
+        }
+    }
+
     async fn exchange(&mut self, admission: Admission) -> After {
         match admission {
             Admission::Forward(admitted, passage) => forward(self, admitted, passage).await,
@@ -92,21 +123,21 @@ impl Connection {
                 self.refuse(refusal.status, Reason::InvalidRequest).await;
                 After::Linger
             }
-            Admission::Incomplete => After::Close,
+            Admission::Incomplete | Admission::Held(_) => After::Close,
         }
     }
 
     /// Answers what cannot be read as a request; nothing behind it can be trusted.
     async fn refuse(&mut self, status: u16, reason: Reason) {
         let mut out = Vec::with_capacity(512);
-        let mut record = Record::unread(self.peer);
+        let mut record = Record::unread(&self.peer);
         record.response_bytes = self.worker.clock.with_date(|date| {
             let form = page::Form { version: Version::Http11, head: false, keep_alive: false, date };
-            page::write(status, &form, &mut out)
+            page::write(status, "", &form, &mut out)
         });
         record.status = status;
         record.reason = Some(reason);
-        self.worker.log_request(&record);
+        self.worker.log_request(record);
         self.watch.arm(self.worker.limits.linger);
         // Whether a client that broke the rules takes the answer changes nothing.
         self.watch.guard(send(&mut self.client, &out)).await.ok();

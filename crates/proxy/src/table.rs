@@ -6,22 +6,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use freehold_model::ProxyServiceName;
-use freehold_wire::{HostPattern, PathPrefix, ServiceSettings, ServiceSnapshot};
+use freehold_wire::{Gate, HostPattern, PathPrefix, ServiceSettings, ServiceSnapshot};
 use parking_lot::RwLock;
+use tokio::sync::Notify;
 
 use crate::generation::{Generation, Target};
 
 /// A service with the targets that serve it now.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Service {
     pub(crate) name: ProxyServiceName,
     pub(crate) settings: ServiceSettings,
     pub(crate) generation: Arc<Generation>,
     /// The targets of the release before, as long as the switch away from them is not final.
     pub(crate) standby: Option<Arc<Generation>>,
+    pub(crate) gate: Gate,
+    /// Told when the gate may have been opened; the same for as long as the service exists.
+    pub(crate) gate_moved: Arc<Notify>,
 }
 
 impl Service {
+    /// Makes the same service with another gate.
+    pub(crate) fn with_gate(&self, gate: Gate) -> Self {
+        Self { gate, ..self.clone() }
+    }
+
     /// Returns every target that a request may go to.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         [Some(&self.generation), self.standby.as_ref()]
@@ -37,6 +46,7 @@ impl Service {
             targets: self.generation.addresses(),
             settings: self.settings.clone(),
             generation: self.generation.number(),
+            gate: self.gate.clone(),
         }
     }
 }

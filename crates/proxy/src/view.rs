@@ -1,9 +1,7 @@
 //! A request as routing and rules see it, whatever protocol it came by.
 
-use httparse::Header;
-
-use crate::http1::header::{Kind, kind};
-use crate::http1::tokens;
+use crate::http1::HeaderLines;
+use crate::http1::header::Kind;
 
 /// The parts of a request head that decisions are made on, borrowed from the buffer it stands in.
 ///
@@ -18,39 +16,20 @@ pub(crate) struct RequestView<'h, 'b> {
     /// The path as it was sent, escapes and all.
     pub(crate) path: &'b str,
     pub(crate) query: Option<&'b str>,
-    pub(crate) headers: &'h [Header<'b>],
+    pub(crate) headers: HeaderLines<'h, 'b>,
     /// Whether this asks for a WebSocket.
     pub(crate) upgrades_to_websocket: bool,
 }
 
-impl<'b> RequestView<'_, 'b> {
+impl<'h, 'b> RequestView<'h, 'b> {
     /// Returns the value of the first line of a kind that is not empty.
     pub(crate) fn first(&self, wanted: Kind) -> Option<&'b [u8]> {
-        self.headers
-            .iter()
-            .find(|header| !header.value.is_empty() && kind(header.name.as_bytes()) == wanted)
-            .map(|header| header.value)
+        self.values(wanted).next()
     }
 
     /// Returns the values of all lines of a kind that are not empty.
-    pub(crate) fn values(&self, wanted: Kind) -> Vec<&'b [u8]> {
-        self.headers
-            .iter()
-            .filter(|header| !header.value.is_empty() && kind(header.name.as_bytes()) == wanted)
-            .map(|header| header.value)
-            .collect()
+    pub(crate) fn values(&self, wanted: Kind) -> impl Iterator<Item = &'b [u8]> + use<'h, 'b> {
+        let lines = self.headers.iter().filter(move |(kind, line)| *kind == wanted && !line.value.is_empty());
+        lines.map(|(_, line)| line.value)
     }
-
-    /// Says whether a `Connection` line names a header.
-    pub(crate) fn connection_names(&self, name: &[u8]) -> bool {
-        connection_names(self.headers, name)
-    }
-}
-
-/// Says whether a `Connection` line names a header.
-pub(crate) fn connection_names(headers: &[Header<'_>], name: &[u8]) -> bool {
-    headers
-        .iter()
-        .filter(|header| kind(header.name.as_bytes()) == Kind::Connection)
-        .any(|header| tokens(header.value).any(|token| token.eq_ignore_ascii_case(name)))
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::access::Record;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
+use crate::digits::hexadecimal;
 use crate::limits::Limits;
 use crate::log::Log;
 use crate::pool::TargetPool;
@@ -18,6 +19,12 @@ use crate::watch::Watches;
 
 /// How full the log buffer may be before it is handed to the writing thread.
 const LOG_BLOCK_BYTES: usize = 16 * 1024;
+
+/// The room of a text for a head or the fields of a log line.
+const TEXT_BYTES: usize = 1024;
+
+/// How many texts are kept to be used again.
+const MAX_TEXTS: usize = 256;
 
 /// What a thread starts with.
 #[derive(Debug, Clone)]
@@ -45,6 +52,7 @@ pub(crate) struct Worker {
     table: RefCell<(u64, Arc<Table>)>,
     log: Log,
     lines: RefCell<Vec<u8>>,
+    texts: RefCell<Vec<Vec<u8>>>,
     quitting: Cell<bool>,
     random: Cell<u64>,
 }
@@ -66,6 +74,7 @@ impl Worker {
             resolver,
             log,
             lines: RefCell::default(),
+            texts: RefCell::default(),
             quitting: Cell::new(false),
             random: Cell::new(RandomState::new().build_hasher().finish()),
         }
@@ -95,17 +104,31 @@ impl Worker {
     }
 
     /// Makes a request id: a version 4 UUID. It tells requests apart and is no secret.
-    pub(crate) fn request_id(&self) -> String {
+    pub(crate) fn request_id(&self) -> [u8; 36] {
         let high = (self.random() & 0xffff_ffff_ffff_0fff) | 0x4000;
         let low = (self.random() & 0x3fff_ffff_ffff_ffff) | 0x8000_0000_0000_0000;
-        format!(
-            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-            high >> 32,
-            (high >> 16) & 0xffff,
-            high & 0xffff,
-            low >> 48,
-            low & 0xffff_ffff_ffff
-        )
+        let (mut bits, mut id) = (u128::from(high) << 64 | u128::from(low), [b'-'; 36]);
+        for (at, place) in id.iter_mut().enumerate() {
+            if !matches!(at, 8 | 13 | 18 | 23) {
+                bits = bits.rotate_left(4);
+                *place = hexadecimal(u64::try_from(bits & 0xf).unwrap_or_default());
+            }
+        }
+        id
+    }
+
+    /// Takes an empty text with some room out of those that were given back.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        self.texts.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(TEXT_BYTES))
+    }
+
+    /// Gives a text back to be used again, unless it has grown large.
+    pub(crate) fn recycle(&self, mut text: Vec<u8>) {
+        let mut texts = self.texts.borrow_mut();
+        if texts.len() < MAX_TEXTS && (TEXT_BYTES..=TEXT_BYTES * 8).contains(&text.capacity()) {
+            text.clear();
+            texts.push(text);
+        }
     }
 
     /// <https://prng.di.unimi.it/splitmix64.c>
@@ -118,9 +141,10 @@ impl Worker {
     }
 
     /// Writes a request's line.
-    pub(crate) fn log_request(&self, record: &Record) {
+    pub(crate) fn log_request(&self, record: Record) {
         let mut lines = self.lines.borrow_mut();
         record.write(&self.clock, &mut lines);
+        self.recycle(record.text);
         if lines.len() >= LOG_BLOCK_BYTES {
             // Room at once: a buffer that grows line by line is copied again and again.
             let fresh = Vec::with_capacity(LOG_BLOCK_BYTES * 5 / 4);

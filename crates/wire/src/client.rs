@@ -17,8 +17,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::{
-    ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainReport, DrainRequest, ErrorReply,
-    ProbeReport, ProbeRequest, ProxyError, RemoveReply, ServiceList, ServiceStatus, VersionReply,
+    ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainReport, DrainRequest, ErrorReply, Gate,
+    GateReply, GateRequest, ProbeReport, ProbeRequest, ProxyError, RemoveReply, ServiceList, ServiceStatus,
+    VersionReply,
 };
 
 type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
@@ -161,6 +162,26 @@ impl ProxyClient {
     ) -> Result<ConfirmReply, ProxyError> {
         let operation = format!("confirm service `{name}`");
         let call = Call::with_body(operation, Method::POST, format!("/v2/services/{name}/confirm"), request)?;
+        self.call(call, deadline).await
+    }
+
+    /// Pauses, stops or resumes a service: see [`Gate`]. `deadline` must be longer than the drain's limit.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Fenced`] where the proxy has seen a
+    /// greater fencing number; else see [`ProxyError`].
+    pub async fn set_gate(
+        &mut self,
+        name: &ProxyServiceName,
+        request: &GateRequest,
+        deadline: Duration,
+    ) -> Result<GateReply, ProxyError> {
+        let operation = match request.gate {
+            Gate::Open => format!("resume service `{name}`"),
+            Gate::Paused { .. } => format!("pause service `{name}`"),
+            Gate::Stopped { .. } => format!("stop service `{name}`"),
+        };
+        let call = Call::with_body(operation, Method::POST, format!("/v2/services/{name}/gate"), request)?;
         self.call(call, deadline).await
     }
 

@@ -1,7 +1,7 @@
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{HealthCheck, HostPattern, PathPrefix, TargetAddress};
+use crate::{Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress};
 
 /// How a service is reached and how its targets are used; a deploy replaces all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +144,9 @@ pub struct ServiceSnapshot {
     pub settings: ServiceSettings,
     /// The number of the switch that installed it.
     pub generation: u64,
+    /// Whether its requests go to its targets; a deploy does not change it.
+    #[serde(default, skip_serializing_if = "Gate::is_open")]
+    pub gate: Gate,
 }
 
 impl ServiceSnapshot {

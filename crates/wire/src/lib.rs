@@ -14,6 +14,7 @@
 //! | `PUT /v2/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
 //! | `POST /v2/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
 //! | `POST /v2/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
+//! | `POST /v2/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
 //! | `DELETE /v2/services/{name}?fence=N` | – | [`RemoveReply`] |
 //!
 //! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
@@ -26,6 +27,7 @@ mod address;
 mod client;
 mod deploy;
 mod error;
+mod gate;
 mod probe;
 mod service;
 mod version;
@@ -37,6 +39,7 @@ pub use deploy::{
     HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
+pub use gate::{Gate, GateReply, GateRequest};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};
 pub use service::{
     DrainingGeneration, HealthState, InFlight, Reason, ServiceList, ServiceStatus, TargetStatus,

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{ProbeOutcome, ServiceSettings, TargetAddress};
+use crate::{Gate, ProbeOutcome, ServiceSettings, TargetAddress};
 
 /// Which proxy answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +43,9 @@ pub struct ServiceStatus {
     pub targets: Vec<TargetStatus>,
     /// What is in flight at the current targets.
     pub in_flight: InFlight,
+    /// Whether its requests go to its targets.
+    #[serde(default, skip_serializing_if = "Gate::is_open")]
+    pub gate: Gate,
     /// The targets that stand by, see [`DeployRequest::standby_ms`](crate::DeployRequest::standby_ms).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub standby: Vec<TargetAddress>,
@@ -157,6 +160,10 @@ pub enum Reason {
     NoService,
     /// The request is malformed or ambiguous (400 and others).
     InvalidRequest,
+    /// The service is stopped (503).
+    ServiceStopped,
+    /// The service was paused for longer than the request may wait (504).
+    PauseTimeout,
     /// The client left before the answer was complete (499).
     ClientGone,
     /// The client did not send its request in time (408).
@@ -180,6 +187,8 @@ impl Reason {
             Self::DrainTimeout => "drain_timeout",
             Self::NoService => "no_service",
             Self::InvalidRequest => "invalid_request",
+            Self::ServiceStopped => "service_stopped",
+            Self::PauseTimeout => "pause_timeout",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
         }
@@ -192,6 +201,8 @@ impl Reason {
             self,
             Self::NoService
                 | Self::InvalidRequest
+                | Self::ServiceStopped
+                | Self::PauseTimeout
                 | Self::ClientGone
                 | Self::ClientTimeout
                 | Self::DrainTimeout

@@ -26,6 +26,12 @@ pub(super) enum Verb {
     /// Removes a service.
     #[command(alias = "rm")]
     Remove(RemoveArguments),
+    /// Lets the requests to a service wait.
+    Pause(PauseArguments),
+    /// Refuses the requests to a service, with a message.
+    Stop(StopArguments),
+    /// Lets the requests to a service go to its targets again.
+    Resume(ResumeArguments),
     /// Lists the services.
     #[command(alias = "ls")]
     List(ListArguments),
@@ -126,6 +132,42 @@ pub(super) struct RemoveArguments {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct PauseArguments {
+    /// The service.
+    pub(super) service: String,
+    /// How long to wait for requests in flight.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) drain_timeout: Duration,
+    /// How long a request may wait.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) max_pause: Duration,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StopArguments {
+    /// The service.
+    pub(super) service: String,
+    /// How long to wait for requests in flight.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) drain_timeout: Duration,
+    /// What the page says to visitors.
+    #[arg(long, default_value = "")]
+    pub(super) message: String,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArguments {
+    /// The service.
+    pub(super) service: String,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct ListArguments {
     /// Print JSON.
     #[arg(long)]
@@ -168,7 +210,7 @@ pub(super) const MISSING_FLAGS: [&str; 23] = [
 ];
 
 /// Verbs of kamal-proxy that this version does not have.
-pub(super) const MISSING_VERBS: [&str; 4] = ["pause", "stop", "resume", "rollout"];
+pub(super) const MISSING_VERBS: [&str; 1] = ["rollout"];
 
 /// Reads a boolean as Go does.
 fn parse_bool(text: &str) -> Result<bool, String> {

@@ -41,7 +41,7 @@ fn table(services: &[ServiceStatus], invocation: Invocation) -> String {
             joined(&service.settings.hosts, "*"),
             joined(&service.settings.path_prefixes, "/"),
             joined(service.targets.iter().map(|target| &target.address), ""),
-            "running".to_owned(),
+            service.gate.as_str().to_owned(),
             "no".to_owned(),
         ]
     });

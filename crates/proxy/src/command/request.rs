@@ -56,7 +56,7 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
     Ok(request)
 }
 
-fn milliseconds(duration: Duration) -> u64 {
+pub(super) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use freehold_model::ProxyServiceName;
-use freehold_wire::{ConfirmRequest, DrainRequest, ErrorCode, ErrorReply, ProbeRequest, ServiceList};
+use freehold_wire::{
+    ConfirmRequest, DrainRequest, ErrorCode, ErrorReply, GateRequest, ProbeRequest, ServiceList,
+};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -110,6 +112,10 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec
         (&Method::POST, ["v1" | "v2", "services", name, "confirm"]) => {
             let body: ConfirmRequest = read(request).await?;
             json(&control.confirm(&service(name)?, &body)?)
+        }
+        (&Method::POST, ["v1" | "v2", "services", name, "gate"]) => {
+            let body: GateRequest = read(request).await?;
+            json(&control.set_gate(&service(name)?, &body).await?)
         }
         (&Method::DELETE, ["v1" | "v2", "services", name]) => {
             json(&control.remove(&service(name)?, fence(request.uri().query())?)?)

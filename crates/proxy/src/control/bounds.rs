@@ -1,6 +1,8 @@
 //! Values that a request may carry, checked before anything is done.
 
-use freehold_wire::{ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, HealthCheck, ProbeRequest};
+use freehold_wire::{
+    ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate, GateRequest, HealthCheck, ProbeRequest,
+};
 
 use super::refusal;
 
@@ -28,6 +30,22 @@ pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
         span(name, value, 0)?;
     }
     Ok(())
+}
+
+/// The longest text for people.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
+
+/// Checks a change of a gate.
+pub(super) fn gate(request: &GateRequest) -> Result<(), ErrorReply> {
+    span("drain_timeout_ms", request.drain_timeout_ms, 0)?;
+    match &request.gate {
+        Gate::Open => Ok(()),
+        Gate::Paused { max_pause_ms } => span("max_pause_ms", *max_pause_ms, 0),
+        Gate::Stopped { message } if message.len() > MAX_MESSAGE_BYTES => {
+            Err(invalid(format!("`message` must not be longer than {MAX_MESSAGE_BYTES} bytes")))
+        }
+        Gate::Stopped { .. } => Ok(()),
+    }
 }
 
 /// Checks a confirmation.

@@ -54,7 +54,12 @@ impl Control {
         receiver
     }
 
-    async fn end(&self, generation: &Generation, limits: Option<(Duration, Duration)>) -> DrainReport {
+    /// Waits until nothing is in flight, and cuts what is left at the limits.
+    pub(super) async fn end(
+        &self,
+        generation: &Generation,
+        limits: Option<(Duration, Duration)>,
+    ) -> DrainReport {
         let started = Instant::now();
         let Some((requests, tunnels)) = limits else {
             generation.wait_until(|in_flight| in_flight.requests == 0 && in_flight.tunnels == 0).await;

@@ -83,12 +83,7 @@ impl Control {
         if only.is_some_and(|only| !Arc::ptr_eq(only, standby)) {
             return Vec::new();
         }
-        self.install(table.with(Arc::new(Service {
-            name: name.clone(),
-            settings: service.settings.clone(),
-            generation: Arc::clone(&service.generation),
-            standby: None,
-        })));
+        self.install(table.with(Arc::new(Service { standby: None, ..Service::clone(service) })));
         drop(self.retire(&mut ledger, name, standby, Some(limits)));
         self.log.info("Standby ended", &[("service", name)]);
         standby.addresses()

@@ -54,7 +54,7 @@ enum Head {
 
 impl Download<'_, '_> {
     pub(super) async fn run(mut self) -> Result<Downloaded, Failure> {
-        let mut out = Vec::with_capacity(1024);
+        let mut out = self.worker.text();
         loop {
             match self.take_head(&mut out).map_err(|_| INVALID)? {
                 None => {
@@ -150,6 +150,7 @@ impl Download<'_, '_> {
             self.send(&out).await?;
             out.clear();
             if body.is_done() {
+                self.worker.recycle(out);
                 return Ok(self.inlet.is_empty());
             }
             match self.inlet.fill(self.target).await {

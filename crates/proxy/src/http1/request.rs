@@ -1,13 +1,13 @@
 //! A client's request head: read strictly, judged through a [`RequestView`], written anew for the target.
 
-use std::net::IpAddr;
-
 use httparse::{Header, Status};
 
-use super::header::{self, Kind};
+use super::header::Kind;
 use super::{
-    Framing, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length, tokens,
+    Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
+    tokens,
 };
+use crate::digits::write_decimal;
 use crate::view::RequestView;
 
 /// Why a request is not taken: the status to answer and a word for the log.
@@ -65,7 +65,7 @@ pub(crate) fn parse<'h, 'b>(
         return Err(MALFORMED);
     }
     let mut request = httparse::Request::new(&mut []);
-    let head_len = match request.parse_with_uninit_headers(buffer, slots) {
+    let head_len = match request.parse_with_uninit_headers(buffer, &mut slots.lines) {
         Ok(Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
         Ok(Status::Partial) if buffer.len() <= MAX_HEAD_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
@@ -81,7 +81,7 @@ pub(crate) fn parse<'h, 'b>(
         return Err(MALFORMED);
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let headers: &'h [Header<'b>] = request.headers;
+    let headers = HeaderLines::of(request.headers, &mut slots.kinds);
     let lines = Lines::collect(headers, version)?;
     let (form, authority, path_and_query) = split_target(method, target)?;
     let authority = match (authority, lines.host) {
@@ -142,7 +142,7 @@ struct Lines<'b> {
 }
 
 impl<'b> Lines<'b> {
-    fn collect(headers: &[Header<'b>], version: Version) -> Result<Self, Refusal> {
+    fn collect(headers: HeaderLines<'_, 'b>, version: Version) -> Result<Self, Refusal> {
         let mut lines = Self {
             host: None,
             framing: Framing::None,
@@ -154,8 +154,8 @@ impl<'b> Lines<'b> {
         };
         let mut length = None;
         let mut chunked = false;
-        for header in headers {
-            match header::kind(header.name.as_bytes()) {
+        for (kind, header) in headers.iter() {
+            match kind {
                 Kind::Host if lines.host.is_some() => return Err(Refusal::new(400, "two hosts")),
                 Kind::Host => {
                     let text =
@@ -272,7 +272,7 @@ fn has_whole_escapes(path: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Forwarding<'a> {
     /// The client's address.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: &'a str,
     /// Whether the client's own `X-Forwarded-*` lines are trusted.
     pub(crate) trusted: bool,
     /// The scheme by which the client came.
@@ -282,9 +282,9 @@ pub(crate) struct Forwarding<'a> {
     /// The target's address.
     pub(crate) target: &'a str,
     /// The id to give to a request that has none.
-    pub(crate) request_id: &'a str,
+    pub(crate) request_id: &'a [u8],
     /// The Unix time in milliseconds at which the request came.
-    pub(crate) started_unix_ms: u128,
+    pub(crate) started_unix_ms: u64,
 }
 
 impl Request<'_, '_> {
@@ -292,54 +292,55 @@ impl Request<'_, '_> {
     pub(crate) fn write(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
         self.write_request_line(forwarding, out);
         let found = self.write_kept_lines(out);
-        let mut line = |name: &str, values: &[&[u8]]| {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(b": ");
-            for (index, value) in values.iter().enumerate() {
-                if index > 0 {
-                    out.extend_from_slice(b", ");
-                }
-                out.extend_from_slice(value);
-            }
+        let mut line = |name: &[u8], value: &[u8]| {
+            out.extend_from_slice(name);
+            out.extend_from_slice(value);
             out.extend_from_slice(b"\r\n");
         };
         if self.form != Form::Origin || !found.host {
             let host = if self.view.authority.is_empty() { forwarding.target } else { self.view.authority };
-            line("Host", &[host.as_bytes()]);
+            line(b"Host: ", host.as_bytes());
         }
-        let peer = forwarding.peer.to_string();
         if forwarding.trusted {
-            let mut chain = self.view.values(Kind::ForwardedFor);
-            chain.push(peer.as_bytes());
-            line("X-Forwarded-For", &chain);
-            let mut targets = self.view.values(Kind::KamalTarget);
-            targets.push(forwarding.target.as_bytes());
-            line("X-Kamal-Target", &targets);
+            line(b"X-Forwarded-For: ", &self.chain(Kind::ForwardedFor, forwarding.peer));
+            line(b"X-Kamal-Target: ", &self.chain(Kind::KamalTarget, forwarding.target));
         } else {
-            line("X-Forwarded-For", &[peer.as_bytes()]);
-            line("X-Kamal-Target", &[forwarding.target.as_bytes()]);
+            line(b"X-Forwarded-For: ", forwarding.peer.as_bytes());
+            line(b"X-Kamal-Target: ", forwarding.target.as_bytes());
         }
         let inbound = |kind: Kind| if forwarding.trusted { self.view.first(kind) } else { None };
-        line("X-Forwarded-Proto", &[inbound(Kind::ForwardedProto).unwrap_or(forwarding.scheme.as_bytes())]);
-        line("X-Forwarded-Host", &[inbound(Kind::ForwardedHost).unwrap_or(self.view.authority.as_bytes())]);
+        line(b"X-Forwarded-Proto: ", inbound(Kind::ForwardedProto).unwrap_or(forwarding.scheme.as_bytes()));
+        line(b"X-Forwarded-Host: ", inbound(Kind::ForwardedHost).unwrap_or(self.view.authority.as_bytes()));
         if !found.request_id {
-            line("X-Request-Id", &[forwarding.request_id.as_bytes()]);
+            line(b"X-Request-Id: ", forwarding.request_id);
         }
         if !found.request_start {
-            line("X-Request-Start", &[format!("t={}", forwarding.started_unix_ms).as_bytes()]);
+            out.extend_from_slice(b"X-Request-Start: t=");
+            write_decimal(forwarding.started_unix_ms, out);
+            out.extend_from_slice(b"\r\n");
         }
         if self.framing == Framing::Chunked {
-            line("Transfer-Encoding", &[b"chunked"]);
+            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         if self.view.upgrades_to_websocket {
-            line("Connection", &[b"Upgrade"]);
-            line("Upgrade", &[self.view.first(Kind::Upgrade).unwrap_or(b"websocket")]);
-        } else if self.view.headers.iter().any(|header| {
-            header::kind(header.name.as_bytes()) == Kind::Te && tokens(header.value).any(|t| t == b"trailers")
-        }) {
-            line("TE", &[b"trailers"]);
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+            out.extend_from_slice(self.view.first(Kind::Upgrade).unwrap_or(b"websocket"));
+            out.extend_from_slice(b"\r\n");
+        } else if self.view.values(Kind::Te).any(|value| tokens(value).any(|token| token == b"trailers")) {
+            out.extend_from_slice(b"TE: trailers\r\n");
         }
         out.extend_from_slice(b"\r\n");
+    }
+
+    /// Joins what a client sent with what the proxy adds.
+    fn chain(&self, kind: Kind, last: &str) -> Vec<u8> {
+        let mut chain = Vec::with_capacity(128);
+        for value in self.view.values(kind) {
+            chain.extend_from_slice(value);
+            chain.extend_from_slice(b", ");
+        }
+        chain.extend_from_slice(last.as_bytes());
+        chain
     }
 
     fn write_request_line(&self, forwarding: &Forwarding<'_>, out: &mut Vec<u8>) {
@@ -361,9 +362,9 @@ impl Request<'_, '_> {
     fn write_kept_lines(&self, out: &mut Vec<u8>) -> Found {
         let mut found = Found::default();
         let mut run_start = None;
-        for header in self.view.headers {
+        for (kind, header) in self.view.headers.iter() {
             let start = offset_in(self.buffer, header.name.as_bytes());
-            if self.is_kept(header, &mut found) {
+            if self.is_kept(kind, header, &mut found) {
                 run_start.get_or_insert(start);
             } else if let Some(from) = run_start.take() {
                 out.extend_from_slice(self.buffer.get(from..start).unwrap_or_default());
@@ -376,8 +377,7 @@ impl Request<'_, '_> {
         found
     }
 
-    fn is_kept(&self, header: &Header<'_>, found: &mut Found) -> bool {
-        let kind = header::kind(header.name.as_bytes());
+    fn is_kept(&self, kind: Kind, header: &Header<'_>, found: &mut Found) -> bool {
         match kind {
             Kind::Host if self.form == Form::Origin => {
                 found.host = true;
@@ -394,7 +394,7 @@ impl Request<'_, '_> {
             Kind::ContentLength => true,
             Kind::Trailer => self.framing == Framing::Chunked,
             _ if kind.may_be_named_by_connection() => {
-                !(self.names_headers && self.view.connection_names(header.name.as_bytes()))
+                !(self.names_headers && self.view.headers.connection_names(header.name.as_bytes()))
             }
             _ => false,
         }

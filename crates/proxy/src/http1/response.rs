@@ -1,12 +1,13 @@
 //! A target's answer head: read strictly, written anew for the client.
 
-use httparse::{Header, Status};
+use httparse::Status;
 
-use super::header::{self, Kind};
+use super::header::Kind;
 use super::{
-    Framing, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length, tokens,
+    Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
+    tokens,
 };
-use crate::view::connection_names;
+use crate::digits::write_decimal;
 
 /// What was asked decides how an answer is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +32,7 @@ pub(crate) struct Response<'h, 'b> {
     pub(crate) keep_alive: bool,
     /// The length of the head in the buffer.
     pub(crate) head_len: usize,
-    pub(crate) headers: &'h [Header<'b>],
+    pub(crate) headers: HeaderLines<'h, 'b>,
     buffer: &'b [u8],
     /// What a length is told to be where there is no body to measure: an answer to `HEAD`, or a 304.
     told_length: Option<u64>,
@@ -49,7 +50,7 @@ pub(crate) fn parse<'h, 'b>(
     }
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let head_len = match config.parse_response_with_uninit_headers(&mut response, buffer, slots) {
+    let head_len = match config.parse_response_with_uninit_headers(&mut response, buffer, &mut slots.lines) {
         Ok(Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
         Ok(Status::Partial) if buffer.len() <= MAX_HEAD_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(InvalidResponse("head too large")),
@@ -62,7 +63,7 @@ pub(crate) fn parse<'h, 'b>(
         return Err(InvalidResponse("malformed head"));
     };
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
-    let headers: &'h [Header<'b>] = response.headers;
+    let headers = HeaderLines::of(response.headers, &mut slots.kinds);
     let lines = Lines::collect(headers, version)?;
     let has_body = !(asked.head || status < 200 || status == 204 || status == 304);
     if status == 101 && !(asked.websocket && lines.upgrades_to_websocket) {
@@ -98,7 +99,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn collect(headers: &[Header<'_>], version: Version) -> Result<Self, InvalidResponse> {
+    fn collect(headers: HeaderLines<'_, '_>, version: Version) -> Result<Self, InvalidResponse> {
         let mut lines = Self {
             length: None,
             chunked: false,
@@ -106,8 +107,8 @@ impl Lines {
             upgrades_to_websocket: false,
             names_headers: false,
         };
-        for header in headers {
-            match header::kind(header.name.as_bytes()) {
+        for (kind, header) in headers.iter() {
+            match kind {
                 Kind::ContentLength => {
                     let length = parse_length(header.value).ok_or(InvalidResponse("malformed length"))?;
                     if lines.length.is_some_and(|before| before != length) {
@@ -186,7 +187,9 @@ impl Response<'_, '_> {
         }
         let length = if let Framing::Length(length) = self.framing { Some(length) } else { self.told_length };
         if let Some(length) = length {
-            out.extend_from_slice(format!("Content-Length: {length}\r\n").as_bytes());
+            out.extend_from_slice(b"Content-Length: ");
+            write_decimal(length, out);
+            out.extend_from_slice(b"\r\n");
         } else if coding == Coding::Chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
@@ -210,19 +213,15 @@ impl Response<'_, '_> {
 
     /// Returns the value of the first line of a kind.
     pub(crate) fn first(&self, wanted: Kind) -> Option<&[u8]> {
-        self.headers
-            .iter()
-            .find(|header| header::kind(header.name.as_bytes()) == wanted)
-            .map(|header| header.value)
+        self.headers.first(wanted)
     }
 
     /// Copies neighbouring lines that stay in one go; says whether a `Date` was among them.
     fn write_kept_lines(&self, coding: Coding, out: &mut Vec<u8>) -> bool {
         let mut has_date = false;
         let mut run_start = None;
-        for header in self.headers {
-            let kind = header::kind(header.name.as_bytes());
-            let named = self.names_headers && connection_names(self.headers, header.name.as_bytes());
+        for (kind, header) in self.headers.iter() {
+            let named = self.names_headers && self.headers.connection_names(header.name.as_bytes());
             let kept = match kind {
                 Kind::Connection | Kind::ContentLength | Kind::TransferEncoding | Kind::Upgrade => false,
                 Kind::HopByHop | Kind::Te => false,

@@ -11,7 +11,14 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         ..ServiceSettings::default()
     };
     let generation = Arc::new(Generation::new(&[], HealthState::Healthy, 1));
-    Arc::new(Service { name: ProxyServiceName::parse(name).unwrap(), settings, generation, standby: None })
+    Arc::new(Service {
+        name: ProxyServiceName::parse(name).unwrap(),
+        settings,
+        generation,
+        standby: None,
+        gate: Gate::Open,
+        gate_moved: Arc::default(),
+    })
 }
 
 fn find(table: &Table, host: &str, path: &str) -> Option<(String, usize)> {

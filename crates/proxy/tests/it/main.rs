@@ -15,6 +15,7 @@ mod bodies;
 mod command_line;
 mod failures;
 mod forwarding;
+mod gates;
 mod names;
 mod probes;
 mod standby;

@@ -11,12 +11,12 @@ fn forward(text: &[u8], strip: usize) -> Option<Result<(String, usize), Refusal>
         Err(refusal) => return Some(Err(refusal)),
     };
     let forwarding = Forwarding {
-        peer: [192, 0, 2, 1].into(),
+        peer: "192.0.2.1",
         trusted: false,
         scheme: "http",
         strip,
         target: "web:3000",
-        request_id: "id",
+        request_id: b"id",
         started_unix_ms: 5,
     };
     let mut out = Vec::new();
