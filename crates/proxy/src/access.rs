@@ -12,7 +12,7 @@ use crate::digits::write_decimal;
 use crate::generation::Target;
 use crate::http1::header::Kind;
 use crate::http1::request::Request;
-use crate::http1::{Framing, Version};
+use crate::http1::{Framing, HeaderLines, Version};
 use crate::log::{escape, field};
 use crate::table::Service;
 
@@ -63,6 +63,8 @@ pub(crate) struct Record {
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) target: Option<Arc<Target>>,
     pub(crate) response_bytes: u64,
+    /// The fields of further headers that are logged.
+    pub(crate) further: Vec<u8>,
     /// The answer's `Content-Type`.
     pub(crate) response_type: Vec<u8>,
 }
@@ -124,8 +126,14 @@ impl Record {
             service: None,
             target: None,
             response_bytes: 0,
+            further: Vec::new(),
             response_type: Vec::new(),
         }
+    }
+
+    /// Notes request headers that are to be logged.
+    pub(crate) fn note_headers(&mut self, headers: &HeaderLines<'_, '_>, names: &[String]) {
+        write_headers("req", headers, names, &mut self.further);
     }
 
     /// Appends the whole line.
@@ -150,12 +158,34 @@ impl Record {
         number_field!(out, "resp_content_length", self.response_bytes);
         text_field!(out, "resp_content_type", &self.response_type);
         out.extend_from_slice(self.text.get(self.second_part..).unwrap_or_default());
+        out.extend_from_slice(&self.further);
         for (name, reason) in [("reason", self.reason), ("standby", self.stands_in)] {
             if let Some(reason) = reason {
                 field(out, name, reason.as_str().as_bytes());
             }
         }
         out.extend_from_slice(b"}\n");
+    }
+}
+
+/// Appends the values of headers as fields of a line; those that every line has are left out.
+pub(crate) fn write_headers(side: &str, headers: &HeaderLines<'_, '_>, names: &[String], out: &mut Vec<u8>) {
+    for name in names {
+        let field_name = format!("{side}_{}", name.to_ascii_lowercase().replace('-', "_"));
+        if matches!(
+            field_name.as_str(),
+            "req_content_type" | "req_content_length" | "resp_content_type" | "resp_content_length"
+        ) {
+            continue;
+        }
+        let mut values = Vec::new();
+        for (_, line) in headers.iter().filter(|(_, line)| line.name.eq_ignore_ascii_case(name)) {
+            if !values.is_empty() {
+                values.push(b',');
+            }
+            values.extend_from_slice(line.value);
+        }
+        field(out, &field_name, &values);
     }
 }
 

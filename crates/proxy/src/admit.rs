@@ -3,17 +3,18 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold_wire::{Gate, Reason};
+use freehold_wire::{Gate, Reason, ServiceSettings};
 use tokio::sync::Notify;
 
 use crate::access::{Peer, Record};
 use crate::clock::Clock;
+use crate::cookie::CookieScope;
 use crate::generation::{Flight, Target};
 use crate::http1::header::Kind;
 use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
 use crate::http1::response::Asked;
 use crate::http1::{Framing, Version, slots};
-use crate::table::Service;
+use crate::table::{Route, Service};
 use crate::view::RequestView;
 use crate::worker::Worker;
 
@@ -42,6 +43,8 @@ pub(crate) struct Admitted {
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
     pub(crate) asked: Asked,
+    /// What is done to the answer's cookies.
+    pub(crate) cookies: Option<Box<CookieScope>>,
 }
 
 /// An answer of the proxy itself.
@@ -51,11 +54,14 @@ pub(crate) struct Local {
     pub(crate) reason: Option<Reason>,
     /// The service that it counts for.
     pub(crate) flight: Option<Flight>,
+    /// Where the client is sent.
+    pub(crate) location: Option<String>,
 }
 
 impl Local {
-    fn new(status: u16, reason: impl Into<Option<Reason>>) -> Self {
-        Self { status, reason: reason.into(), flight: None }
+    /// Makes a page about a status.
+    pub(crate) fn new(status: u16, reason: impl Into<Option<Reason>>) -> Self {
+        Self { status, reason: reason.into(), flight: None, location: None }
     }
 }
 
@@ -111,7 +117,12 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
         head_len: request.head_len,
         keep_alive: request.keep_alive,
         expects_continue: request.expects_continue,
-        asked: Asked { head: request.view.method == "HEAD", websocket: request.view.upgrades_to_websocket },
+        asked: Asked {
+            head: request.view.method == "HEAD",
+            get: request.view.method == "GET",
+            websocket: request.view.upgrades_to_websocket,
+        },
+        cookies: None,
     };
     match request.form {
         Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
@@ -139,6 +150,10 @@ impl Judge<'_, '_, '_> {
             };
             let service = route.service;
             admitted.record.service = Some(Arc::clone(service));
+            if let Some(location) = self.redirect(&service.settings) {
+                let local = Local { location: Some(location), ..Local::new(301, None) };
+                return Admission::Local(admitted, local);
+            }
             match &service.gate {
                 Gate::Open => {}
                 _ if is_health_check(&request.view, service, route.strip) => {
@@ -162,10 +177,24 @@ impl Judge<'_, '_, '_> {
                 let local = Local { flight: Some(flight), ..Local::new(503, Reason::NoHealthyTarget) };
                 return Admission::Local(admitted, local);
             };
+            admitted.record.note_headers(&request.view.headers, &service.settings.log_request_headers);
+            admitted.cookies = cookie_scope(&request.view, &route);
             let mut passage = self.passage(flight, target, route.strip);
             passage.write_head(request, self.arrival.peer, &mut admitted.record);
             return Admission::Forward(admitted, passage);
         }
+    }
+
+    /// Says where a request for another host than the canonical one belongs.
+    fn redirect(&self, settings: &ServiceSettings) -> Option<String> {
+        let view = &self.request.view;
+        let canonical = settings.canonical_host.as_ref()?.as_str();
+        let host = view.host.strip_suffix('.').unwrap_or(view.host);
+        if host.eq_ignore_ascii_case(canonical) {
+            return None;
+        }
+        let query = view.query.map(|query| format!("?{query}")).unwrap_or_default();
+        Some(format!("{}://{canonical}{}{query}", self.arrival.scheme, view.path))
     }
 
     fn passage(&self, flight: Flight, target: Arc<Target>, strip: usize) -> Passage {
@@ -182,6 +211,13 @@ impl Judge<'_, '_, '_> {
             scheme: self.arrival.scheme,
         }
     }
+}
+
+fn cookie_scope(view: &RequestView<'_, '_>, route: &Route<'_>) -> Option<Box<CookieScope>> {
+    if route.strip == 0 || !route.service.settings.scope_cookie_paths {
+        return None;
+    }
+    Some(Box::new(CookieScope { prefix: route.prefix.to_owned(), host: view.host.to_ascii_lowercase() }))
 }
 
 /// Says whether this asks for what the health check asks for, as the target would see it.

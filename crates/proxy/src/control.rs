@@ -9,13 +9,15 @@ mod gate;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply, Gate,
-    HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
+    HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSettings, ServiceSnapshot, ServiceStatus,
+    VersionReply,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -31,6 +33,7 @@ use crate::resolve::Resolver;
 use crate::runtime::Threads;
 use crate::state::{State, StateFile};
 use crate::table::{Service, Shared, Table};
+use crate::template::{ErrorPages, PagesError};
 
 use drain::Retired;
 
@@ -82,8 +85,19 @@ pub(crate) fn restore(
         let generation = Arc::new(Generation::new(&targets, HealthState::Healthy, thread_count));
         generation.set_number(number);
         let gate_moved = Arc::default();
-        let service =
-            Arc::new(Service { name: name.clone(), settings, generation, standby: None, gate, gate_moved });
+        let pages = load_pages(&settings).unwrap_or_else(|error| {
+            log.error("Error pages not loaded", &[("service", &name), ("error", &chain(&error))]);
+            None
+        });
+        let service = Arc::new(Service {
+            name: name.clone(),
+            settings,
+            generation,
+            standby: None,
+            gate,
+            gate_moved,
+            pages,
+        });
         ledger.checks.insert(name, follow_installed(&service, resolver, log));
         services.push(service);
     }
@@ -174,8 +188,12 @@ impl Control {
             if request.health == HealthGate::Trust { HealthState::Healthy } else { HealthState::Adding };
         let generation = Arc::new(Generation::new(&request.targets, health, self.thread_count));
         let settings = request.settings.clone();
+        let pages = load_pages(&settings).map_err(|error| {
+            refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
+        })?;
         let (gate, gate_moved) = (Gate::Open, Arc::default());
-        let service = Service { name: name.clone(), settings, generation, standby: None, gate, gate_moved };
+        let service =
+            Service { name: name.clone(), settings, generation, standby: None, gate, gate_moved, pages };
         let checks = if request.health == HealthGate::Wait {
             let checks = follow_all(&service, &self.resolver, &self.log);
             self.await_health(&service.generation, &request).await?;
@@ -357,6 +375,11 @@ impl Control {
             )
         })
     }
+}
+
+fn load_pages(settings: &ServiceSettings) -> Result<Option<Arc<ErrorPages>>, PagesError> {
+    let folder = settings.error_pages.as_deref().map(Path::new);
+    folder.map(|folder| ErrorPages::load(folder).map(Arc::new)).transpose()
 }
 
 fn unknown(name: &ProxyServiceName) -> ErrorReply {

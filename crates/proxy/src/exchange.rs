@@ -1,6 +1,7 @@
 //! One request from its head to the end of its answer.
 
 mod download;
+mod hold;
 mod upload;
 
 use std::cell::{Cell, RefCell};
@@ -25,6 +26,7 @@ use crate::watch::{Phase, Signal};
 use crate::worker::Worker;
 
 use download::{Download, Downloaded};
+use hold::HeldBody;
 use upload::Upload;
 
 /// What is to become of the client's connection.
@@ -49,6 +51,10 @@ enum Failure {
     Malformed,
     /// The client is gone.
     ClientGone,
+    /// The client's body is longer than may be held back.
+    RequestTooLarge,
+    /// A body that is to be held back cannot be kept.
+    Buffer,
 }
 
 /// How far an exchange got; what is left of it when it is interrupted.
@@ -56,6 +62,8 @@ enum Failure {
 struct Progress {
     /// The request's head was taken out of the inlet; until then it may be sent again.
     head_taken: Cell<bool>,
+    /// The request was received to its last byte before it was sent.
+    received: Cell<bool>,
     /// The request was sent to the target to its last byte.
     uploaded: Cell<bool>,
     /// The sending waits for the client, and not for the target.
@@ -67,6 +75,8 @@ struct Progress {
     status: Cell<u16>,
     response_bytes: Cell<u64>,
     response_type: RefCell<Vec<u8>>,
+    /// The fields of answer headers that are logged.
+    further: RefCell<Vec<u8>>,
 }
 
 impl Progress {
@@ -92,9 +102,13 @@ enum Finished {
 pub(crate) async fn answer(connection: &mut Connection, mut admitted: Admitted, local: Local) -> After {
     connection.inlet.consume(admitted.head_len);
     let complete = skip_body(&mut connection.inlet, admitted.framing);
-    let keep_alive = admitted.keep_alive && complete && !connection.worker.is_quitting();
+    let keep_alive =
+        admitted.keep_alive && complete && local.location.is_none() && !connection.worker.is_quitting();
     admitted.record.reason = local.reason;
-    let sent = send_page(connection, &mut admitted, local.status, keep_alive).await;
+    let sent = match &local.location {
+        Some(location) => send_redirect(connection, &mut admitted, location).await,
+        None => send_page(connection, &mut admitted, local.status, keep_alive).await,
+    };
     if let Some(flight) = &local.flight {
         flight.count(local.status, local.reason);
     }
@@ -127,20 +141,45 @@ async fn send_page(
     keep_alive: bool,
 ) -> bool {
     let mut out = Vec::with_capacity(512);
-    let message = match (status, admitted.record.service.as_ref().map(|service| &service.gate)) {
-        (503, Some(Gate::Stopped { message })) => message,
+    let service = admitted.record.service.as_deref();
+    let message = match service.map(|service| &service.gate) {
+        Some(Gate::Stopped { message }) if status == 503 => message,
         _ => "",
     };
+    let content = page::Content { message, pages: service.and_then(|service| service.pages.as_deref()) };
     let length = connection.worker.clock.with_date(|date| {
         let form = page::Form { version: admitted.version, head: admitted.asked.head, keep_alive, date };
-        page::write(status, message, &form, &mut out)
+        page::write(status, &content, &form, &mut out)
     });
-    admitted.record.status = status;
-    admitted.record.response_bytes = length;
+    send_own(connection, admitted, Own { status, length, text: out }).await
+}
+
+/// Sends the client elsewhere; says whether it took the answer.
+async fn send_redirect(connection: &mut Connection, admitted: &mut Admitted, location: &str) -> bool {
+    let mut out = Vec::with_capacity(512);
+    let length = connection.worker.clock.with_date(|date| {
+        let form =
+            page::Form { version: admitted.version, head: admitted.asked.head, keep_alive: false, date };
+        page::write_redirect(location, &form, admitted.asked.get, &mut out)
+    });
+    send_own(connection, admitted, Own { status: 301, length, text: out }).await
+}
+
+/// An answer of the proxy's own.
+struct Own {
+    status: u16,
+    /// Of its body.
+    length: u64,
+    text: Vec<u8>,
+}
+
+async fn send_own(connection: &mut Connection, admitted: &mut Admitted, own: Own) -> bool {
+    admitted.record.status = own.status;
+    admitted.record.response_bytes = own.length;
     admitted.record.response_type =
-        if length > 0 { b"text/html; charset=utf-8".to_vec() } else { Vec::new() };
+        if own.length > 0 { b"text/html; charset=utf-8".to_vec() } else { Vec::new() };
     connection.watch.arm(connection.worker.limits.stalled_client);
-    let sent = connection.watch.guard(send(&mut connection.client, &out)).await;
+    let sent = connection.watch.guard(send(&mut connection.client, &own.text)).await;
     matches!(sent, Ok(Ok(())))
 }
 
@@ -154,11 +193,13 @@ pub(crate) async fn forward(
     let watch = Rc::clone(&connection.watch);
     watch.enter(Phase::Request, passage.flight.generation.number());
     watch.disarm();
-    let run = Run { connection, admitted: &mut admitted, passage: &mut passage, progress: &progress };
+    let run =
+        Run { connection, admitted: &mut admitted, passage: &mut passage, progress: &progress, body: None };
     let outcome = watch.guard(run.run()).await;
     admitted.record.status = progress.status.get();
     admitted.record.response_bytes = progress.response_bytes.get();
     admitted.record.response_type = progress.response_type.take();
+    admitted.record.further.append(&mut progress.further.borrow_mut());
     let failure = match outcome {
         Ok(Ok(finished)) => {
             passage.flight.count(admitted.record.status, None);
@@ -188,8 +229,11 @@ impl Ending {
         match failure {
             Failure::ClientGone => Self { status: 499, reason: Reason::ClientGone },
             Failure::Malformed => Self { status: 400, reason: Reason::InvalidRequest },
+            Failure::RequestTooLarge => Self { status: 413, reason: Reason::RequestTooLarge },
+            Failure::Buffer => Self { status: 500, reason: Reason::BufferFailed },
             Failure::Target(reason) if progress.head_sent.get() => {
-                let reason = if reason == Reason::DrainTimeout { reason } else { Reason::TargetCutBody };
+                let keeps = matches!(reason, Reason::DrainTimeout | Reason::ResponseTooLarge);
+                let reason = if keeps { reason } else { Reason::TargetCutBody };
                 Self { status: 502, reason }
             }
             Failure::Target(reason) => {
@@ -198,6 +242,7 @@ impl Ending {
                         504
                     }
                     Reason::NoHealthyTarget => 503,
+                    Reason::ResponseTooLarge => 500,
                     _ => 502,
                 };
                 Self { status, reason }
@@ -237,7 +282,7 @@ async fn conclude(
         After::Abort
     } else {
         let complete = if progress.head_taken.get() {
-            progress.uploaded.get()
+            progress.uploaded.get() || progress.received.get()
         } else {
             progress.take_head(&mut connection.inlet, &admitted);
             skip_body(&mut connection.inlet, admitted.framing)
@@ -262,10 +307,13 @@ struct Run<'r> {
     admitted: &'r mut Admitted,
     passage: &'r mut Passage,
     progress: &'r Progress,
+    /// The request's body, where it is held back.
+    body: Option<HeldBody>,
 }
 
 impl Run<'_> {
     async fn run(mut self) -> Result<Finished, Failure> {
+        self.body = self.hold_body().await?;
         let mut tried = Tried { targets: Vec::new(), reason: Reason::TargetClosed };
         let mut fresh = false;
         loop {
@@ -303,7 +351,8 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         tried.targets.push(self.passage.target.id);
         let Connection { worker, inlet, watch, peer, .. } = &*self.connection;
-        let again = Again { peer, head: inlet.filled() };
+        let head = self.body.as_ref().map_or(inlet.filled(), |body| &body.head);
+        let again = Again { peer, head };
         if !way(self.passage, worker, tried, &again, &mut self.admitted.record) {
             return Err(Failure::Target(tried.reason));
         }
@@ -327,7 +376,8 @@ impl Run<'_> {
         if !self.passage.repeatable {
             self.progress.take_head(inlet, self.admitted);
         }
-        let mut body = Body::new(self.admitted.framing);
+        let framing = if self.body.is_some() { Framing::None } else { self.admitted.framing };
+        let mut body = Body::new(framing);
         let mut target_inlet = Inlet::new(&worker.buffers);
         let downloaded = {
             let (mut client_reader, mut client_writer) = client.split();
@@ -337,6 +387,7 @@ impl Run<'_> {
                 target: &mut target_writer,
                 inlet,
                 body: &mut body,
+                held: self.body.as_mut(),
                 framing: self.admitted.framing,
                 head: &self.passage.head,
                 skip: if self.passage.repeatable { self.admitted.head_len } else { 0 },

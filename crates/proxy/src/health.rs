@@ -30,7 +30,7 @@ const FIRST_PAUSES: [Duration; 5] = [
 const MAX_REDIRECTS: usize = 10;
 const MAX_EXCERPT_BYTES: usize = 200;
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-const ANY: Asked = Asked { head: false, websocket: false };
+const ANY: Asked = Asked { head: false, get: true, websocket: false };
 
 /// Checks a target until it is healthy or the deadline has passed.
 ///

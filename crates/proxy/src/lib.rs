@@ -2,7 +2,7 @@
 //!
 //! The proxy stands in front of the containers of all services on a host. It takes HTTP/1.1 (and 1.0), chooses a service
 //! by host and path, forwards to one of its healthy targets, and can replace a service's targets without losing a
-//! request. It is not for building or starting containers, and not yet for TLS, HTTP/2, buffering, canary and metrics:
+//! request. It is not for building or starting containers, and not yet for TLS, HTTP/2, canary and metrics:
 //! what asks for those is refused by name.
 //!
 //! Layers, each of which knows only those before it:
@@ -22,6 +22,7 @@ mod buffer;
 mod clock;
 mod command;
 mod control;
+mod cookie;
 mod digits;
 mod exchange;
 mod generation;
@@ -36,8 +37,10 @@ mod resolve;
 mod runtime;
 mod serve;
 mod server;
+mod spool;
 mod state;
 mod table;
+mod template;
 mod view;
 mod watch;
 mod worker;

@@ -2,6 +2,7 @@
 
 use crate::http1::Version;
 use crate::http1::response::write_status_line;
+use crate::template::ErrorPages;
 
 /// How an answer of the proxy is to be sent.
 #[derive(Debug, Clone, Copy)]
@@ -13,10 +14,19 @@ pub(crate) struct Form<'a> {
     pub(crate) date: &'a [u8],
 }
 
-/// Appends a small page about a status, with a message instead of its usual text where there is one; an empty page for
-/// successes. Returns the length of the body that is sent.
-pub(crate) fn write(status: u16, message: &str, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
-    let body = body(status, message);
+/// What an answer of the proxy says.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Content<'a> {
+    /// Stands in place of the usual text.
+    pub(crate) message: &'a str,
+    /// The application's own pages.
+    pub(crate) pages: Option<&'a ErrorPages>,
+}
+
+/// Appends a small page about a status; an empty page for successes. Returns the length of the body that is sent.
+pub(crate) fn write(status: u16, content: &Content<'_>, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
+    let own = content.pages.and_then(|pages| pages.render(status, content.message));
+    let body = own.unwrap_or_else(|| body(status, content.message));
     write_status_line(status, out);
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(form.date);
@@ -42,6 +52,7 @@ fn body(status: u16, message: &str) -> String {
         200 => return String::new(),
         404 => ("Not Found", "There is nothing at this address."),
         408 => ("Request Timeout", "The request did not arrive in time."),
+        413 => ("Content Too Large", "What was sent is too large."),
         431 => ("Request Header Fields Too Large", "The head of the request is too large."),
         502 => ("Bad Gateway", "The application could not be reached. Please try again in a moment."),
         503 => {
@@ -59,6 +70,24 @@ fn body(status: u16, message: &str) -> String {
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\
          <body><h1>{title}</h1><p>{text}</p></body></html>\n"
     )
+}
+
+/// Appends an answer that sends the client elsewhere; only a `GET` gets a body. Returns its length.
+pub(crate) fn write_redirect(location: &str, form: &Form<'_>, is_get: bool, out: &mut Vec<u8>) -> u64 {
+    let body = match is_get {
+        true => format!("<a href=\"{}\">Moved Permanently</a>.\n\n", escape_html(location)),
+        false => String::new(),
+    };
+    write_status_line(301, out);
+    out.extend_from_slice(b"Date: ");
+    out.extend_from_slice(form.date);
+    let length = body.len();
+    let kind = if is_get || form.head { "Content-Type: text/html; charset=utf-8\r\n" } else { "" };
+    let lines =
+        format!("\r\nLocation: {location}\r\n{kind}Content-Length: {length}\r\nConnection: close\r\n\r\n");
+    out.extend_from_slice(lines.as_bytes());
+    out.extend_from_slice(body.as_bytes());
+    length as u64
 }
 
 /// Writes a text so that it is one in HTML, also inside an attribute's quotes.

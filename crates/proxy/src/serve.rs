@@ -105,7 +105,7 @@ impl Connection {
             moved.as_mut().enable();
             if self.worker.shared.is_current(held.version) && self.watch.guard(moved).await.is_err() {
                 self.watch.disarm();
-                let local = Local { status: 504, reason: Some(Reason::PauseTimeout), flight: None };
+                let local = Local::new(504, Reason::PauseTimeout);
                 return Admission::Local(held.admitted, local);
             }
             match self.admit(arrived) {
@@ -133,7 +133,7 @@ impl Connection {
         let mut record = Record::unread(&self.peer);
         record.response_bytes = self.worker.clock.with_date(|date| {
             let form = page::Form { version: Version::Http11, head: false, keep_alive: false, date };
-            page::write(status, "", &form, &mut out)
+            page::write(status, &page::Content::default(), &form, &mut out)
         });
         record.status = status;
         record.reason = Some(reason);

@@ -47,6 +47,8 @@ pub struct ServerConfig {
     pub limits: Limits,
     /// Where the targets' names are looked up.
     pub names: NameFiles,
+    /// The folder for bodies that are held back and do not fit into memory.
+    pub spill_folder: PathBuf,
 }
 
 /// The proxy cannot start.
@@ -152,10 +154,11 @@ impl Server {
         };
         let shared = Arc::new(Shared::default());
         shared.store(table);
+        let spill_folder: Arc<Path> = config.spill_folder.into();
         let starts = listeners.into_iter().enumerate().map(|(lane, listener)| {
             let (shared, resolver) = (Arc::clone(&shared), Arc::clone(&resolver));
-            let (limits, log) = (config.limits, log.clone());
-            (Start { lane, port: http_port, limits, shared, resolver, log }, listener)
+            let (limits, log, spill_folder) = (config.limits, log.clone(), Arc::clone(&spill_folder));
+            (Start { lane, port: http_port, limits, shared, resolver, spill_folder, log }, listener)
         });
         let stopping = CancellationToken::new();
         let control = Arc::new(Control {

@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::generation::{Generation, Target};
+use crate::template::ErrorPages;
 
 /// A service with the targets that serve it now.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(crate) struct Service {
     pub(crate) gate: Gate,
     /// Told when the gate may have been opened; the same for as long as the service exists.
     pub(crate) gate_moved: Arc<Notify>,
+    /// The pages that stand for the proxy's own.
+    pub(crate) pages: Option<Arc<ErrorPages>>,
 }
 
 impl Service {
@@ -84,6 +87,8 @@ pub(crate) struct Route<'t> {
     pub(crate) service: &'t Arc<Service>,
     /// How many bytes of the path as it was sent are cut off.
     pub(crate) strip: usize,
+    /// The prefix that it was found by.
+    pub(crate) prefix: &'t str,
 }
 
 /// All services and how they are reached; never changed, only replaced.
@@ -164,7 +169,8 @@ impl Table {
         level.iter().find_map(|binding| {
             let length = match_prefix(binding.prefix.as_str(), path)?;
             let strips = binding.service.settings.strip_path_prefix && !binding.prefix.is_root();
-            Some(Route { service: &binding.service, strip: if strips { length } else { 0 } })
+            let prefix = binding.prefix.as_str();
+            Some(Route { service: &binding.service, strip: if strips { length } else { 0 }, prefix })
         })
     }
 }

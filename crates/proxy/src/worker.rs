@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub(crate) struct Start {
     pub(crate) limits: Limits,
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
+    /// Where bodies are kept that are held back.
+    pub(crate) spill_folder: Arc<Path>,
     pub(crate) log: Log,
 }
 
@@ -49,6 +52,7 @@ pub(crate) struct Worker {
     pub(crate) clock: Clock,
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
+    pub(crate) spill_folder: Arc<Path>,
     table: RefCell<(u64, Arc<Table>)>,
     log: Log,
     lines: RefCell<Vec<u8>>,
@@ -60,7 +64,7 @@ pub(crate) struct Worker {
 impl Worker {
     /// Makes the state of a thread.
     pub(crate) fn new(start: Start) -> Self {
-        let Start { lane, port, limits, shared, resolver, log } = start;
+        let Start { lane, port, limits, shared, resolver, spill_folder, log } = start;
         Self {
             lane,
             port,
@@ -72,6 +76,7 @@ impl Worker {
             table: RefCell::new(shared.load()),
             shared,
             resolver,
+            spill_folder,
             log,
             lines: RefCell::default(),
             texts: RefCell::default(),

@@ -25,6 +25,76 @@ pub struct ServiceSettings {
     /// Whether `X-Forwarded-For`, `-Proto` and `-Host` of a client are trusted.
     #[serde(default)]
     pub forward_headers: bool,
+    /// Which bodies are received as a whole before they are sent on.
+    #[serde(default, skip_serializing_if = "Buffering::is_default")]
+    pub buffering: Buffering,
+    /// Headers of requests whose values are logged, as `req_name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_request_headers: Vec<String>,
+    /// Headers of answers whose values are logged, as `resp_name`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log_response_headers: Vec<String>,
+    /// The host to which requests for the others are redirected; one of the hosts, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canonical_host: Option<HostPattern>,
+    /// The folder, in the proxy's file system, with a page `STATUS.html` for each status that is not to be answered with the
+    /// proxy's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_pages: Option<String>,
+    /// Whether the paths of cookies are put under the prefix that was cut off.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub scope_cookie_paths: bool,
+}
+
+/// Which bodies are received as a whole before they are sent on: a slow client then does not keep a target busy.
+///
+/// An answer is held back only where its length is known: what comes in pieces (event streams, long polls) is sent on at
+/// once, and so is what says `X-Accel-Buffering: no`. Upgraded connections are never held back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Buffering {
+    /// Whether requests are.
+    #[serde(default)]
+    pub requests: bool,
+    /// Whether answers are.
+    #[serde(default)]
+    pub responses: bool,
+    /// How much of each is kept in memory; the rest goes to a temporary file.
+    #[serde(default = "one_mebibyte")]
+    pub memory_bytes: u64,
+    /// The longest body of a request that is held back, else 413; 0 for no limit.
+    #[serde(default)]
+    pub max_request_bytes: u64,
+    /// The longest body of an answer that is held back, else 500; 0 for no limit.
+    #[serde(default)]
+    pub max_response_bytes: u64,
+}
+
+impl Buffering {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Default for Buffering {
+    fn default() -> Self {
+        Self {
+            requests: false,
+            responses: false,
+            memory_bytes: one_mebibyte(),
+            max_request_bytes: 0,
+            max_response_bytes: 0,
+        }
+    }
+}
+
+fn one_mebibyte() -> u64 {
+    1024 * 1024
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Default for ServiceSettings {
@@ -36,6 +106,12 @@ impl Default for ServiceSettings {
             health_check: HealthCheck::default(),
             response_timeout_ms: thirty_seconds(),
             forward_headers: false,
+            buffering: Buffering::default(),
+            log_request_headers: Vec::new(),
+            log_response_headers: Vec::new(),
+            canonical_host: None,
+            error_pages: None,
+            scope_cookie_paths: false,
         }
     }
 }

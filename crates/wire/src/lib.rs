@@ -35,8 +35,8 @@ mod version;
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use client::ProxyClient;
 pub use deploy::{
-    ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport, DrainRequest,
-    HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
+    Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
+    DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
 pub use gate::{Gate, GateReply, GateRequest};

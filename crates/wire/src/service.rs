@@ -164,6 +164,12 @@ pub enum Reason {
     ServiceStopped,
     /// The service was paused for longer than the request may wait (504).
     PauseTimeout,
+    /// The body of the request is longer than may be held back (413).
+    RequestTooLarge,
+    /// The body of the answer is longer than may be held back (500).
+    ResponseTooLarge,
+    /// A body that was held back cannot be stored (500).
+    BufferFailed,
     /// The client left before the answer was complete (499).
     ClientGone,
     /// The client did not send its request in time (408).
@@ -189,6 +195,9 @@ impl Reason {
             Self::InvalidRequest => "invalid_request",
             Self::ServiceStopped => "service_stopped",
             Self::PauseTimeout => "pause_timeout",
+            Self::RequestTooLarge => "request_too_large",
+            Self::ResponseTooLarge => "response_too_large",
+            Self::BufferFailed => "buffer_failed",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
         }
@@ -203,6 +212,9 @@ impl Reason {
                 | Self::InvalidRequest
                 | Self::ServiceStopped
                 | Self::PauseTimeout
+                | Self::RequestTooLarge
+                | Self::ResponseTooLarge
+                | Self::BufferFailed
                 | Self::ClientGone
                 | Self::ClientTimeout
                 | Self::DrainTimeout

@@ -388,6 +388,7 @@ fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, Invalid
         health_check: health_check(&settings.health_check),
         response_timeout_ms: milliseconds(settings.response_timeout),
         forward_headers: settings.forward_headers,
+        ..ServiceSettings::default()
     })
 }
 

@@ -116,6 +116,36 @@ pub(super) struct DeployArguments {
     /// How long to wait for the head of an answer; 0s for no limit.
     #[arg(long, default_value = "30s", value_parser = duration::parse)]
     pub(super) target_timeout: Duration,
+    /// Receive the body of a request as a whole before it is forwarded.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) buffer_requests: Option<bool>,
+    /// Receive the body of an answer of known length as a whole before it is sent.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) buffer_responses: Option<bool>,
+    /// How many bytes of each body are kept in memory; the rest goes to a temporary file.
+    #[arg(long, default_value_t = 1_048_576)]
+    pub(super) buffer_memory: u64,
+    /// The longest body of a request, in bytes; 0 for no limit.
+    #[arg(long)]
+    pub(super) max_request_body: Option<u64>,
+    /// The longest body of an answer, in bytes; 0 for no limit.
+    #[arg(long)]
+    pub(super) max_response_body: Option<u64>,
+    /// The folder with the error pages, `STATUS.html` each.
+    #[arg(long, default_value = "")]
+    pub(super) error_pages: String,
+    /// The headers of requests that are logged.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) log_request_header: Vec<String>,
+    /// The headers of answers that are logged.
+    #[arg(long, value_delimiter = ',')]
+    pub(super) log_response_header: Vec<String>,
+    /// Redirect requests for other hosts to this one.
+    #[arg(long, default_value = "")]
+    pub(super) canonical_host: String,
+    /// Put the paths of cookies under the prefix that was removed.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) scope_cookie_paths: bool,
     /// Trust the `X-Forwarded-*` lines of clients.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_bool)]
     pub(super) forward_headers: bool,
@@ -183,22 +213,12 @@ pub(super) struct ApiArguments {
 }
 
 /// Flags of kamal-proxy that this version does not have: they are refused by name and never ignored.
-pub(super) const MISSING_FLAGS: [&str; 23] = [
-    "--buffer-memory",
-    "--buffer-requests",
-    "--buffer-responses",
-    "--canonical-host",
+pub(super) const MISSING_FLAGS: [&str; 13] = [
     "--client-ip-header",
-    "--error-pages",
     "--exclude-metrics-path",
     "--http3",
-    "--log-request-header",
-    "--log-response-header",
-    "--max-request-body",
-    "--max-response-body",
     "--read-target",
     "--read-target-websockets",
-    "--scope-cookie-paths",
     "--tls",
     "--tls-acme-cache-path",
     "--tls-certificate-path",

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient, ProxyError,
-    ServiceSettings, TargetAddress,
+    Buffering, DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient,
+    ProxyError, ServiceSettings, TargetAddress,
 };
 
 use super::arguments::{DeployArguments, RemoveArguments};
@@ -23,6 +23,7 @@ pub(super) fn deploy(
     environment: &BTreeMap<String, String>,
 ) -> Result<(), CommandError> {
     let path = socket_path(&arguments.socket, environment);
+    check_limits(&arguments)?;
     let name = ProxyServiceName::parse(&arguments.service)?;
     let request = deploy_request(&arguments)?;
     let limit = arguments.deploy_timeout + arguments.drain_timeout + arguments.tunnel_timeout + CALL_LIMIT;
@@ -47,6 +48,21 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         },
         response_timeout_ms: milliseconds(arguments.target_timeout),
         forward_headers: arguments.forward_headers,
+        buffering: Buffering {
+            requests: arguments.buffer_requests.unwrap_or(false),
+            responses: arguments.buffer_responses.unwrap_or(false),
+            memory_bytes: arguments.buffer_memory,
+            max_request_bytes: arguments.max_request_body.unwrap_or(0),
+            max_response_bytes: arguments.max_response_body.unwrap_or(0),
+        },
+        log_request_headers: non_empty(&arguments.log_request_header),
+        log_response_headers: non_empty(&arguments.log_response_header),
+        canonical_host: match arguments.canonical_host.as_str() {
+            "" => None,
+            host => Some(HostPattern::parse(host)?),
+        },
+        error_pages: Some(arguments.error_pages.clone()).filter(|folder| !folder.is_empty()),
+        scope_cookie_paths: arguments.scope_cookie_paths,
     };
     let mut request = DeployRequest::new(targets, settings);
     request.deploy_timeout_ms = milliseconds(arguments.deploy_timeout);
@@ -54,6 +70,24 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
     request.tunnel_timeout_ms = milliseconds(arguments.tunnel_timeout);
     request.health = if arguments.force { HealthGate::Skip } else { HealthGate::Wait };
     Ok(request)
+}
+
+fn non_empty(texts: &[String]) -> Vec<String> {
+    texts.iter().filter(|text| !text.is_empty()).cloned().collect()
+}
+
+/// Refuses a limit for what is not held back, as kamal-proxy does: it would have no effect.
+fn check_limits(arguments: &DeployArguments) -> Result<(), CommandError> {
+    for (side, limit, buffers) in [
+        ("request", arguments.max_request_body, arguments.buffer_requests),
+        ("response", arguments.max_response_body, arguments.buffer_responses),
+    ] {
+        if limit.is_some() && buffers.is_none() {
+            let message = format!("max-{side}-body can only be set when {side} buffering is enabled");
+            return Err(CommandError::Usage { message });
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn milliseconds(duration: Duration) -> u64 {

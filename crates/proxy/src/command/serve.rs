@@ -39,6 +39,7 @@ pub(super) fn run(
         stop_deadline: STOP_DEADLINE,
         limits: Limits::default(),
         names: NameFiles::default(),
+        spill_folder: temporary_folder(environment),
     };
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
     Server::start(config, output)?.join();

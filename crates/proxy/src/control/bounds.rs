@@ -1,7 +1,8 @@
 //! Values that a request may carry, checked before anything is done.
 
 use freehold_wire::{
-    ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate, GateRequest, HealthCheck, ProbeRequest,
+    ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate, GateRequest, HealthCheck, HostPattern,
+    ProbeRequest, ServiceSettings,
 };
 
 use super::refusal;
@@ -19,7 +20,7 @@ pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
             request.targets.len()
         )));
     }
-    health_check(&request.settings.health_check)?;
+    settings(&request.settings)?;
     for (name, value) in [
         ("deploy_timeout_ms", request.deploy_timeout_ms),
         ("drain_timeout_ms", request.drain_timeout_ms),
@@ -30,6 +31,34 @@ pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
         span(name, value, 0)?;
     }
     Ok(())
+}
+
+/// The most memory for one body.
+const MAX_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
+
+fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
+    health_check(&settings.health_check)?;
+    if settings.buffering.memory_bytes > MAX_MEMORY_BYTES {
+        return Err(invalid(format!("`buffering.memory_bytes` must be 0 to {MAX_MEMORY_BYTES}")));
+    }
+    for name in settings.log_request_headers.iter().chain(&settings.log_response_headers) {
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            return Err(invalid(format!("`{name}` is not the name of a header")));
+        }
+    }
+    match &settings.canonical_host {
+        Some(canonical) if !settings.hosts.is_empty() && !settings.hosts.contains(canonical) => {
+            let hosts: Vec<&str> = settings.hosts.iter().map(HostPattern::as_str).collect();
+            Err(invalid(format!(
+                "service options invalid: canonical-host '{canonical}' must be present in the hosts list: [{}]",
+                hosts.join(" ")
+            )))
+        }
+        Some(canonical) if canonical.is_any() || canonical.as_str().starts_with('*') => {
+            Err(invalid("service options invalid: canonical-host must be the name of one host".to_owned()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The longest text for people.

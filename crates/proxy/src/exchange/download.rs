@@ -5,13 +5,16 @@ use std::io;
 use freehold_wire::Reason;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use super::hold::limits;
 use super::{Failure, Progress};
+use crate::access::write_headers;
 use crate::admit::Admitted;
 use crate::http1::body::{Body, BodyError, write_chunk, write_last_chunk};
 use crate::http1::header::Kind;
-use crate::http1::response::{Coding, Delivery, InvalidResponse, parse};
+use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse};
 use crate::http1::{Framing, Version, slots};
 use crate::inlet::{Inlet, send};
+use crate::spool::Spool;
 use crate::watch::Watch;
 use crate::worker::Worker;
 
@@ -49,6 +52,8 @@ enum Head {
         coding: Coding,
         keep_target: bool,
         keep_client: bool,
+        /// Whether the body may be held back.
+        holds: bool,
     },
 }
 
@@ -72,7 +77,11 @@ impl Download<'_, '_> {
                     self.send(&out).await?;
                     return Ok(Downloaded::Upgrade);
                 }
-                Some(Head::Final { framing, coding, keep_target, keep_client }) => {
+                Some(Head::Final { framing, coding, keep_target, keep_client, holds }) => {
+                    if holds && let Framing::Length(length) = framing {
+                        let whole = self.send_held(length, out).await?;
+                        return Ok(Downloaded::Answer { keep_target: keep_target && whole, keep_client });
+                    }
                     self.progress.head_sent.set(true);
                     let whole = self.send_body(framing, coding, out).await?;
                     return Ok(Downloaded::Answer { keep_target: keep_target && whole, keep_client });
@@ -113,8 +122,13 @@ impl Download<'_, '_> {
                 self.progress.status.set(status);
                 let kind = response.first(Kind::ContentType).unwrap_or_default();
                 self.progress.response_type.replace(kind.to_vec());
+                let settings = self.admitted.record.service.as_ref().map(|service| &service.settings);
+                if let Some(names) = settings.map(|settings| &settings.log_response_headers) {
+                    write_headers("resp", &response.headers, names, &mut self.progress.further.borrow_mut());
+                }
                 self.worker.clock.with_date(|date| {
-                    response.write(&Delivery { version, keep_alive: keep_client, date }, out);
+                    let cookies = self.admitted.cookies.as_deref();
+                    response.write(&Delivery { version, keep_alive: keep_client, date, cookies }, out);
                 });
                 if uploaded {
                     self.watch.disarm();
@@ -124,6 +138,8 @@ impl Download<'_, '_> {
                     coding,
                     keep_target: response.keep_alive,
                     keep_client,
+                    holds: settings.is_some_and(|settings| settings.buffering.responses)
+                        && may_be_held(&response),
                 }
             }
         };
@@ -167,6 +183,46 @@ impl Download<'_, '_> {
         }
     }
 
+    /// Receives a body of a known length as a whole, and then sends it; says whether nothing came after its end.
+    async fn send_held(&mut self, length: u64, mut out: Vec<u8>) -> Result<bool, Failure> {
+        let service = self.admitted.record.service.as_ref();
+        let buffering = service.map(|service| service.settings.buffering.clone()).unwrap_or_default();
+        let limits = limits(self.worker, &buffering, buffering.max_response_bytes);
+        if limits.total.is_some_and(|limit| length > limit) {
+            return Err(Failure::Target(Reason::ResponseTooLarge));
+        }
+        let (mut body, mut spool) = (Body::new(Framing::Length(length)), Spool::new(limits));
+        while !body.is_done() {
+            if self.inlet.is_empty()
+                && !matches!(self.inlet.fill(self.target).await, Ok(length) if length > 0)
+            {
+                return Err(Failure::Target(Reason::TargetCutBody));
+            }
+            let filled = self.inlet.filled();
+            let step = body.step(filled).map_err(|_| INVALID)?;
+            spool.push(filled.get(step.data).unwrap_or_default()).await.map_err(|_| Failure::Buffer)?;
+            self.inlet.consume(step.consumed);
+        }
+        spool.rewind().await.map_err(|_| Failure::Buffer)?;
+        self.progress.head_sent.set(true);
+        self.progress.response_bytes.set(length);
+        let stall = self.stall();
+        if spool.memory().len() <= MAX_COPY {
+            out.extend_from_slice(spool.memory());
+            send_all(self.client, self.watch, stall, &out).await?;
+        } else {
+            send_all(self.client, self.watch, stall, &out).await?;
+            send_all(self.client, self.watch, stall, spool.memory()).await?;
+        }
+        loop {
+            let block = spool.next_block().await.map_err(|_| Failure::Buffer)?;
+            if block.is_empty() {
+                return Ok(self.inlet.is_empty());
+            }
+            send_all(self.client, self.watch, stall, &block).await?;
+        }
+    }
+
     async fn take_piece(
         &mut self,
         body: &mut Body,
@@ -199,6 +255,18 @@ impl Download<'_, '_> {
         let limit = self.stall().filter(|_| self.progress.head_sent.get());
         send_all(self.client, self.watch, limit, bytes).await
     }
+}
+
+/// Says whether an answer may be held back: not one that wants to be sent at once.
+fn may_be_held(response: &Response<'_, '_>) -> bool {
+    let streams = response.first(Kind::ContentType).is_some_and(|kind| {
+        let kind = kind.split(|byte| *byte == b';').next().unwrap_or_default();
+        kind.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    });
+    let declines = response.headers.iter().any(|(_, line)| {
+        line.name.eq_ignore_ascii_case("x-accel-buffering") && line.value.eq_ignore_ascii_case(b"no")
+    });
+    !streams && !declines
 }
 
 async fn send_all(

@@ -8,6 +8,7 @@ use freehold_wire::Reason;
 use tokio::io::ReadBuf;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
+use super::hold::HeldBody;
 use super::{Failure, Progress};
 use crate::http1::Framing;
 use crate::http1::body::{Body, write_chunk, write_last_chunk};
@@ -23,6 +24,8 @@ pub(super) struct Upload<'u, 's> {
     pub(super) target: &'u mut WriteHalf<'s>,
     pub(super) inlet: &'u mut Inlet,
     pub(super) body: &'u mut Body,
+    /// The body, where it was received before.
+    pub(super) held: Option<&'u mut HeldBody>,
     pub(super) framing: Framing,
     pub(super) head: &'u [u8],
     /// How many bytes at the front of the inlet are the head itself, kept because it may be sent again.
@@ -66,6 +69,9 @@ impl Upload<'_, '_> {
 
     async fn send_request(&mut self, expects_continue: bool) -> Result<(), Failure> {
         const CLOSED: Failure = Failure::Target(Reason::TargetClosed);
+        if let Some(held) = self.held.take() {
+            return self.send_held(held).await;
+        }
         if self.body.is_done() {
             return send(self.target, self.head).await.map_err(|_| CLOSED);
         }
@@ -92,6 +98,36 @@ impl Upload<'_, '_> {
                 self.watch.arm(self.worker.limits.upload);
             }
             self.take_body(&mut out)?;
+        }
+    }
+
+    /// Sends a body that was received before.
+    async fn send_held(&mut self, held: &mut HeldBody) -> Result<(), Failure> {
+        held.spool.rewind().await.map_err(|_| Failure::Buffer)?;
+        let mut out = self.head.to_vec();
+        self.write_piece(held.spool.memory(), &mut out);
+        loop {
+            self.watch.arm(self.worker.limits.upload);
+            send(self.target, &out).await.map_err(|_| Failure::Target(Reason::TargetClosed))?;
+            out.clear();
+            let block = held.spool.next_block().await.map_err(|_| Failure::Buffer)?;
+            if block.is_empty() {
+                break;
+            }
+            self.write_piece(&block, &mut out);
+        }
+        if self.framing == Framing::Chunked {
+            write_last_chunk(&held.trailers, &mut out);
+            send(self.target, &out).await.map_err(|_| Failure::Target(Reason::TargetClosed))?;
+        }
+        Ok(())
+    }
+
+    fn write_piece(&self, data: &[u8], out: &mut Vec<u8>) {
+        if self.framing == Framing::Chunked {
+            write_chunk(data, out);
+        } else {
+            out.extend_from_slice(data);
         }
     }
 

@@ -22,6 +22,7 @@ pub(crate) enum Kind {
     Location,
     RequestId,
     RequestStart,
+    SetCookie,
     Te,
     Trailer,
     TransferEncoding,
@@ -35,7 +36,13 @@ impl Kind {
     pub(crate) fn may_be_named_by_connection(self) -> bool {
         matches!(
             self,
-            Self::Other | Self::UserAgent | Self::Location | Self::ContentType | Self::Date | Self::Expect
+            Self::Other
+                | Self::UserAgent
+                | Self::SetCookie
+                | Self::Location
+                | Self::ContentType
+                | Self::Date
+                | Self::Expect
         )
     }
 }
@@ -55,6 +62,7 @@ pub(crate) fn kind(name: &[u8]) -> Kind {
         10 if is(b"connection") => Kind::Connection,
         10 if is(b"keep-alive") => Kind::HopByHop,
         10 if is(b"user-agent") => Kind::UserAgent,
+        10 if is(b"set-cookie") => Kind::SetCookie,
         12 if is(b"content-type") => Kind::ContentType,
         12 if is(b"x-request-id") => Kind::RequestId,
         14 if is(b"content-length") => Kind::ContentLength,

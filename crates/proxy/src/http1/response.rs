@@ -7,6 +7,7 @@ use super::{
     Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
     tokens,
 };
+use crate::cookie::CookieScope;
 use crate::digits::write_decimal;
 
 /// What was asked decides how an answer is read.
@@ -14,6 +15,8 @@ use crate::digits::write_decimal;
 pub(crate) struct Asked {
     /// It was a `HEAD`, whose answer has no body.
     pub(crate) head: bool,
+    /// It was a `GET`.
+    pub(crate) get: bool,
     /// It asked for a WebSocket, so a 101 is acceptable.
     pub(crate) websocket: bool,
 }
@@ -154,6 +157,8 @@ pub(crate) struct Delivery<'a> {
     pub(crate) keep_alive: bool,
     /// The `Date` to give to an answer that has none.
     pub(crate) date: &'a [u8],
+    /// What is done to the cookies.
+    pub(crate) cookies: Option<&'a CookieScope>,
 }
 
 /// How a body is sent to the client.
@@ -179,7 +184,7 @@ impl Response<'_, '_> {
     pub(crate) fn write(&self, delivery: &Delivery<'_>, out: &mut Vec<u8>) {
         let (coding, _) = self.coding(delivery.version);
         write_status_line(self.status, out);
-        let has_date = self.write_kept_lines(coding, out);
+        let has_date = self.write_kept_lines(coding, delivery.cookies, out);
         if !has_date {
             out.extend_from_slice(b"Date: ");
             out.extend_from_slice(delivery.date);
@@ -204,7 +209,7 @@ impl Response<'_, '_> {
     /// Appends an interim answer's head (1xx) as the client gets it; for a 101 with its upgrade.
     pub(crate) fn write_interim(&self, out: &mut Vec<u8>) {
         write_status_line(self.status, out);
-        self.write_kept_lines(Coding::Plain, out);
+        self.write_kept_lines(Coding::Plain, None, out);
         if self.status == 101 {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         }
@@ -217,7 +222,7 @@ impl Response<'_, '_> {
     }
 
     /// Copies neighbouring lines that stay in one go; says whether a `Date` was among them.
-    fn write_kept_lines(&self, coding: Coding, out: &mut Vec<u8>) -> bool {
+    fn write_kept_lines(&self, coding: Coding, cookies: Option<&CookieScope>, out: &mut Vec<u8>) -> bool {
         let mut has_date = false;
         let mut run_start = None;
         for (kind, header) in self.headers.iter() {
@@ -231,6 +236,7 @@ impl Response<'_, '_> {
                     true
                 }
                 Kind::ContentType => true,
+                Kind::SetCookie => cookies.is_none(),
                 _ => !named,
             };
             let start = offset_in(self.buffer, header.name.as_bytes());
@@ -238,6 +244,9 @@ impl Response<'_, '_> {
                 run_start.get_or_insert(start);
             } else if let Some(from) = run_start.take() {
                 out.extend_from_slice(self.buffer.get(from..start).unwrap_or_default());
+            }
+            if let (Kind::SetCookie, Some(scope)) = (kind, cookies) {
+                scope.write(header.value, out);
             }
         }
         if let Some(from) = run_start {

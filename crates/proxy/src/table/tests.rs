@@ -18,6 +18,7 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         standby: None,
         gate: Gate::Open,
         gate_moved: Arc::default(),
+        pages: None,
     })
 }
 

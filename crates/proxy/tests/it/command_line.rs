@@ -99,9 +99,16 @@ async fn kamal_proxys_errors_have_its_words() {
         ),
         (&["deploy", "a", "--target", "web", "--tls=false"], "`--tls` is not supported"),
         (
-            &["deploy", "a", "--target", "web", "--buffer-memory=5"],
-            "`--buffer-memory` is not supported by this version",
+            &["deploy", "a", "--target", "web", "--max-request-body=10"],
+            "max-request-body can only be set when request buffering is enabled",
         ),
+        (
+            &["deploy", "a", "--target", "web", "--max-response-body=10", "--buffer-requests"],
+            "max-response-body can only be set when response buffering is enabled",
+        ),
+        (&["deploy", "a", "--target", "web", "--error-pages", "/nonexistent"], "unable to load error pages"),
+        (&["resume", "nothing"], "service not found"),
+        (&["pause", "nothing", "--max-pause", "1"], "time: missing unit in duration \"1\""),
         (
             &["deploy", "a", "--target", "web", "--drain-timeout", "30"],
             "time: missing unit in duration \"30\"",
@@ -328,4 +335,50 @@ async fn killed_in_the_middle_it_comes_back_with_its_state() {
     assert_eq!(client.deploy(&name("shop"), &request, LIMIT).await.unwrap().generation, 6);
     terminate(&child);
     tokio::task::spawn_blocking(|| end(child)).await.unwrap();
+}
+
+// What Kamal 2.12 calls on a deploy without TLS, for maintenance and for going live; also with a value behind a switch.
+#[tokio::test]
+async fn what_kamal_calls_is_done() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let address = format!("--target={}", target.address());
+    let arguments = [
+        "deploy",
+        "app-web",
+        &address,
+        "--host=a.example.com",
+        "--host=www.a.example.com",
+        "--deploy-timeout=5s",
+        "--drain-timeout=30s",
+        "--health-check-interval=1s",
+        "--buffer-requests",
+        "--buffer-responses",
+        "--buffer-memory=2000",
+        "--max-request-body=3000",
+        "--forward-headers",
+        "false",
+        "--canonical-host=a.example.com",
+        "--log-request-header=Cache-Control",
+        "--log-request-header=Last-Modified",
+        "--log-request-header=User-Agent",
+        "--error-pages=",
+    ];
+    assert_eq!(kamal(&rig, &arguments).await, (0, String::new()));
+    let settings = rig.client().await.service(&name("app-web"), LIMIT).await.unwrap().settings;
+    let buffering = &settings.buffering;
+    assert!(buffering.requests && buffering.responses && !settings.forward_headers);
+    assert_eq!((buffering.memory_bytes, buffering.max_request_bytes), (2000, 3000));
+    assert_eq!(settings.log_request_headers, ["Cache-Control", "Last-Modified", "User-Agent"]);
+    assert_eq!((settings.canonical_host.unwrap().as_str(), settings.error_pages), ("a.example.com", None));
+    let done = (0, String::new());
+    assert_eq!(kamal(&rig, &["stop", "app-web", "--drain-timeout=1s", "--message=Back soon"]).await, done);
+    assert!(kamal(&rig, &["list"]).await.1.contains("stopped"));
+    let mut connection = rig.open().await;
+    connection.send("GET /n HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await;
+    assert!(connection.reply().await.text().contains("Back soon"));
+    assert_eq!(kamal(&rig, &["pause", "app-web", "--max-pause", "1s"]).await, done);
+    assert!(kamal(&rig, &["list"]).await.1.contains("paused"));
+    assert_eq!(kamal(&rig, &["resume", "app-web"]).await, done);
+    connection.send("GET /n HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await;
+    assert_eq!(connection.reply().await.text(), "t  /n 0 0");
 }

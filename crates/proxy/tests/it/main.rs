@@ -12,11 +12,13 @@ mod target;
 
 mod api;
 mod bodies;
+mod buffers;
 mod command_line;
 mod failures;
 mod forwarding;
 mod gates;
 mod names;
+mod options;
 mod probes;
 mod standby;
 mod strictness;

@@ -114,6 +114,7 @@ impl Rig {
             stop_deadline,
             limits: self.limits,
             names: self.names.clone(),
+            spill_folder: self.spill_folder(),
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
     }
@@ -131,6 +132,13 @@ impl Rig {
         let server = self.server.take().unwrap();
         server.stop();
         server
+    }
+
+    /// Returns the folder for bodies that do not fit into memory.
+    pub(crate) fn spill_folder(&self) -> PathBuf {
+        let folder = self.folder.path().join("spill");
+        fs_err::create_dir_all(&folder).unwrap();
+        folder
     }
 
     pub(crate) fn socket(&self) -> PathBuf {

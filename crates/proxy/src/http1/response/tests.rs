@@ -3,9 +3,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::http1::slots;
 
-const GET: Asked = Asked { head: false, websocket: false };
-const HEAD: Asked = Asked { head: true, websocket: false };
-const UPGRADE: Asked = Asked { head: false, websocket: true };
+const GET: Asked = Asked { head: false, get: true, websocket: false };
+const HEAD: Asked = Asked { head: true, get: true, websocket: false };
+const UPGRADE: Asked = Asked { head: false, get: true, websocket: true };
 
 fn deliver(
     text: &[u8],
@@ -18,7 +18,7 @@ fn deliver(
     if response.status < 200 {
         response.write_interim(&mut out);
     } else {
-        response.write(&Delivery { version, keep_alive: true, date: b"now" }, &mut out);
+        response.write(&Delivery { version, keep_alive: true, cookies: None, date: b"now" }, &mut out);
     }
     Ok(Some((String::from_utf8_lossy(&out).into_owned(), response.framing, response.keep_alive)))
 }
