@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use freehold_config::{Source, Sources, parse};
+use freehold_config::{Nowhere, Source, Sources, parse};
 use freehold_model::Destination;
 use libfuzzer_sys::fuzz_target;
 
@@ -14,8 +14,8 @@ fuzz_target!(|text: &str| {
     let source = |text| Source { path: "config/deploy.yml", text };
     let destination = Destination::parse("staging").ok().map(|name| (name, source(text)));
     for sources in [
-        Sources { base: source(text), destination: None, environment: &environment },
-        Sources { base: source(PLAIN), destination, environment: &environment },
+        Sources { base: source(text), destination: None, environment: &environment, surroundings: &Nowhere },
+        Sources { base: source(PLAIN), destination, environment: &environment, surroundings: &Nowhere },
     ] {
         match parse(&sources) {
             Ok(parsed) => {

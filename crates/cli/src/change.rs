@@ -95,7 +95,7 @@ impl<'a> Change<'a> {
     }
 
     async fn prepare_all(context: &'a Context, build: Build) -> Result<Self, CommandError> {
-        let loaded = project::load(context)?;
+        let loaded = project::load(context).await?;
         let repository = Repository::look(context).await?;
         let author = git::author(context).await;
         let project = &loaded.chosen;

@@ -1,3 +1,6 @@
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 use freehold_secrets::Definitions;
 use jiff::Timestamp;
 use tokio::sync::OnceCell;
@@ -17,11 +20,27 @@ pub(crate) struct Context {
     pub(crate) ui: Ui,
     /// What the secrets files define, read when the first value is needed, and once only: a command may ask a person.
     pub(crate) secrets: OnceCell<Definitions>,
+    /// The environment with what the deploy file's templates loaded into it, once they did.
+    loaded: OnceLock<BTreeMap<String, String>>,
 }
 
 impl Context {
     pub(crate) fn new(process: Process, arguments: GlobalArgs, command: &'static str, ui: Ui) -> Self {
-        Self { process, arguments, command, ui, secrets: OnceCell::new() }
+        Self { process, arguments, command, ui, secrets: OnceCell::new(), loaded: OnceLock::new() }
+    }
+
+    /// The environment of the process, with what the templates of the deploy file loaded into it.
+    pub(crate) fn environment(&self) -> &BTreeMap<String, String> {
+        self.loaded.get().unwrap_or(&self.process.environment)
+    }
+
+    /// Adds variables that templates loaded. Every command reads the deploy file once.
+    pub(crate) fn load_environment(&self, variables: impl IntoIterator<Item = (String, String)>) {
+        self.loaded.get_or_init(|| {
+            let mut environment = self.process.environment.clone();
+            environment.extend(variables);
+            environment
+        });
     }
 
     pub(crate) fn now(&self) -> Timestamp {

@@ -278,7 +278,7 @@ fn check(path: &Path, shown: &Path) -> Result<(), HookError> {
 
 fn environment(context: &Context, telling: &Telling<'_>) -> BTreeMap<String, String> {
     let project = telling.project;
-    let mut variables = context.process.environment.clone();
+    let mut variables = context.environment().clone();
     let mut set = |name: &str, value: String| variables.insert(name.to_owned(), value);
     let (command, subcommand) = context.command.split_once(' ').unwrap_or((context.command, ""));
     set("KAMAL_RECORDED_AT", context.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());

@@ -26,6 +26,7 @@ mod reference;
 mod secret;
 mod sight;
 mod summary;
+mod template;
 mod ui;
 
 pub use error::CommandError;

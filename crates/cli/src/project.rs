@@ -3,9 +3,13 @@ use std::path::Path;
 use freehold_config::{Parsed, Source, Sources};
 use freehold_model::{Destination, Diagnose, ErrorKind, InvalidName, Project};
 
+use secrecy::ExposeSecret as _;
+use tokio::runtime::Handle;
+
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
 use crate::filter;
+use crate::template::ProjectFolder;
 
 /// A project as the deploy file has it, and the part of it that the command is about.
 #[derive(Debug)]
@@ -32,6 +36,9 @@ enum ProjectError {
     /// There is none for the destination.
     #[error("there is no deploy file `{path}` for destination `{destination}`")]
     NoDestinationFile { path: String, destination: String, known: Vec<String> },
+    /// The thread that read it ended early.
+    #[error("the deploy file was not read to its end")]
+    Reading(#[source] tokio::task::JoinError),
     /// The destination is not a name.
     #[error(transparent)]
     Destination(#[from] InvalidName),
@@ -41,6 +48,7 @@ impl Diagnose for ProjectError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Destination(_) => ErrorKind::Usage,
+            Self::Reading(_) => ErrorKind::Bug,
             Self::NoDeployFile { .. } | Self::NoDestinationFile { .. } => ErrorKind::Configuration,
         }
     }
@@ -57,7 +65,7 @@ impl Diagnose for ProjectError {
                 vec!["leave out `--destination`: there is no other destination either".to_owned()]
             }
             Self::NoDestinationFile { known, .. } => vec![format!("there are: {}", known.join(", "))],
-            Self::Destination(_) => Vec::new(),
+            Self::Destination(_) | Self::Reading(_) => Vec::new(),
         }
     }
 }
@@ -66,7 +74,7 @@ impl Diagnose for ProjectError {
 ///
 /// # Errors
 /// Every mistake of the files at once, or what is wrong with the filters.
-pub(crate) fn load(context: &Context) -> Result<Loaded, CommandError> {
+pub(crate) async fn load(context: &Context) -> Result<Loaded, CommandError> {
     let arguments = &context.arguments;
     let path = &arguments.config_file;
     let root = &context.process.directory;
@@ -87,14 +95,10 @@ pub(crate) fn load(context: &Context) -> Result<Loaded, CommandError> {
             Some((destination, file.display().to_string(), text))
         }
     };
-    let sources = Sources {
-        base: Source { path: &shown, text: &text },
-        destination: destination
-            .as_ref()
-            .map(|(destination, path, text)| (destination.clone(), Source { path, text })),
-        environment: &context.process.environment,
-    };
-    let Parsed { project, warnings } = freehold_config::parse(&sources)?;
+    let Parsed { project, warnings, loaded } = parse(context, (shown, text), destination).await?;
+    context.load_environment(
+        loaded.into_iter().map(|(name, value)| (name, value.value().expose_secret().to_owned())),
+    );
     for warning in &warnings {
         let help = warning.help.as_ref().map(|help| format!(" ({help})")).unwrap_or_default();
         let key = if warning.key.is_empty() { String::new() } else { format!("{}: ", warning.key) };
@@ -102,6 +106,27 @@ pub(crate) fn load(context: &Context) -> Result<Loaded, CommandError> {
     }
     let chosen = filter::apply(&project, arguments)?;
     Ok(Loaded { whole: project, chosen })
+}
+
+/// Reads the texts on a thread of its own, where templates may wait for commands.
+async fn parse(
+    context: &Context,
+    (path, text): (String, String),
+    destination: Option<(Destination, String, String)>,
+) -> Result<Parsed, CommandError> {
+    let surroundings = ProjectFolder { process: context.process.clone(), runtime: Handle::current() };
+    let work = move || {
+        let sources = Sources {
+            base: Source { path: &path, text: &text },
+            destination: destination
+                .as_ref()
+                .map(|(destination, path, text)| (destination.clone(), Source { path, text })),
+            environment: &surroundings.process.environment,
+            surroundings: &surroundings,
+        };
+        freehold_config::parse(&sources)
+    };
+    Ok(tokio::task::spawn_blocking(work).await.map_err(ProjectError::Reading)??)
 }
 
 fn read(path: &Path) -> Result<Option<String>, FileError> {

@@ -13,7 +13,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) fn surroundings(context: &Context) -> Surroundings<'_> {
     Surroundings {
         project: &context.process.directory,
-        environment: &context.process.environment,
+        environment: context.environment(),
         command_timeout: COMMAND_TIMEOUT,
     }
 }

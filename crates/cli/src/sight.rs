@@ -46,7 +46,7 @@ impl Sight {
     }
 
     async fn of(context: &Context, names: impl Fn(&Loaded) -> Vec<HostName>) -> Result<Self, CommandError> {
-        let loaded = project::load(context)?;
+        let loaded = project::load(context).await?;
         let project = &loaded.chosen;
         // Keys for SSH are needed to look at all; a hook before the connection gets all secrets, as in Kamal.
         let keys = secret::values(context, project, &project.ssh.key_data).await?;

@@ -2,9 +2,9 @@
 //!
 //! [`parse`] takes the texts of `config/deploy.yml` and of the destination's file, and gives either a project with
 //! nothing left to check or every mistake at once, each with file, line, column and a hint. The crate opens no file
-//! and reads no environment: what templates may see is passed in.
+//! and reads no environment: what templates may see and reach is passed in.
 //!
-//! A text passes through `template` (ERB expressions), `yaml` (events of a YAML 1.2 parser, scalars resolved after
+//! A text passes through `template` (ERB without a Ruby), `yaml` (events of a YAML 1.2 parser, scalars resolved after
 //! YAML 1.1 as Ruby does, aliases, merge keys), `yaml::merge` (the destination over the base) and `project` (one
 //! module for each section of the file). `reference` is the table of every key: it decides which keys are known, and
 //! the reference and the JSON Schema are written from it.
@@ -31,3 +31,4 @@ pub use quantity::{InvalidQuantity, format_duration, format_size, parse_cpus, pa
 pub use reference::{json_schema, reference_markdown};
 pub use shell_word::{InvalidWords, join_words, split_literal_words, split_words};
 pub use source::{Source, Sources};
+pub use template::{Nowhere, Surroundings};

@@ -16,12 +16,14 @@ mod servers;
 mod setting;
 mod ssh;
 
-use freehold_model::Project;
+use std::collections::BTreeMap;
+
+use freehold_model::{PlainSecret, Project};
 
 use crate::mistake::{ConfigErrors, Mistake, Show};
 use crate::report::{Finding, Pending, Report};
 use crate::source::{Place, Source, Sources};
-use crate::template::{Scope, render};
+use crate::template::render;
 use crate::yaml::{Node, Value, build, merge};
 
 /// A project, and what is surprising about its files though not wrong.
@@ -31,6 +33,8 @@ pub struct Parsed {
     pub project: Project,
     /// In the order of file and position.
     pub warnings: Vec<Mistake>,
+    /// The variables that templates loaded into the environment, which the secrets files see too.
+    pub loaded: BTreeMap<String, PlainSecret>,
 }
 
 /// Reads the deploy file and, if there is one, the destination's file over it.
@@ -53,10 +57,20 @@ fn outcome(sources: &Sources<'_>, pending: Pending) -> Result<Parsed, ConfigErro
     let mut report = Report::default();
     let mut files = vec![sources.base];
     files.extend(sources.destination.as_ref().map(|(_, source)| *source));
-    let project = read(sources, &files, &mut report);
+    let mut environment = sources.environment.clone();
+    environment.remove(DESTINATION);
+    let destination = sources.destination.as_ref().map(|(destination, _)| destination);
+    environment.extend(destination.map(|name| (DESTINATION.to_owned(), name.to_string())));
+    let before = environment.clone();
+    let project = read(sources, &files, &mut environment, &mut report);
     let (mut mistakes, warnings) = report.into_located(&files, pending);
     match project {
-        Some(project) if mistakes.is_empty() => Ok(Parsed { project, warnings }),
+        Some(project) if mistakes.is_empty() => {
+            environment.retain(|name, value| before.get(name) != Some(value));
+            let loaded =
+                environment.into_iter().map(|(name, value)| (name, PlainSecret::new(value))).collect();
+            Ok(Parsed { project, warnings, loaded })
+        }
         _ => {
             if mistakes.is_empty() {
                 let message =
@@ -74,16 +88,20 @@ fn outcome(sources: &Sources<'_>, pending: Pending) -> Result<Parsed, ConfigErro
     }
 }
 
-fn read(sources: &Sources<'_>, files: &[Source<'_>], report: &mut Report) -> Option<Project> {
+/// The variable that tells templates the destination.
+const DESTINATION: &str = "KAMAL_DESTINATION";
+
+fn read(
+    sources: &Sources<'_>,
+    files: &[Source<'_>],
+    environment: &mut BTreeMap<String, String>,
+    report: &mut Report,
+) -> Option<Project> {
     let destination = sources.destination.as_ref().map(|(destination, _)| destination);
-    let scope = Scope {
-        environment: sources.environment,
-        destination: destination.map(freehold_model::Destination::as_str),
-    };
     let mut trees = Vec::new();
     for (index, source) in files.iter().enumerate() {
         // An expression without a value leaves a hole, and what YAML makes of that says nothing about the file.
-        let rendered = render(source.text, index, &scope, report);
+        let rendered = render(source.text, index, environment, sources.surroundings, report);
         let tree = rendered.and_then(|rendered| build(&rendered, index, report));
         trees.push(tree.and_then(|node| layer(node, index, report)));
     }

@@ -2,6 +2,8 @@ use std::collections::BTreeMap;
 
 use freehold_model::Destination;
 
+use crate::template::Surroundings;
+
 /// One file: its path as a person knows it, and its text.
 #[derive(Debug, Clone, Copy)]
 pub struct Source<'a> {
@@ -20,6 +22,8 @@ pub struct Sources<'a> {
     pub destination: Option<(Destination, Source<'a>)>,
     /// The variables that templates see; `KAMAL_DESTINATION` is always the destination, whatever stands here.
     pub environment: &'a BTreeMap<String, String>,
+    /// What templates may reach beyond that.
+    pub surroundings: &'a dyn Surroundings,
 }
 
 /// A stretch of one line of one file. Lines and columns count from 1, columns in characters.

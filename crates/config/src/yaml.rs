@@ -6,7 +6,7 @@ mod scalar;
 
 pub(crate) use build::build;
 pub(crate) use merge::merge;
-pub(crate) use scalar::{Scalar, ScalarKind, shorten};
+pub(crate) use scalar::{Scalar, ScalarKind, print_float, shorten};
 
 use crate::source::Place;
 

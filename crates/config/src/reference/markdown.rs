@@ -14,8 +14,10 @@ Scalars without quotes are read after YAML 1.1, as Ruby does: `yes`, `no`, `on`,
 `1.10` is the number 1.1, `12:30` is 45000. Freehold warns where that changes a text. Keys are always the text that is
 written.
 
-`<%= ENV[\"NAME\"] %>`, `<%= ENV.fetch(\"NAME\", \"default\") %>`, `<%= ENV[\"NAME\"] || \"default\" %>` and `<%# comments %>`
-are replaced before the file is read as YAML.
+Each file is a template (ERB) before it is YAML: `<%= ENV[\"NAME\"] %>`, `<%= ENV.fetch(\"NAME\", \"default\") %>`,
+`<%= `command` %>`, `<%= File.read(\"VERSION\").strip %>`, `<% if … %>`, `<% list.each do |item| %>`, `JSON.parse`, and
+`<% require \"dotenv\"; Dotenv.load(\".env\") %>` need no Ruby. A template that holds more is given to `ruby` where one is
+installed.
 ";
 
 /// Returns the reference of the deploy file in Markdown, as `docs/reference/deploy-file.md` holds it.

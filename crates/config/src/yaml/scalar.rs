@@ -195,7 +195,7 @@ fn float(raw: &str) -> Option<f64> {
 }
 
 /// Prints a float as Ruby does: `1.1`, `100.0`, `1.0e+16`, `1.0e-05`.
-fn print_float(value: f64) -> String {
+pub(crate) fn print_float(value: f64) -> String {
     let size = value.abs();
     if value.is_nan() {
         "NaN".to_owned()

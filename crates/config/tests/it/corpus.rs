@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
-use freehold_config::{ConfigErrors, Parsed, Source, Sources, parse_ahead};
+use freehold_config::{ConfigErrors, Nowhere, Parsed, Source, Sources, parse_ahead};
 use freehold_model::{Destination, Diagnose, ErrorKind, Role, RoleName};
 
 fn folder(name: &str) -> PathBuf {
@@ -49,6 +49,7 @@ fn parse_texts(base: &str, destination: Option<&(String, String)>) -> Result<Par
         destination: destination
             .map(|(name, text)| (Destination::parse(name.as_str()).unwrap(), Source { path: &path, text })),
         environment: &environment,
+        surroundings: &Nowhere,
     };
     parse_ahead(&sources)
 }

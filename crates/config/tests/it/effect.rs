@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use freehold_config::{ConfigErrors, Parsed, Source, Sources, json_schema, parse, parse_ahead};
+use freehold_config::{ConfigErrors, Nowhere, Parsed, Source, Sources, json_schema, parse, parse_ahead};
 
 fn parsed(text: &str) -> Result<Parsed, ConfigErrors> {
     let environment = BTreeMap::new();
     let base = Source { path: "deploy.yml", text };
-    parse_ahead(&Sources { base, destination: None, environment: &environment })
+    parse_ahead(&Sources { base, destination: None, environment: &environment, surroundings: &Nowhere })
 }
 
 /// The rest of a project into which a key of a section is put. A key is in flow style, so that it may also be nothing.
@@ -96,7 +96,8 @@ fn a_key_without_effect_is_refused_by_its_name() {
     for (section, key, example) in examples() {
         let text = around(&section, &format!("{key}: {example}"));
         let base = Source { path: "deploy.yml", text: &text };
-        let result = parse(&Sources { base, destination: None, environment: &environment });
+        let result =
+            parse(&Sources { base, destination: None, environment: &environment, surroundings: &Nowhere });
         // A key may also stand in a section whose own effect is pending.
         let refusals = result.err().map(|errors| errors.render()).unwrap_or_default();
         let message = "is not supported by this version of freehold";

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use freehold_config::{Source, Sources, parse};
+use freehold_config::{Nowhere, Source, Sources, parse};
 use freehold_model::Destination;
 use proptest::prelude::*;
 
@@ -11,11 +11,12 @@ fn read(text: &str) {
     let staging = Destination::parse("staging").unwrap();
     let plain = "service: app\nservers: [192.0.2.1]\n";
     for sources in [
-        Sources { base: source(text), destination: None, environment: &environment },
+        Sources { base: source(text), destination: None, environment: &environment, surroundings: &Nowhere },
         Sources {
             base: source(plain),
             destination: Some((staging, source(text))),
             environment: &environment,
+            surroundings: &Nowhere,
         },
     ] {
         match parse(&sources) {
@@ -96,7 +97,9 @@ fn aliases_cannot_make_a_small_file_large() {
     }
     let environment = BTreeMap::new();
     let base = Source { path: "deploy.yml", text: &text };
-    let errors = parse(&Sources { base, destination: None, environment: &environment }).unwrap_err();
+    let errors =
+        parse(&Sources { base, destination: None, environment: &environment, surroundings: &Nowhere })
+            .unwrap_err();
     assert!(errors.render().contains("aliases make this file too large"), "{errors}");
 }
 

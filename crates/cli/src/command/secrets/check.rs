@@ -57,7 +57,7 @@ struct Checked {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
-    let loaded = project::load(context)?;
+    let loaded = project::load(context).await?;
     let needed = needs(&loaded.chosen);
     let definitions = secret::definitions(context, &loaded.whole).await?;
     let prints = if arguments.local || needed.is_empty() {

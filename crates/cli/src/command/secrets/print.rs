@@ -12,7 +12,7 @@ use crate::{project, secret};
 pub(crate) struct Args {}
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    let loaded = project::load(context)?;
+    let loaded = project::load(context).await?;
     let definitions = secret::definitions(context, &loaded.whole).await?;
     context.ui.close();
     let mut text = Zeroizing::new(String::new());
