@@ -1,8 +1,10 @@
 //! Checks of the house style that neither the compiler nor clippy makes, and the generator of the reference.
 //!
-//! `cargo xtask check` runs every check; `cargo xtask layers` one of them; `cargo xtask reference` writes `docs/reference`.
+//! `cargo xtask check` runs every check; `cargo xtask layers` one of them; `cargo xtask reference` writes `docs/reference`;
+//! `cargo xtask compat` lists the rows of the Kamal compatibility specification that no test names.
 
 mod check;
+mod compat;
 mod docs;
 mod finding;
 mod repository;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let outcome = Repository::read(&root()).and_then(|repository| match arguments.as_slice() {
         ["check"] => run(&repository, &CHECKS),
+        ["compat"] => run(&repository, &[("compat", compat::check)]),
         ["reference"] => docs::write(&repository).map(|()| true),
         [name] => match CHECKS.iter().find(|check| check.0 == *name) {
             Some(check) => run(&repository, &[*check]),
@@ -64,7 +67,7 @@ fn run(repository: &Repository, checks: &[Check]) -> Result<bool, String> {
 
 fn usage() -> String {
     let names: Vec<&str> = CHECKS.iter().map(|check| check.0).collect();
-    format!("usage: cargo xtask check | reference | {}", names.join(" | "))
+    format!("usage: cargo xtask check | compat | reference | {}", names.join(" | "))
 }
 
 fn root() -> PathBuf {

@@ -321,7 +321,7 @@ fn unknown_key(section: &str, field: &Field<'_>, name: &str) -> Finding {
 /// What a text most likely means as an integer: `"30"`, or `1m30s` in seconds.
 fn as_integer(text: &str) -> Option<u64> {
     let seconds = || crate::quantity::parse_duration(text).ok().filter(|time| time.subsec_nanos() == 0);
-    text.parse().ok().or_else(|| seconds().map(|time| time.as_secs()))
+    text.parse().ok().or_else(|| seconds().filter(|_| text.ends_with('s')).map(|time| time.as_secs()))
 }
 
 /// A value in few words: the scalar as written, or the kind of collection.

@@ -56,7 +56,7 @@ fn credential(
     let Some(field) = section.get(key) else {
         if !is_optional {
             let path = format!("{}/{key}", section.field().path);
-            let finding = Finding::new(section.field().key_at, path, "is required");
+            let finding = Finding::new(section.field().key_at, path, format!("`{key}` is required"));
             report.mistake(finding.help(format!("write `{key}: [NAME_OF_A_SECRET]`")));
         }
         return None;

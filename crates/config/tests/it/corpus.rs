@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
-use freehold_config::{ConfigErrors, Nowhere, Parsed, Source, Sources, parse_ahead};
-use freehold_model::{Destination, Diagnose, ErrorKind, Role, RoleName};
+use freehold_config::{ConfigErrors, Parsed, Source, Sources, Surroundings, parse_ahead};
+use freehold_model::{ContainerOptions, Destination, Diagnose, ErrorKind, Role, RoleName};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config").join(name)
@@ -41,6 +41,33 @@ fn projects(folder: &Path) -> Vec<Files> {
         .collect()
 }
 
+/// The project's folder that templates of the corpus see.
+#[derive(Debug)]
+struct Folder;
+
+impl Surroundings for Folder {
+    fn file(&self, path: &str) -> Result<Option<String>, String> {
+        let text = match path {
+            ".env" => "TOKEN=from-dotenv\n",
+            "IMAGE" => "acme/from-file\n",
+            "hosts.json" => "{\"web\": [\"192.0.2.1\", \"192.0.2.2\"]}",
+            _ => return Ok(None),
+        };
+        Ok(Some(text.to_owned()))
+    }
+
+    fn command(&self, command: &str, _: &BTreeMap<String, String>) -> Result<String, String> {
+        match command {
+            "git rev-parse HEAD" => Ok("0a1b2c\n".to_owned()),
+            _ => Err("there is no such program".to_owned()),
+        }
+    }
+
+    fn ruby(&self, _: &str, _: &BTreeMap<String, String>) -> Option<Result<String, String>> {
+        None
+    }
+}
+
 fn parse_texts(base: &str, destination: Option<&(String, String)>) -> Result<Parsed, ConfigErrors> {
     let environment = BTreeMap::from([("APP_HOST".to_owned(), "192.0.2.7".to_owned())]);
     let path = destination.map(|(name, _)| format!("config/deploy.{name}.yml")).unwrap_or_default();
@@ -49,7 +76,7 @@ fn parse_texts(base: &str, destination: Option<&(String, String)>) -> Result<Par
         destination: destination
             .map(|(name, text)| (Destination::parse(name.as_str()).unwrap(), Source { path: &path, text })),
         environment: &environment,
-        surroundings: &Nowhere,
+        surroundings: &Folder,
     };
     parse_ahead(&sources)
 }
@@ -66,7 +93,7 @@ fn snapshot(folder: &Path, name: &str, text: &str) {
 fn every_mistake_is_told_with_its_place_and_its_remedy() {
     let folder = folder("invalid");
     let projects = projects(&folder);
-    assert!(projects.len() >= 60, "{}", projects.len());
+    assert!(projects.len() >= 160, "{}", projects.len());
     for Files { name, base, destination } in projects {
         let errors = parse_texts(&base, destination.as_ref()).expect_err(&name);
         assert_eq!(errors.kind(), ErrorKind::Configuration);
@@ -79,7 +106,7 @@ fn every_mistake_is_told_with_its_place_and_its_remedy() {
 fn valid_files_give_the_project_that_they_describe() {
     let folder = folder("valid");
     let projects = projects(&folder);
-    assert!(projects.len() >= 30, "{}", projects.len());
+    assert!(projects.len() >= 95, "{}", projects.len());
     for Files { name, base, destination } in projects {
         let parsed =
             parse_texts(&base, destination.as_ref()).unwrap_or_else(|errors| panic!("{name}: {errors}"));
@@ -126,6 +153,10 @@ fn describe(parsed: &Parsed) -> String {
     for (name, role) in &project.roles {
         describe_role(name, role, &plain.roles[&plain.primary_role], &mut lines);
     }
+    let loaded: Vec<&String> = parsed.loaded.keys().collect();
+    lines.add("loaded", &loaded, Some(&Vec::<&String>::new()));
+    let hosts = project.all_hosts();
+    lines.add("hosts", &hosts, Some(&project.hosts()));
     for warning in &parsed.warnings {
         lines.0.push_str(&format!("\nwarning: {}\n", warning.render()));
     }
@@ -157,7 +188,10 @@ struct Lines(String);
 impl Lines {
     fn add(&mut self, name: &str, value: &dyn Debug, default: Option<&dyn Debug>) {
         if default.is_none_or(|default| format!("{default:?}") != format!("{value:?}")) {
-            self.0.push_str(&format!("{name}: {value:?}\n"));
+            // The many options that are not set say nothing.
+            let unset = format!("options: {:?}", ContainerOptions::default());
+            let value = format!("{value:?}").replace(&unset, "options: default");
+            self.0.push_str(&format!("{name}: {value}\n"));
         }
     }
 }
