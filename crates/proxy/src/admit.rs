@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold_wire::{Gate, Reason, ServiceSettings};
+use freehold_wire::{Gate, HostPattern, Reason, ServiceSettings};
 use tokio::sync::Notify;
 
 use crate::access::{Peer, Record};
@@ -14,7 +14,7 @@ use crate::http1::header::Kind;
 use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
 use crate::http1::response::Asked;
 use crate::http1::{Framing, Version, slots};
-use crate::table::{Route, Service};
+use crate::table::{Route, Security, Service};
 use crate::view::RequestView;
 use crate::worker::Worker;
 
@@ -150,7 +150,10 @@ impl Judge<'_, '_, '_> {
             };
             let service = route.service;
             admitted.record.service = Some(Arc::clone(service));
-            if let Some(location) = self.redirect(&service.settings) {
+            if route.security == Security::Off && self.arrival.scheme == "https" {
+                return Admission::Local(admitted, Local::new(503, Reason::TlsOff));
+            }
+            if let Some(location) = self.redirect(&service.settings, route.security) {
                 let local = Local { location: Some(location), ..Local::new(301, None) };
                 return Admission::Local(admitted, local);
             }
@@ -185,16 +188,18 @@ impl Judge<'_, '_, '_> {
         }
     }
 
-    /// Says where a request for another host than the canonical one belongs.
-    fn redirect(&self, settings: &ServiceSettings) -> Option<String> {
+    /// Says where a request belongs that came to another host than the canonical one, or not by HTTPS.
+    fn redirect(&self, settings: &ServiceSettings, security: Security) -> Option<String> {
         let view = &self.request.view;
-        let canonical = settings.canonical_host.as_ref()?.as_str();
         let host = view.host.strip_suffix('.').unwrap_or(view.host);
-        if host.eq_ignore_ascii_case(canonical) {
+        let canonical = settings.canonical_host.as_ref().map_or(host, HostPattern::as_str);
+        let secures = security == Security::Required && self.arrival.scheme == "http";
+        if !secures && host.eq_ignore_ascii_case(canonical) {
             return None;
         }
+        let scheme = if secures { "https" } else { self.arrival.scheme };
         let query = view.query.map(|query| format!("?{query}")).unwrap_or_default();
-        Some(format!("{}://{canonical}{}{query}", self.arrival.scheme, view.path))
+        Some(format!("{scheme}://{canonical}{}{query}", view.path))
     }
 
     fn passage(&self, flight: Flight, target: Arc<Target>, strip: usize) -> Passage {

@@ -22,10 +22,11 @@ use freehold_wire::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificate::{Certificate, CertificateError};
 use crate::generation::Generation;
 use crate::health::{Follow, Until, check, follow};
 use crate::log::Log;
@@ -89,6 +90,10 @@ pub(crate) fn restore(
             log.error("Error pages not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
+        let certificate = load_certificate(&settings).unwrap_or_else(|error| {
+            log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
+            None
+        });
         let service = Arc::new(Service {
             name: name.clone(),
             settings,
@@ -97,6 +102,7 @@ pub(crate) fn restore(
             gate,
             gate_moved,
             pages,
+            certificate,
         });
         ledger.checks.insert(name, follow_installed(&service, resolver, log));
         services.push(service);
@@ -191,9 +197,20 @@ impl Control {
         let pages = load_pages(&settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
         })?;
+        let certificate = load_certificate(&settings).map_err(|error| {
+            refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
+        })?;
         let (gate, gate_moved) = (Gate::Open, Arc::default());
-        let service =
-            Service { name: name.clone(), settings, generation, standby: None, gate, gate_moved, pages };
+        let service = Service {
+            name: name.clone(),
+            settings,
+            generation,
+            standby: None,
+            gate,
+            gate_moved,
+            pages,
+            certificate,
+        };
         let checks = if request.health == HealthGate::Wait {
             let checks = follow_all(&service, &self.resolver, &self.log);
             self.await_health(&service.generation, &request).await?;
@@ -365,6 +382,26 @@ impl Control {
         self.resolver.keep_only(|host| hosts.contains(host));
     }
 
+    /// Reads certificates again whose files have changed, until the proxy stops.
+    pub(crate) async fn watch_certificates(&self, interval: Duration) {
+        while self.stopping.run_until_cancelled(sleep(interval)).await.is_some() {
+            let (_, table) = self.shared.load();
+            for service in table.services() {
+                match service.certificate.as_ref().map(|certificate| certificate.refresh()) {
+                    None | Some(Ok(false)) => {}
+                    Some(Ok(true)) => self.log.info("Certificate reloaded", &[("service", &service.name)]),
+                    Some(Err(error)) => {
+                        let text = chain(&error);
+                        self.log.error(
+                            "Certificate not reloaded",
+                            &[("service", &service.name), ("error", &text)],
+                        );
+                    }
+                }
+            }
+        }
+    }
+
     fn save(&self, state: &State) -> Result<(), ErrorReply> {
         self.state_file.save(state).map_err(|error| {
             let text = chain(&error);
@@ -380,6 +417,10 @@ impl Control {
 fn load_pages(settings: &ServiceSettings) -> Result<Option<Arc<ErrorPages>>, PagesError> {
     let folder = settings.error_pages.as_deref().map(Path::new);
     folder.map(|folder| ErrorPages::load(folder).map(Arc::new)).transpose()
+}
+
+fn load_certificate(settings: &ServiceSettings) -> Result<Option<Arc<Certificate>>, CertificateError> {
+    settings.tls.as_ref().map(|tls| Certificate::load(tls).map(Arc::new)).transpose()
 }
 
 fn unknown(name: &ProxyServiceName) -> ErrorReply {

@@ -80,6 +80,11 @@ struct Progress {
 }
 
 impl Progress {
+    /// Says whether nothing of the request is still to come from the client.
+    fn has_whole_request(&self) -> bool {
+        self.uploaded.get() || self.received.get()
+    }
+
     fn take_head(&self, inlet: &mut Inlet, admitted: &Admitted) {
         if !self.head_taken.replace(true) {
             inlet.consume(admitted.head_len);
@@ -282,7 +287,7 @@ async fn conclude(
         After::Abort
     } else {
         let complete = if progress.head_taken.get() {
-            progress.uploaded.get() || progress.received.get()
+            progress.has_whole_request()
         } else {
             progress.take_head(&mut connection.inlet, &admitted);
             skip_body(&mut connection.inlet, admitted.framing)
@@ -435,7 +440,7 @@ impl Run<'_> {
         if keep_target && uploaded && !self.passage.flight.generation.is_retired() {
             self.connection.worker.targets.put(self.passage.target.id, link.stream);
         }
-        match (uploaded, keep_client) {
+        match (self.progress.has_whole_request(), keep_client) {
             (true, true) => Finished::KeepAlive,
             (true, false) => Finished::Close,
             (false, _) => Finished::Early,

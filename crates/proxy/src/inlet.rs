@@ -114,7 +114,8 @@ pub(crate) async fn send<W: AsyncWrite + Unpin>(writer: &mut W, mut bytes: &[u8]
         }
         bytes = bytes.get(length..).unwrap_or_default();
     }
-    Ok(())
+    // An encrypted stream may hold some of it back.
+    poll_fn(|context| Pin::new(&mut *writer).poll_flush(context)).await
 }
 
 /// Sends on everything that comes, until the end, and passes that on too; returns how many bytes it were.

@@ -1,8 +1,8 @@
 //! Reverse proxy: routes, health checks, drain.
 //!
-//! The proxy stands in front of the containers of all services on a host. It takes HTTP/1.1 (and 1.0), chooses a service
+//! The proxy stands in front of the containers of all services on a host. It takes HTTP/1.1 (and 1.0), plain or encrypted, chooses a service
 //! by host and path, forwards to one of its healthy targets, and can replace a service's targets without losing a
-//! request. It is not for building or starting containers, and not yet for TLS, HTTP/2, canary and metrics:
+//! request. It is not for building or starting containers, and not yet for ordering certificates, HTTP/2, canary and metrics:
 //! what asks for those is refused by name.
 //!
 //! Layers, each of which knows only those before it:
@@ -19,6 +19,7 @@
 mod access;
 mod admit;
 mod buffer;
+mod certificate;
 mod clock;
 mod command;
 mod control;
@@ -39,6 +40,7 @@ mod serve;
 mod server;
 mod spool;
 mod state;
+mod stream;
 mod table;
 mod template;
 mod view;

@@ -15,6 +15,10 @@ pub struct Limits {
     pub stalled_client: Duration,
     /// For a connection to a target.
     pub connect: Duration,
+    /// For a client to agree on an encrypted connection.
+    pub handshake: Duration,
+    /// Between two looks at the files of certificates.
+    pub certificates: Duration,
     /// For a client to take an answer that came before its upload ended.
     pub linger: Duration,
 }
@@ -27,6 +31,8 @@ impl Default for Limits {
             upload: Duration::from_secs(120),
             stalled_client: Duration::from_secs(120),
             connect: Duration::from_secs(5),
+            handshake: Duration::from_secs(10),
+            certificates: Duration::from_secs(10),
             linger: Duration::from_secs(2),
         }
     }

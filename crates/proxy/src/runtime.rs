@@ -3,15 +3,19 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use rustls::ServerConfig;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
 
 use crate::serve::serve;
 use crate::watch::{Phase, SWEEP_INTERVAL};
@@ -34,6 +38,15 @@ pub(crate) enum Command {
 pub(crate) struct Threads {
     commands: Vec<Sender<Command>>,
     handles: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What one thread listens on.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) http: TcpListener,
+    pub(crate) https: TcpListener,
+    /// How encrypted connections are accepted.
+    pub(crate) tls: Arc<ServerConfig>,
 }
 
 /// Makes one listener for each thread, all on one port.
@@ -88,13 +101,13 @@ impl Threads {
     ///
     /// # Errors
     /// Where the system gives no thread or event loop.
-    pub(crate) fn start(starts: Vec<(Start, TcpListener)>) -> io::Result<Self> {
+    pub(crate) fn start(starts: Vec<(Start, Listeners)>) -> io::Result<Self> {
         let mut threads = Self { commands: Vec::new(), handles: Mutex::default() };
-        for (start, listener) in starts {
+        for (start, listeners) in starts {
             let runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
             let (sender, receiver) = channel(64);
             let name = format!("serve-{}", start.lane);
-            let body = move || run(runtime, start, listener, receiver);
+            let body = move || run(runtime, start, listeners, receiver);
             threads.handles.get_mut().push(std::thread::Builder::new().name(name).spawn(body)?);
             threads.commands.push(sender);
         }
@@ -122,33 +135,36 @@ impl Threads {
     }
 }
 
-fn run(runtime: Runtime, start: Start, listener: TcpListener, commands: Receiver<Command>) {
+fn run(runtime: Runtime, start: Start, listeners: Listeners, commands: Receiver<Command>) {
     let worker = Rc::new(Worker::new(start));
     let local = LocalSet::new();
-    local.block_on(&runtime, accept(Rc::clone(&worker), listener, commands));
+    local.block_on(&runtime, accept(Rc::clone(&worker), listeners, commands));
     worker.flush_log();
     drop(local);
     // A resolver that hangs must not keep the process from ending.
     runtime.shutdown_background();
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, mut commands: Receiver<Command>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+async fn accept(worker: Rc<Worker>, listeners: Listeners, mut commands: Receiver<Command>) {
+    let plain = tokio::net::TcpListener::from_std(listeners.http);
+    let encrypted = tokio::net::TcpListener::from_std(listeners.https);
+    let (Ok(plain), Ok(encrypted)) = (plain, encrypted) else {
         worker.log_panic("the listener cannot be used");
         return;
     };
+    let acceptor = TlsAcceptor::from(listeners.tls);
     let mut connections = JoinSet::new();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let deadline = loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((client, peer)) => {
-                    // A client that is gone already takes no option.
-                    client.set_nodelay(true).ok();
-                    connections.spawn_local(serve(Rc::clone(&worker), client, peer));
-                }
+            accepted = plain.accept() => match accepted {
+                Ok((client, peer)) => begin(&worker, &mut connections, (client, peer), None),
                 // Out of descriptors: those in use must be given back first.
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            },
+            accepted = encrypted.accept() => match accepted {
+                Ok(accepted) => begin(&worker, &mut connections, accepted, Some(acceptor.clone())),
                 Err(_) => sleep(Duration::from_millis(20)).await,
             },
             command = commands.recv() => match command {
@@ -161,12 +177,26 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, mut commands: Receive
         }
     };
     // Connections that the system has accepted for us would be reset with the listener.
-    while let Ok(Ok((client, peer))) = timeout(Duration::ZERO, listener.accept()).await {
-        connections.spawn_local(serve(Rc::clone(&worker), client, peer));
+    while let Ok(Ok(accepted)) = timeout(Duration::ZERO, plain.accept()).await {
+        begin(&worker, &mut connections, accepted, None);
     }
-    drop(listener);
+    while let Ok(Ok(accepted)) = timeout(Duration::ZERO, encrypted.accept()).await {
+        begin(&worker, &mut connections, accepted, Some(acceptor.clone()));
+    }
+    drop((plain, encrypted));
     worker.quit();
     drain(&worker, &mut connections, deadline).await;
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    connections: &mut JoinSet<()>,
+    (client, peer): (TcpStream, SocketAddr),
+    acceptor: Option<TlsAcceptor>,
+) {
+    // A client that is gone already takes no option.
+    client.set_nodelay(true).ok();
+    connections.spawn_local(serve(Rc::clone(worker), client, peer, acceptor));
 }
 
 /// Lets connections end by themselves until the deadline, then ends them.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use freehold_wire::Reason;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Peer, Record};
 use crate::admit::{Admission, Arrival, Held, Local, admit};
@@ -16,13 +17,14 @@ use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
 use crate::inlet::{Inlet, send};
 use crate::page;
+use crate::stream::{ClientStream, say_goodbye};
 use crate::watch::{Phase, Signal, Watch};
 use crate::worker::Worker;
 
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) client: TcpStream,
+    pub(crate) client: ClientStream,
     pub(crate) peer: Peer,
     pub(crate) inlet: Inlet,
     pub(crate) worker: Rc<Worker>,
@@ -30,8 +32,23 @@ pub(crate) struct Connection {
 }
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(worker: Rc<Worker>, client: TcpStream, address: SocketAddr) {
+pub(crate) async fn serve(
+    worker: Rc<Worker>,
+    socket: TcpStream,
+    address: SocketAddr,
+    acceptor: Option<TlsAcceptor>,
+) {
     let registered = worker.watches.register();
+    let client = match acceptor {
+        None => ClientStream::Plain(socket),
+        Some(acceptor) => {
+            registered.watch.arm(worker.limits.handshake);
+            // In a box, so that a connection that has agreed holds no room for it. One that does not agree is closed.
+            let handshake = Box::pin(acceptor.accept(socket));
+            let Ok(Ok(stream)) = registered.watch.guard(handshake).await else { return };
+            ClientStream::Tls(Box::new(stream))
+        }
+    };
     let inlet = Inlet::new(&worker.buffers);
     let peer = Peer::new(address);
     let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
@@ -44,7 +61,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: TcpStream, address: Socket
         }
     };
     match after {
-        After::KeepAlive | After::Close => {}
+        After::KeepAlive | After::Close => connection.close().await,
         After::Linger => connection.linger().await,
         After::Abort => connection.abort(),
     }
@@ -90,7 +107,11 @@ impl Connection {
     }
 
     fn admit(&self, at: Instant) -> Admission {
-        let arrival = Arrival { peer: &self.peer, at, port: self.worker.port, scheme: "http" };
+        let (port, scheme) = match self.client.is_encrypted() {
+            true => (self.worker.https_port, "https"),
+            false => (self.worker.port, "http"),
+        };
+        let arrival = Arrival { peer: &self.peer, at, port, scheme };
         admit(&self.worker, &arrival, self.inlet.filled())
     }
 
@@ -143,6 +164,15 @@ impl Connection {
         self.watch.guard(send(&mut self.client, &out)).await.ok();
     }
 
+    /// Closes in good order.
+    async fn close(&mut self) {
+        if self.client.is_encrypted() {
+            self.watch.arm(self.worker.limits.linger);
+            // The connection is closed in any case.
+            self.watch.guard(say_goodbye(&mut self.client)).await.ok();
+        }
+    }
+
     /// Ends the sending side and throws away what still comes, for a while. Closing at once would make the system answer
     /// what comes with a reset, on which the client loses the answer that it has not read yet.
     async fn linger(&mut self) {
@@ -163,7 +193,7 @@ impl Connection {
 
     /// Resets the connection, so that an answer without a length cannot be taken for a whole one.
     fn abort(&self) {
-        let socket = socket2::SockRef::from(&self.client);
+        let socket = socket2::SockRef::from(self.client.socket());
         // A connection that the other side has closed already takes no option, and needs none.
         socket.set_linger(Some(std::time::Duration::ZERO)).ok();
     }

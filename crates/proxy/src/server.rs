@@ -17,11 +17,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::certificate::server_config;
 use crate::control::{Control, api, chain, restore};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
 use crate::resolve::{NameFiles, Resolver};
-use crate::runtime::{Command, Threads, listen};
+use crate::runtime::{Command, Listeners, Threads, listen};
 use crate::state::{State, StateError, StateFile};
 use crate::table::Shared;
 use crate::worker::Start;
@@ -33,6 +34,8 @@ pub struct ServerConfig {
     pub bind: Option<IpAddr>,
     /// The port for HTTP; 0 takes a free one.
     pub http_port: u16,
+    /// The port for HTTPS; 0 takes a free one.
+    pub https_port: u16,
     /// How many threads serve, at least 1.
     pub threads: usize,
     /// Where the control socket is made.
@@ -78,6 +81,12 @@ pub enum StartError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Encrypted connections cannot be set up.
+    #[error("cannot set up encrypted connections")]
+    Tls {
+        /// Why not.
+        source: rustls::Error,
+    },
     /// The system gives no thread or event loop.
     #[error("cannot start the threads")]
     Threads {
@@ -89,7 +98,7 @@ pub enum StartError {
 impl Diagnose for StartError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Threads { .. } => ErrorKind::Failed,
+            Self::Threads { .. } | Self::Tls { .. } => ErrorKind::Failed,
             Self::Listen { .. } | Self::Socket { .. } | Self::State { .. } => ErrorKind::Configuration,
         }
     }
@@ -99,7 +108,7 @@ impl Diagnose for StartError {
             Self::Listen { .. } => vec!["find out who has the port: `ss -ltnp`".to_owned()],
             Self::Socket { .. } => vec!["choose another path with `--socket`".to_owned()],
             Self::State { .. } => vec!["choose another folder with `--state-dir`".to_owned()],
-            Self::Threads { .. } => Vec::new(),
+            Self::Threads { .. } | Self::Tls { .. } => Vec::new(),
         }
     }
 }
@@ -108,6 +117,7 @@ impl Diagnose for StartError {
 #[derive(Debug)]
 pub struct Server {
     http_port: u16,
+    https_port: u16,
     stopping: CancellationToken,
     control: JoinHandle<()>,
     log: LogWriter,
@@ -120,6 +130,9 @@ struct Parts {
     socket_path: PathBuf,
     own_uid: u32,
     stop_deadline: Duration,
+    ports: (u16, u16),
+    /// The time between two looks at the files of certificates.
+    certificates: Duration,
 }
 
 impl Server {
@@ -137,10 +150,13 @@ impl Server {
         let state_file = StateFile::in_folder(&config.state_folder).map_err(state_error)?;
         let state = load(&state_file, &log).map_err(state_error)?;
         let threads = config.threads.max(1);
-        let listeners = listen(config.bind, config.http_port, threads).map_err(|source| {
-            StartError::Listen { address: address_text(config.bind, config.http_port), source }
-        })?;
-        let http_port = port_of(&listeners, config.http_port);
+        let listen_on = |port| {
+            listen(config.bind, port, threads)
+                .map_err(|source| StartError::Listen { address: address_text(config.bind, port), source })
+        };
+        let (plain, encrypted) = (listen_on(config.http_port)?, listen_on(config.https_port)?);
+        let http_port = port_of(&plain, config.http_port);
+        let https_port = port_of(&encrypted, config.https_port);
         let (socket, own_uid) = make_socket(&config.socket)
             .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
         let runtime = Builder::new_current_thread()
@@ -155,10 +171,14 @@ impl Server {
         let shared = Arc::new(Shared::default());
         shared.store(table);
         let spill_folder: Arc<Path> = config.spill_folder.into();
-        let starts = listeners.into_iter().enumerate().map(|(lane, listener)| {
+        let tls = server_config(Arc::clone(&shared)).map_err(|source| StartError::Tls { source })?;
+        let starts = plain.into_iter().zip(encrypted).enumerate().map(|(lane, (http, https))| {
+            let listeners = Listeners { http, https, tls: Arc::clone(&tls) };
             let (shared, resolver) = (Arc::clone(&shared), Arc::clone(&resolver));
             let (limits, log, spill_folder) = (config.limits, log.clone(), Arc::clone(&spill_folder));
-            (Start { lane, port: http_port, limits, shared, resolver, spill_folder, log }, listener)
+            let start =
+                Start { lane, port: http_port, https_port, limits, shared, resolver, spill_folder, log };
+            (start, listeners)
         });
         let stopping = CancellationToken::new();
         let control = Arc::new(Control {
@@ -175,17 +195,25 @@ impl Server {
             ledger: Mutex::new(ledger),
         });
         let (socket_path, stop_deadline) = (config.socket, config.stop_deadline);
-        let parts = Parts { control, socket, socket_path, own_uid, stop_deadline };
+        let ports = (http_port, https_port);
+        let certificates = config.limits.certificates;
+        let parts = Parts { control, socket, socket_path, own_uid, stop_deadline, ports, certificates };
         let thread =
             std::thread::Builder::new().name("control".to_owned()).spawn(move || run(runtime, parts));
         let control = thread.map_err(|source| StartError::Threads { source })?;
-        Ok(Self { http_port, stopping, control, log: writer })
+        Ok(Self { http_port, https_port, stopping, control, log: writer })
     }
 
     /// Returns the port on which it takes HTTP requests.
     #[must_use]
     pub fn http_port(&self) -> u16 {
         self.http_port
+    }
+
+    /// Returns the port on which it takes HTTPS requests.
+    #[must_use]
+    pub fn https_port(&self) -> u16 {
+        self.https_port
     }
 
     /// Lets it stop: take nothing new, finish what is in flight, end what is left at the deadline.
@@ -247,7 +275,7 @@ fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32
 
 /// The control thread from its begin to the end of the proxy.
 fn run(runtime: Runtime, parts: Parts) {
-    let Parts { control, socket, socket_path, own_uid, stop_deadline } = parts;
+    let Parts { control, socket, socket_path, own_uid, stop_deadline, ports, certificates } = parts;
     let log = control.log.clone();
     runtime.block_on(async {
         let listener = match UnixListener::from_std(socket) {
@@ -257,9 +285,10 @@ fn run(runtime: Runtime, parts: Parts) {
                 return;
             }
         };
-        log.info("Server started", &[("http", &control.http_port)]);
+        log.info("Server started", &[("http", &ports.0), ("https", &ports.1)]);
         tokio::join!(
             api::serve(Arc::clone(&control), listener, own_uid),
+            control.watch_certificates(certificates),
             await_signal(&control.stopping, &log)
         );
         log.info("Server stopping", &[]);

@@ -38,12 +38,14 @@ pub(crate) struct Spool {
     block: Vec<u8>,
     file: Option<File>,
     length: u64,
+    /// How much of the file is still to be read.
+    left: u64,
 }
 
 impl Spool {
     /// Makes an empty one.
     pub(crate) fn new(limits: SpoolLimits) -> Self {
-        Self { limits, memory: Vec::new(), block: Vec::new(), file: None, length: 0 }
+        Self { limits, memory: Vec::new(), block: Vec::new(), file: None, length: 0, left: 0 }
     }
 
     /// Adds a piece.
@@ -64,6 +66,7 @@ impl Spool {
         if !self.block.is_empty() {
             self.write_block().await?;
         }
+        self.left = self.length.saturating_sub(self.memory.len() as u64);
         match &mut self.file {
             Some(file) => {
                 file.seek(SeekFrom::Start(0)).map(drop).map_err(|source| SpoolError::File { source })
@@ -79,7 +82,7 @@ impl Spool {
 
     /// Reads the next piece of the part that is in the file; empty at its end.
     pub(crate) async fn next_block(&mut self) -> Result<Vec<u8>, SpoolError> {
-        let Some(mut file) = self.file.take() else { return Ok(Vec::new()) };
+        let Some(mut file) = self.file.take_if(|_| self.left > 0) else { return Ok(Vec::new()) };
         let read = spawn_blocking(move || {
             let mut block = vec![0; BLOCK_BYTES];
             let length = file.read(&mut block)?;
@@ -88,6 +91,7 @@ impl Spool {
         });
         let (file, block) = finish(read.await)?;
         self.file = Some(file);
+        self.left = if block.is_empty() { 0 } else { self.left.saturating_sub(block.len() as u64) };
         Ok(block)
     }
 

@@ -10,6 +10,7 @@ use freehold_wire::{Gate, HostPattern, PathPrefix, ServiceSettings, ServiceSnaps
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+use crate::certificate::Certificate;
 use crate::generation::{Generation, Target};
 use crate::template::ErrorPages;
 
@@ -26,6 +27,7 @@ pub(crate) struct Service {
     pub(crate) gate_moved: Arc<Notify>,
     /// The pages that stand for the proxy's own.
     pub(crate) pages: Option<Arc<ErrorPages>>,
+    pub(crate) certificate: Option<Arc<Certificate>>,
 }
 
 impl Service {
@@ -79,6 +81,31 @@ fn default_of<T: Default>(count: usize) -> impl Iterator<Item = T> {
 struct Binding {
     prefix: PathPrefix,
     service: Arc<Service>,
+    security: Security,
+}
+
+/// Whether a service is served over HTTPS, and what happens to plain HTTP then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Security {
+    Off,
+    /// Both are served.
+    Optional,
+    /// Plain HTTP is redirected.
+    Required,
+}
+
+impl Security {
+    fn of(settings: &ServiceSettings) -> Self {
+        match &settings.tls {
+            None => Self::Off,
+            Some(tls) if tls.redirect => Self::Required,
+            Some(_) => Self::Optional,
+        }
+    }
+}
+
+fn has_root(settings: &ServiceSettings) -> bool {
+    settings.path_prefixes.is_empty() || settings.path_prefixes.iter().any(PathPrefix::is_root)
 }
 
 /// Where a request goes.
@@ -89,6 +116,7 @@ pub(crate) struct Route<'t> {
     pub(crate) strip: usize,
     /// The prefix that it was found by.
     pub(crate) prefix: &'t str,
+    pub(crate) security: Security,
 }
 
 /// All services and how they are reached; never changed, only replaced.
@@ -106,13 +134,18 @@ impl Table {
         for service in services {
             for (host, prefix) in bindings(&service.settings) {
                 let key = host.as_str().strip_prefix('*').unwrap_or(host.as_str()).to_owned();
-                table.hosts.entry(key).or_default().push(Binding { prefix, service: Arc::clone(&service) });
+                table.hosts.entry(key).or_default().push(Binding {
+                    prefix,
+                    service: Arc::clone(&service),
+                    security: Security::of(&service.settings),
+                });
             }
             table.services.insert(service.name.clone(), service);
         }
         for bindings in table.hosts.values_mut() {
             bindings.sort_by_key(|binding| std::cmp::Reverse(binding.prefix.as_str().len()));
         }
+        table.inherit_security();
         table
     }
 
@@ -125,6 +158,26 @@ impl Table {
     /// Makes the table without a service.
     pub(crate) fn without(&self, name: &ProxyServiceName) -> Self {
         Self::new(self.services.values().filter(|other| other.name != *name).cloned().collect::<Vec<_>>())
+    }
+
+    /// Gives to services without the root path what the service has that serves it for their first host. Rule of
+    /// kamal-proxy.
+    fn inherit_security(&mut self) {
+        let inherited: BTreeMap<ProxyServiceName, Security> = self
+            .services
+            .values()
+            .filter(|service| !has_root(&service.settings))
+            .map(|service| {
+                let host = service.settings.hosts.first().map_or("", HostPattern::as_str);
+                let root = self.route(host, "/").map(|route| Security::of(&route.service.settings));
+                (service.name.clone(), root.unwrap_or(Security::Off))
+            })
+            .collect();
+        for binding in self.hosts.values_mut().flatten() {
+            if let Some(security) = inherited.get(&binding.service.name) {
+                binding.security = *security;
+            }
+        }
     }
 
     /// Returns a service by its name.
@@ -170,7 +223,12 @@ impl Table {
             let length = match_prefix(binding.prefix.as_str(), path)?;
             let strips = binding.service.settings.strip_path_prefix && !binding.prefix.is_root();
             let prefix = binding.prefix.as_str();
-            Some(Route { service: &binding.service, strip: if strips { length } else { 0 }, prefix })
+            Some(Route {
+                service: &binding.service,
+                strip: if strips { length } else { 0 },
+                prefix,
+                security: binding.security,
+            })
         })
     }
 }

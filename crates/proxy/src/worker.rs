@@ -32,6 +32,7 @@ const MAX_TEXTS: usize = 256;
 pub(crate) struct Start {
     pub(crate) lane: usize,
     pub(crate) port: u16,
+    pub(crate) https_port: u16,
     pub(crate) limits: Limits,
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
@@ -45,6 +46,7 @@ pub(crate) struct Start {
 pub(crate) struct Worker {
     pub(crate) lane: usize,
     pub(crate) port: u16,
+    pub(crate) https_port: u16,
     pub(crate) limits: Limits,
     pub(crate) buffers: Rc<BufferPool>,
     pub(crate) targets: TargetPool,
@@ -64,10 +66,11 @@ pub(crate) struct Worker {
 impl Worker {
     /// Makes the state of a thread.
     pub(crate) fn new(start: Start) -> Self {
-        let Start { lane, port, limits, shared, resolver, spill_folder, log } = start;
+        let Start { lane, port, https_port, limits, shared, resolver, spill_folder, log } = start;
         Self {
             lane,
             port,
+            https_port,
             limits,
             buffers: Rc::default(),
             targets: TargetPool::default(),

@@ -41,9 +41,25 @@ pub struct ServiceSettings {
     /// proxy's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_pages: Option<String>,
+    /// How it is served over HTTPS; not at all where nothing is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Whether the paths of cookies are put under the prefix that was cut off.
     #[serde(default, skip_serializing_if = "is_false")]
     pub scope_cookie_paths: bool,
+}
+
+/// A service's certificate, by files in the proxy's file system. They are read again when they change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The certificate and its chain, in PEM.
+    pub certificate_path: String,
+    /// The private key, in PEM.
+    pub private_key_path: String,
+    /// Whether plain HTTP is redirected to HTTPS.
+    #[serde(default = "yes")]
+    pub redirect: bool,
 }
 
 /// Which bodies are received as a whole before they are sent on: a slow client then does not keep a target busy.
@@ -111,6 +127,7 @@ impl Default for ServiceSettings {
             log_response_headers: Vec::new(),
             canonical_host: None,
             error_pages: None,
+            tls: None,
             scope_cookie_paths: false,
         }
     }

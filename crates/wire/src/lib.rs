@@ -36,7 +36,7 @@ pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use client::ProxyClient;
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
-    DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
+    DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot, Tls,
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
 pub use gate::{Gate, GateReply, GateRequest};

@@ -170,6 +170,8 @@ pub enum Reason {
     ResponseTooLarge,
     /// A body that was held back cannot be stored (500).
     BufferFailed,
+    /// It came by HTTPS to a service that is not served so (503).
+    TlsOff,
     /// The client left before the answer was complete (499).
     ClientGone,
     /// The client did not send its request in time (408).
@@ -198,6 +200,7 @@ impl Reason {
             Self::RequestTooLarge => "request_too_large",
             Self::ResponseTooLarge => "response_too_large",
             Self::BufferFailed => "buffer_failed",
+            Self::TlsOff => "tls_off",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
         }
@@ -212,6 +215,7 @@ impl Reason {
                 | Self::InvalidRequest
                 | Self::ServiceStopped
                 | Self::PauseTimeout
+                | Self::TlsOff
                 | Self::RequestTooLarge
                 | Self::ResponseTooLarge
                 | Self::BufferFailed

@@ -44,7 +44,7 @@ pub(super) struct ServeArguments {
     /// The port for HTTP.
     #[arg(long)]
     pub(super) http_port: Option<u16>,
-    /// The port for HTTPS; not listened on, because this version has no TLS.
+    /// The port for HTTPS.
     #[arg(long)]
     pub(super) https_port: Option<u16>,
     /// The port for metrics; only 0 (off), because this version has none.
@@ -116,6 +116,18 @@ pub(super) struct DeployArguments {
     /// How long to wait for the head of an answer; 0s for no limit.
     #[arg(long, default_value = "30s", value_parser = duration::parse)]
     pub(super) target_timeout: Duration,
+    /// Serve the service over HTTPS, with a certificate of your own.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) tls: bool,
+    /// The file with the certificate and its chain, in PEM.
+    #[arg(long, default_value = "")]
+    pub(super) tls_certificate_path: String,
+    /// The file with the private key, in PEM.
+    #[arg(long, default_value = "")]
+    pub(super) tls_private_key_path: String,
+    /// Redirect plain HTTP to HTTPS.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) tls_redirect: bool,
     /// Receive the body of a request as a whole before it is forwarded.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(super) buffer_requests: Option<bool>,
@@ -146,9 +158,9 @@ pub(super) struct DeployArguments {
     /// Put the paths of cookies under the prefix that was removed.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
     pub(super) scope_cookie_paths: bool,
-    /// Trust the `X-Forwarded-*` lines of clients.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_bool)]
-    pub(super) forward_headers: bool,
+    /// Trust the `X-Forwarded-*` lines of clients; without TLS they are trusted unless this says otherwise.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) forward_headers: Option<bool>,
     #[command(flatten)]
     pub(super) socket: SocketArgument,
 }
@@ -213,18 +225,14 @@ pub(super) struct ApiArguments {
 }
 
 /// Flags of kamal-proxy that this version does not have: they are refused by name and never ignored.
-pub(super) const MISSING_FLAGS: [&str; 13] = [
+pub(super) const MISSING_FLAGS: [&str; 9] = [
     "--client-ip-header",
     "--exclude-metrics-path",
     "--http3",
     "--read-target",
     "--read-target-websockets",
-    "--tls",
     "--tls-acme-cache-path",
-    "--tls-certificate-path",
     "--tls-on-demand-url",
-    "--tls-private-key-path",
-    "--tls-redirect",
     "--tls-staging",
     "--writer-affinity-timeout",
 ];

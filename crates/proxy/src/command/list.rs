@@ -42,7 +42,7 @@ fn table(services: &[ServiceStatus], invocation: Invocation) -> String {
             joined(&service.settings.path_prefixes, "/"),
             joined(service.targets.iter().map(|target| &target.address), ""),
             service.gate.as_str().to_owned(),
-            "no".to_owned(),
+            if service.settings.tls.is_some() { "yes" } else { "no" }.to_owned(),
         ]
     });
     let rows: Vec<[String; 6]> = std::iter::once(HEADER.map(str::to_owned)).chain(rows).collect();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     Buffering, DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient,
-    ProxyError, ServiceSettings, TargetAddress,
+    ProxyError, ServiceSettings, TargetAddress, Tls,
 };
 
 use super::arguments::{DeployArguments, RemoveArguments};
@@ -24,6 +24,7 @@ pub(super) fn deploy(
 ) -> Result<(), CommandError> {
     let path = socket_path(&arguments.socket, environment);
     check_limits(&arguments)?;
+    check_certificate(&arguments)?;
     let name = ProxyServiceName::parse(&arguments.service)?;
     let request = deploy_request(&arguments)?;
     let limit = arguments.deploy_timeout + arguments.drain_timeout + arguments.tunnel_timeout + CALL_LIMIT;
@@ -47,7 +48,7 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
             timeout_ms: milliseconds(arguments.health_check_timeout),
         },
         response_timeout_ms: milliseconds(arguments.target_timeout),
-        forward_headers: arguments.forward_headers,
+        forward_headers: arguments.forward_headers.unwrap_or(!arguments.tls),
         buffering: Buffering {
             requests: arguments.buffer_requests.unwrap_or(false),
             responses: arguments.buffer_responses.unwrap_or(false),
@@ -63,6 +64,11 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         },
         error_pages: Some(arguments.error_pages.clone()).filter(|folder| !folder.is_empty()),
         scope_cookie_paths: arguments.scope_cookie_paths,
+        tls: arguments.tls.then(|| Tls {
+            certificate_path: arguments.tls_certificate_path.clone(),
+            private_key_path: arguments.tls_private_key_path.clone(),
+            redirect: arguments.tls_redirect,
+        }),
     };
     let mut request = DeployRequest::new(targets, settings);
     request.deploy_timeout_ms = milliseconds(arguments.deploy_timeout);
@@ -74,6 +80,30 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
 
 fn non_empty(texts: &[String]) -> Vec<String> {
     texts.iter().filter(|text| !text.is_empty()).cloned().collect()
+}
+
+/// Refuses what would need a certificate to be ordered, and half of a pair.
+fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
+    const FLAGS: [&str; 2] = ["tls-certificate-path", "tls-private-key-path"];
+    let missing = match (arguments.tls_certificate_path.is_empty(), arguments.tls_private_key_path.is_empty())
+    {
+        (false, false) if arguments.tls => return Ok(()),
+        (true, true) if !arguments.tls => return Ok(()),
+        (false, false) => {
+            let message = format!("{} can only be set with `--tls`", FLAGS.join(" and "));
+            return Err(CommandError::Usage { message });
+        }
+        (true, true) => {
+            let rest = "is not supported by this version of the proxy, which orders no certificates";
+            return Err(CommandError::Usage { message: format!("`--tls` without `--{}` {rest}", FLAGS[0]) });
+        }
+        (true, false) => FLAGS[0],
+        (false, true) => FLAGS[1],
+    };
+    let group = FLAGS.join(" ");
+    let message =
+        format!("if any flags in the group [{group}] are set they must all be set; missing [{missing}]");
+    Err(CommandError::Usage { message })
 }
 
 /// Refuses a limit for what is not held back, as kamal-proxy does: it would have no effect.

@@ -32,6 +32,7 @@ pub(super) fn run(
     let config = ServerConfig {
         bind: arguments.bind,
         http_port,
+        https_port,
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         socket: socket_path(&arguments.socket, environment),
         state_folder: arguments.state_dir.unwrap_or_else(|| data_folder(environment)),

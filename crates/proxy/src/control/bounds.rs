@@ -2,7 +2,7 @@
 
 use freehold_wire::{
     ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate, GateRequest, HealthCheck, HostPattern,
-    ProbeRequest, ServiceSettings,
+    PathPrefix, ProbeRequest, ServiceSettings,
 };
 
 use super::refusal;
@@ -45,6 +45,13 @@ fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
         if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
             return Err(invalid(format!("`{name}` is not the name of a header")));
         }
+    }
+    if settings.tls.is_some()
+        && !settings.path_prefixes.is_empty()
+        && !settings.path_prefixes.iter().any(PathPrefix::is_root)
+    {
+        let rule = "TLS settings must be specified on the root path service";
+        return Err(invalid(format!("service options invalid: {rule}")));
     }
     match &settings.canonical_host {
         Some(canonical) if !settings.hosts.is_empty() && !settings.hosts.contains(canonical) => {

@@ -3,7 +3,7 @@
 use std::io;
 
 use freehold_wire::Reason;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp::ReadHalf;
 
 use super::hold::limits;
 use super::{Failure, Progress};
@@ -15,6 +15,7 @@ use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse}
 use crate::http1::{Framing, Version, slots};
 use crate::inlet::{Inlet, send};
 use crate::spool::Spool;
+use crate::stream::ClientWriter;
 use crate::watch::Watch;
 use crate::worker::Worker;
 
@@ -24,7 +25,7 @@ const MAX_COPY: usize = 16 * 1024;
 const INVALID: Failure = Failure::Target(Reason::TargetInvalidResponse);
 
 pub(super) struct Download<'d, 's> {
-    pub(super) client: &'d mut WriteHalf<'s>,
+    pub(super) client: &'d mut ClientWriter<'s>,
     pub(super) target: &'d mut ReadHalf<'s>,
     pub(super) inlet: &'d mut Inlet,
     pub(super) admitted: &'d Admitted,
@@ -117,8 +118,8 @@ impl Download<'_, '_> {
             status => {
                 let (coding, can_keep) = response.coding(version);
                 let uploaded = self.progress.uploaded.get();
-                let keep_client =
-                    self.admitted.keep_alive && can_keep && uploaded && !self.worker.is_quitting();
+                let whole = self.progress.has_whole_request();
+                let keep_client = self.admitted.keep_alive && can_keep && whole && !self.worker.is_quitting();
                 self.progress.status.set(status);
                 let kind = response.first(Kind::ContentType).unwrap_or_default();
                 self.progress.response_type.replace(kind.to_vec());
@@ -270,7 +271,7 @@ fn may_be_held(response: &Response<'_, '_>) -> bool {
 }
 
 async fn send_all(
-    client: &mut WriteHalf<'_>,
+    client: &mut ClientWriter<'_>,
     watch: &Watch,
     limit: Option<std::time::Duration>,
     bytes: &[u8],

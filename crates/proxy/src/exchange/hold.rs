@@ -2,6 +2,7 @@
 
 use freehold_wire::Buffering;
 
+use super::upload::CONTINUE;
 use super::{Failure, Run};
 use crate::http1::Framing;
 use crate::http1::body::Body;
@@ -56,7 +57,7 @@ impl Run<'_> {
         let Connection { client, inlet, watch, worker, .. } = &mut *self.connection;
         watch.arm(worker.limits.upload);
         if self.admitted.expects_continue && inlet.is_empty() && !body.is_done() {
-            send(client, b"HTTP/1.1 100 Continue\r\n\r\n").await.map_err(|_| Failure::ClientGone)?;
+            send(client, CONTINUE).await.map_err(|_| Failure::ClientGone)?;
         }
         while !body.is_done() {
             if inlet.is_empty() {

@@ -1,26 +1,29 @@
 //! The request's way to the target.
 
 use std::future::{pending, poll_fn};
-use std::io;
 use std::time::Duration;
 
 use freehold_wire::Reason;
 use tokio::io::ReadBuf;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp::WriteHalf;
 
 use super::hold::HeldBody;
 use super::{Failure, Progress};
 use crate::http1::Framing;
 use crate::http1::body::{Body, write_chunk, write_last_chunk};
 use crate::inlet::{Inlet, send};
+use crate::stream::ClientReader;
 use crate::watch::Watch;
 use crate::worker::Worker;
+
+/// Tells the client to send its body.
+pub(super) const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// How much body is sent together with the head.
 const MAX_BODY_WITH_HEAD: usize = 16 * 1024;
 
 pub(super) struct Upload<'u, 's> {
-    pub(super) client: &'u mut ReadHalf<'s>,
+    pub(super) client: &'u mut ClientReader<'s>,
     pub(super) target: &'u mut WriteHalf<'s>,
     pub(super) inlet: &'u mut Inlet,
     pub(super) body: &'u mut Body,
@@ -87,7 +90,7 @@ impl Upload<'_, '_> {
             }
             if std::mem::take(&mut awaits_continue) {
                 // The answer's half of the connection is another's; nothing can be in it yet but this.
-                say_continue(self.client).await.map_err(|_| Failure::ClientGone)?;
+                self.client.send_aside(CONTINUE).await.map_err(|_| Failure::ClientGone)?;
             }
             if self.inlet.is_empty() {
                 self.progress.waits_for_client.set(true);
@@ -156,25 +159,14 @@ impl Upload<'_, '_> {
             return pending().await;
         }
         let mut byte = [0];
-        let seen = poll_fn(|context| self.client.poll_peek(context, &mut ReadBuf::new(&mut byte))).await;
+        let seen = match self.client.plain() {
+            Some(client) => poll_fn(|context| client.poll_peek(context, &mut ReadBuf::new(&mut byte))).await,
+            // What comes cannot be looked at without taking it; the next request is kept for later.
+            None => self.inlet.fill(self.client).await,
+        };
         match seen {
             Ok(0) | Err(_) => Failure::ClientGone,
             Ok(_) => pending().await,
         }
     }
-}
-
-/// Tells the client to send its body. A few bytes on an unused half always fit, so this does not wait.
-async fn say_continue(client: &ReadHalf<'_>) -> io::Result<()> {
-    let stream: &tokio::net::TcpStream = client.as_ref();
-    let mut rest: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-    while !rest.is_empty() {
-        stream.writable().await?;
-        match stream.try_write(rest) {
-            Ok(length) => rest = rest.get(length..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }

@@ -19,6 +19,7 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         gate: Gate::Open,
         gate_moved: Arc::default(),
         pages: None,
+        certificate: None,
     })
 }
 

@@ -95,9 +95,16 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["deploy", "a", "--target", "web", "--nonsense"], "unknown flag: --nonsense"),
         (
             &["deploy", "a", "--target", "web", "--tls"],
-            "`--tls` is not supported by this version of the proxy",
+            "`--tls` without `--tls-certificate-path` is not supported by this version of the proxy",
         ),
-        (&["deploy", "a", "--target", "web", "--tls=false"], "`--tls` is not supported"),
+        (
+            &["deploy", "a", "--target", "web", "--tls", "--tls-certificate-path=x"],
+            "they must all be set; missing [tls-private-key-path]",
+        ),
+        (
+            &["deploy", "a", "--target", "web", "--tls-on-demand-url=/x"],
+            "`--tls-on-demand-url` is not supported",
+        ),
         (
             &["deploy", "a", "--target", "web", "--max-request-body=10"],
             "max-request-body can only be set when request buffering is enabled",
@@ -247,6 +254,7 @@ fn start_process(folder: &std::path::Path) -> Child {
     let arguments = [
         "run",
         "--http-port=0",
+        "--https-port=0",
         "--bind=127.0.0.1",
         &format!("--socket={}/proxy.sock", folder.display()),
         &format!("--state-dir={}/state", folder.display()),
@@ -357,6 +365,8 @@ async fn what_kamal_calls_is_done() {
         "--max-request-body=3000",
         "--forward-headers",
         "false",
+        "--tls=false",
+        "--tls-redirect=false",
         "--canonical-host=a.example.com",
         "--log-request-header=Cache-Control",
         "--log-request-header=Last-Modified",

@@ -14,6 +14,7 @@ mod api;
 mod bodies;
 mod buffers;
 mod command_line;
+mod encrypted;
 mod failures;
 mod forwarding;
 mod gates;

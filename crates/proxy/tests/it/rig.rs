@@ -107,6 +107,7 @@ impl Rig {
         let config = ServerConfig {
             bind: Some([127, 0, 0, 1].into()),
             http_port: 0,
+            https_port: 0,
             threads: 2,
             socket: self.socket(),
             state_folder: self.folder.path().join("state"),
@@ -151,6 +152,10 @@ impl Rig {
 
     pub(crate) fn port(&self) -> u16 {
         self.server.as_ref().unwrap().http_port()
+    }
+
+    pub(crate) fn https_port(&self) -> u16 {
+        self.server.as_ref().unwrap().https_port()
     }
 
     pub(crate) async fn open(&self) -> Connection {

@@ -1,0 +1,146 @@
+//! Certificates of services, and the choice of one by the name that a client asks for.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use freehold_wire::Tls;
+use parking_lot::Mutex;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::table::Shared;
+
+/// A certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CertificateError {
+    #[error("cannot read the file")]
+    Read { source: io::Error },
+    #[error("`{path}` holds no certificate in PEM", path = path.display())]
+    Chain { path: PathBuf },
+    #[error("`{path}` holds no private key in PEM", path = path.display())]
+    Key { path: PathBuf },
+    #[error("the private key does not belong to the certificate, or cannot be used")]
+    Mismatch { source: rustls::Error },
+}
+
+/// A service's certificate, which follows its files.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    chain: PathBuf,
+    key: PathBuf,
+    loaded: Mutex<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    certified: Arc<CertifiedKey>,
+    stamps: Stamps,
+}
+
+type Stamps = [Option<(u64, SystemTime)>; 2];
+
+impl Certificate {
+    /// Reads a certificate with its chain, and its key.
+    pub(crate) fn load(tls: &Tls) -> Result<Self, CertificateError> {
+        let (chain, key) = (PathBuf::from(&tls.certificate_path), PathBuf::from(&tls.private_key_path));
+        let stamps = stamps(&chain, &key);
+        let certified = Arc::new(read(&chain, &key)?);
+        Ok(Self { chain, key, loaded: Mutex::new(Loaded { certified, stamps }) })
+    }
+
+    /// Reads the files again if they have changed; says whether it did. What cannot be used changes nothing.
+    pub(crate) fn refresh(&self) -> Result<bool, CertificateError> {
+        let stamps = stamps(&self.chain, &self.key);
+        if self.loaded.lock().stamps == stamps {
+            return Ok(false);
+        }
+        let certified = read(&self.chain, &self.key);
+        let mut loaded = self.loaded.lock();
+        // A file that cannot be used is looked at again when it has changed again.
+        loaded.stamps = stamps;
+        loaded.certified = Arc::new(certified?);
+        Ok(true)
+    }
+
+    fn current(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.loaded.lock().certified)
+    }
+}
+
+fn stamps(chain: &Path, key: &Path) -> Stamps {
+    let stamp = |metadata: Metadata| Some((metadata.len(), metadata.modified().ok()?));
+    [chain, key].map(|path| fs_err::metadata(path).ok().and_then(stamp))
+}
+
+fn read(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
+    let text = |path: &Path| fs_err::read(path).map_err(|source| CertificateError::Read { source });
+    let (chain_text, key_text) = (text(chain)?, text(key)?);
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain_text).collect();
+    let certificates = certificates
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| CertificateError::Chain { path: chain.to_owned() })?;
+    let private_key = PrivateKeyDer::from_pem_slice(&key_text)
+        .map_err(|_| CertificateError::Key { path: key.to_owned() })?;
+    CertifiedKey::from_der(certificates, private_key, &ring::default_provider())
+        .map_err(|source| CertificateError::Mismatch { source })
+}
+
+/// Chooses a certificate by the name that the client asks for, and the first one for a client that names none.
+#[derive(Debug)]
+struct Chooser {
+    shared: Arc<Shared>,
+}
+
+impl ResolvesServerCert for Chooser {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let (_, table) = self.shared.load();
+        let certificate = match hello.server_name() {
+            Some(name) => table.route(name, "/")?.service.certificate.as_ref(),
+            None => table.services().find_map(|service| service.certificate.as_ref()),
+        };
+        certificate.map(|certificate| certificate.current())
+    }
+}
+
+/// Makes what encrypted connections are accepted with.
+pub(crate) fn server_config(shared: Arc<Shared>) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let versions = builder.with_safe_default_protocol_versions()?;
+    let mut config = versions.with_no_client_auth().with_cert_resolver(Arc::new(Chooser { shared }));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.ticketer = ring::Ticketer::new()?;
+    Ok(Arc::new(config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tls(certificate: &str, key: &str) -> Tls {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/");
+        Tls {
+            certificate_path: format!("{folder}{certificate}"),
+            private_key_path: format!("{folder}{key}"),
+            redirect: true,
+        }
+    }
+
+    // Case 172.
+    #[test]
+    fn files_that_do_not_belong_together_are_refused() {
+        assert!(Certificate::load(&tls("first.crt", "first.key")).is_ok());
+        let load = |certificate, key| Certificate::load(&tls(certificate, key)).unwrap_err();
+        assert!(matches!(load("first.crt", "second.key"), CertificateError::Mismatch { .. }));
+        assert!(matches!(load("first.key", "first.key"), CertificateError::Chain { .. }));
+        assert!(matches!(load("first.crt", "first.crt"), CertificateError::Key { .. }));
+        assert!(matches!(load("none.crt", "first.key"), CertificateError::Read { .. }));
+    }
+}

@@ -1,0 +1,262 @@
+//! HTTPS with certificates of one's own.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_proxy::Limits;
+use freehold_wire::{DeployRequest, HostPattern, PathPrefix, Tls};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::client::{LIMIT, soon};
+use crate::rig::{Rig, name, request_for};
+use crate::target::Target;
+
+const HOST: &str = "shop.example.com";
+
+/// Certificate files that a test may replace.
+struct Files {
+    folder: TempDir,
+}
+
+impl Files {
+    fn new(which: &str) -> Self {
+        let files = Self { folder: tempfile::tempdir().unwrap() };
+        files.put(which);
+        files
+    }
+
+    fn put(&self, which: &str) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+        for extension in ["crt", "key"] {
+            let fresh = self.folder.path().join(format!("fresh.{extension}"));
+            fs_err::copy(from.join(format!("{which}.{extension}")), &fresh).unwrap();
+            fs_err::rename(fresh, self.folder.path().join(format!("tls.{extension}"))).unwrap();
+        }
+    }
+
+    fn tls(&self, redirect: bool) -> Tls {
+        let path = |file: &str| self.folder.path().join(file).to_str().unwrap().to_owned();
+        Tls { certificate_path: path("tls.crt"), private_key_path: path("tls.key"), redirect }
+    }
+}
+
+async fn scene(files: &Files, change: impl FnOnce(&mut DeployRequest)) -> (Rig, Target) {
+    let limits = Limits { certificates: Duration::from_millis(20), ..Limits::default() };
+    let (rig, target) = (Rig::with_limits(limits), Target::start("t").await);
+    let mut request = request_for(&target);
+    request.settings.tls = Some(files.tls(true));
+    change(&mut request);
+    rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    (rig, target)
+}
+
+/// Agrees on an encrypted connection, trusting one certificate.
+async fn agree(rig: &Rig, which: &str, server_name: Option<&str>) -> std::io::Result<TlsStream<TcpStream>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/certificates/{which}.crt"));
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(&fs_err::read(path).unwrap()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.enable_sni = server_name.is_some();
+    let socket = TcpStream::connect(("127.0.0.1", rig.https_port())).await?;
+    let verified = ServerName::try_from(server_name.unwrap_or(HOST).to_owned()).unwrap();
+    soon(TlsConnector::from(Arc::new(config)).connect(verified, socket)).await
+}
+
+/// Sends text and reads until the answer has ended as expected.
+async fn exchange(stream: &mut TlsStream<TcpStream>, text: &str, end: &str) -> String {
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    while !String::from_utf8_lossy(&received).ends_with(end) {
+        let length = soon(stream.read_buf(&mut received)).await.unwrap();
+        assert!(length > 0, "{}", String::from_utf8_lossy(&received));
+    }
+    String::from_utf8(received).unwrap()
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n")
+}
+
+// Cases 166, 173 and 175.
+#[tokio::test]
+async fn plain_requests_are_redirected_and_encrypted_ones_served() {
+    let files = Files::new("first");
+    let (rig, target) = scene(&files, |_| {}).await;
+    let reply = rig.open().await.get("/n?a=b").await;
+    assert_eq!((reply.status, reply.header("location")), (301, Some("https://shop.example.com/n?a=b")));
+    let mut stream = agree(&rig, "first", Some(HOST)).await.unwrap();
+    for number in 0..3 {
+        let text = format!("GET /n HTTP/1.1\r\nHost: {HOST}\r\nX-Number: {number}\r\n\r\n");
+        let answer = exchange(&mut stream, &text, &format!("t {number} /n 0 0")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    }
+    let head = exchange(&mut stream, &get("/head"), "\r\n").await;
+    assert!(head.contains("X-Forwarded-Proto: https\r\n"), "{head}");
+    let encrypted = || rig.log.requests().into_iter().find(|line| line["scheme"] == "https");
+    soon(async {
+        while encrypted().is_none() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(encrypted().unwrap()["port"].as_u64(), Some(rig.https_port().into()));
+    // A deploy whose certificate cannot be used changes nothing.
+    let mut request = request_for(&target);
+    request.settings.tls = Some(Tls { certificate_path: "/nonexistent".to_owned(), ..files.tls(true) });
+    let error = rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap_err();
+    assert!(error.message().unwrap().starts_with("unable to load certificate"), "{error:?}");
+    exchange(&mut agree(&rig, "first", Some(HOST)).await.unwrap(), &get("/n"), " 0 0").await;
+}
+
+#[tokio::test]
+async fn bodies_of_all_kinds_go_both_ways() {
+    let files = Files::new("first");
+    let (rig, target) = scene(&files, |_| {}).await;
+    let mut stream = agree(&rig, "first", Some(HOST)).await.unwrap();
+    let body = "0123456789abcdef".repeat(20_000);
+    let sum: u64 = body.bytes().map(u64::from).sum();
+    let length = body.len();
+    let text = format!("POST /n HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: {length}\r\n\r\n{body}");
+    exchange(&mut stream, &text, &format!("t  /n {length} {sum}")).await;
+    stream.write_all(get("/large").as_bytes()).await.unwrap();
+    let mut large = Vec::new();
+    while large.len() < 200_000 || !large.ends_with(b"cdef") {
+        assert!(soon(stream.read_buf(&mut large)).await.unwrap() > 0);
+    }
+    exchange(&mut stream, &get("/chunked"), "X-Sum: 11\r\n\r\n").await;
+    let text =
+        format!("POST /n HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\n");
+    exchange(&mut stream, &text, "HTTP/1.1 100 Continue\r\n\r\n").await;
+    exchange(&mut stream, "abc", "t  /n 3 294").await;
+    // Two at once, of which the second is there before the first is answered.
+    let both = exchange(&mut stream, &(get("/n") + &get("/until-close")), "0\r\n\r\n").await;
+    assert!(both.contains("until the end"), "{both}");
+    let upgrade =
+        format!("GET /socket HTTP/1.1\r\nHost: {HOST}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let mut stream = agree(&rig, "first", Some(HOST)).await.unwrap();
+    assert!(exchange(&mut stream, &upgrade, "\r\n\r\n").await.starts_with("HTTP/1.1 101"));
+    exchange(&mut stream, "echo", "echo").await;
+    drop(target);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_noticed() {
+    let files = Files::new("first");
+    let (rig, target) = scene(&files, |_| {}).await;
+    let mut stream = agree(&rig, "first", Some(HOST)).await.unwrap();
+    stream.write_all(get("/gate").as_bytes()).await.unwrap();
+    target.wait_for_waiting(1).await;
+    drop(stream);
+    rig.wait_for(|status| status.in_flight.requests == 0).await;
+    soon(async {
+        while rig.log.requests().is_empty() {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    assert_eq!(rig.log.requests()[0]["status"], 499);
+}
+
+// Case 167.
+#[tokio::test]
+async fn without_the_redirect_both_are_served() {
+    let files = Files::new("first");
+    let (rig, target) = scene(&files, |request| request.settings.tls = Some(files.tls(false))).await;
+    assert!(rig.open().await.get("/head").await.text().contains("X-Forwarded-Proto: http\r\n"));
+    let mut stream = agree(&rig, "first", Some(HOST)).await.unwrap();
+    assert!(exchange(&mut stream, &get("/head"), "\r\n").await.contains("X-Forwarded-Proto: https\r\n"));
+    drop(target);
+}
+
+// Case 169.
+#[tokio::test]
+async fn the_canonical_host_and_https_are_one_redirect() {
+    let files = Files::new("first");
+    let (rig, target) = scene(&files, |request| {
+        request.settings.hosts.push(HostPattern::parse("www.shop.example.com").unwrap());
+        request.settings.canonical_host = Some(HostPattern::parse(HOST).unwrap());
+    })
+    .await;
+    let mut plain = rig.open().await;
+    plain.send("GET /n HTTP/1.1\r\nHost: www.shop.example.com\r\n\r\n").await;
+    assert_eq!(plain.reply().await.header("location"), Some("https://shop.example.com/n"));
+    let mut stream = agree(&rig, "first", Some("www.shop.example.com")).await.unwrap();
+    let text = "GET /n HTTP/1.1\r\nHost: www.shop.example.com\r\n\r\n";
+    let reply = exchange(&mut stream, text, "</a>.\n\n").await;
+    assert!(reply.contains("Location: https://shop.example.com/n\r\n"), "{reply}");
+    drop(target);
+}
+
+// Cases 171, 176 and 179.
+#[tokio::test]
+async fn services_without_tls_and_names_without_services() {
+    let files = Files::new("first");
+    let (rig, target) = scene(&files, |_| {}).await;
+    let mut request = request_for(&target);
+    request.settings.hosts = vec![HostPattern::parse("plain.example.com").unwrap()];
+    rig.client().await.deploy(&name("plain"), &request, LIMIT).await.unwrap();
+    let mut request = request_for(&target);
+    request.settings.path_prefixes = vec![PathPrefix::parse("/api").unwrap()];
+    rig.client().await.deploy(&name("api"), &request, LIMIT).await.unwrap();
+    assert_eq!(rig.open().await.get("/api/n").await.status, 301, "as the service of the root path");
+    let mut stream = agree(&rig, "first", None).await.unwrap();
+    exchange(&mut stream, &get("/n"), " 0 0").await;
+    let reply =
+        exchange(&mut stream, "GET /n HTTP/1.1\r\nHost: plain.example.com\r\n\r\n", "</html>\n").await;
+    assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
+    for unknown in ["plain.example.com", "unknown.example.com"] {
+        assert!(agree(&rig, "first", Some(unknown)).await.is_err(), "{unknown}");
+    }
+    rig.client().await.remove(&name("shop"), None, LIMIT).await.unwrap();
+    assert_eq!(rig.open().await.get("/api/n").await.status, 200);
+}
+
+// Case 17.
+#[tokio::test]
+async fn tls_belongs_to_the_service_of_the_root_path() {
+    let files = Files::new("first");
+    let (rig, target) = scene(&files, |_| {}).await;
+    let mut request = request_for(&target);
+    request.settings.path_prefixes = vec![PathPrefix::parse("/api").unwrap()];
+    request.settings.tls = Some(files.tls(true));
+    let error = rig.client().await.deploy(&name("api"), &request, LIMIT).await.unwrap_err();
+    assert!(
+        error.message().unwrap().contains("TLS settings must be specified on the root path"),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_follows_its_files_and_outlives_a_restart() {
+    let files = Files::new("first");
+    let (mut rig, target) = scene(&files, |_| {}).await;
+    agree(&rig, "first", Some(HOST)).await.unwrap();
+    files.put("second");
+    soon(async { while agree(&rig, "second", Some(HOST)).await.is_err() {} }).await;
+    assert!(agree(&rig, "first", Some(HOST)).await.is_err());
+    // Files that cannot be used change nothing.
+    fs_err::write(files.folder.path().join("tls.key"), "nonsense").unwrap();
+    soon(async {
+        while !rig.log.text().contains("Certificate not reloaded") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    agree(&rig, "second", Some(HOST)).await.unwrap();
+    files.put("first");
+    rig.restart(Duration::from_secs(5));
+    let mut stream = agree(&rig, "first", Some(HOST)).await.unwrap();
+    exchange(&mut stream, &get("/n"), " 0 0").await;
+    drop(target);
+}
