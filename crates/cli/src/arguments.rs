@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use freehold_fleet::Waiting;
 
 use crate::command;
 
@@ -84,6 +85,10 @@ pub(crate) struct GlobalArgs {
     )]
     pub(crate) lock_wait_timeout: Duration,
 
+    /// How many seconds to pause between two looks at the lock; less than one second unless it is given.
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, global = true)]
+    pub(crate) lock_wait_interval: Option<Duration>,
+
     /// What to do with a host whose SSH key was never seen: ask on a terminal, otherwise refuse.
     #[arg(long, alias = "host_key", value_name = "ANSWER", global = true)]
     pub(crate) host_key: Option<HostKeyAnswer>,
@@ -107,6 +112,18 @@ pub(crate) struct GlobalArgs {
     /// Print help.
     #[arg(long, action = ArgAction::HelpShort, global = true)]
     help: Option<bool>,
+}
+
+impl GlobalArgs {
+    /// Says whether a lock that is another's is waited for.
+    pub(crate) fn waiting(&self) -> Waiting {
+        let limit = self.lock_wait_timeout;
+        match (self.lock_wait, self.lock_wait_interval) {
+            (false, _) => Waiting::No,
+            (true, Some(interval)) if !interval.is_zero() => Waiting::Steadily { limit, interval },
+            (true, _) => Waiting::Until(limit),
+        }
+    }
 }
 
 /// What to do with a host whose key was never seen.
@@ -138,9 +155,14 @@ pub(crate) enum Command {
     Lock(command::lock::Args),
     Audit(command::audit::Args),
     Secrets(command::secrets::Args),
+    Server(command::server::Args),
+    Prune(command::prune::Args),
     Resume(command::resume::Args),
     Abort(command::abort::Args),
     Remove(command::remove::Args),
+    Docs(command::docs::Args),
+    #[command(hide = true)]
+    Upgrade(command::upgrade::Args),
     Version(command::version::Args),
     Completion(command::completion::Args),
     #[command(hide = true)]
@@ -150,26 +172,18 @@ pub(crate) enum Command {
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback"]),
-    ("Look", &["status", "releases", "audit", "lock", "app", "secrets"]),
-    ("Repair", &["resume", "abort", "remove"]),
-    ("Freehold itself", &["version", "completion", "help"]),
+    ("Look", &["status", "releases", "audit", "lock", "app", "secrets", "server"]),
+    ("Repair", &["resume", "abort", "prune", "remove"]),
+    ("Freehold itself", &["docs", "version", "completion", "help"]),
 ];
 
 /// Kamal's commands that this version does not have, by their words.
-pub(crate) const UNSUPPORTED: [&[&str]; 15] = [
+pub(crate) const UNSUPPORTED: [&[&str]; 7] = [
     &["accessory"],
     &["build"],
     &["config"],
-    &["docs"],
-    &["prune"],
     &["proxy"],
     &["registry"],
-    &["server"],
-    &["upgrade"],
-    &["app", "details"],
-    &["app", "images"],
     &["app", "live"],
     &["app", "maintenance"],
-    &["app", "remove"],
-    &["app", "stale_containers"],
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use freehold_docker::BuildCache;
 use freehold_fleet::{
     AUTOMATIC_LOCK_MESSAGE, Event, ExecuteError, Gate, Holder, Host, Intent, LEASE_TIME_TO_LIVE, Lease,
-    LeaseRequest, Recovered, Report, Scope, Stop, Waiting, Watch, World, execute, observe, recover,
+    LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, execute, observe, recover,
 };
 use freehold_model::{
     Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint, SecretName,
@@ -91,10 +91,24 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare(context: &'a Context, build: Build) -> Result<Self, CommandError> {
-        context.until_stopped(Self::prepare_all(context, build)).await
+        context.until_stopped(Self::prepare_all(context, build, needed)).await
     }
 
-    async fn prepare_all(context: &'a Context, build: Build) -> Result<Self, CommandError> {
+    /// The same for a command that starts no container and builds nothing: a password manager is not asked for what
+    /// nobody needs. Where a rollout was cut off that needs secrets to be finished, they are read then.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_without_secrets(context: &'a Context) -> Result<Self, CommandError> {
+        let needed = |project: &Project| project.ssh.key_data.clone();
+        context.until_stopped(Self::prepare_all(context, Build::No, needed)).await
+    }
+
+    async fn prepare_all(
+        context: &'a Context,
+        build: Build,
+        needed: impl Fn(&Project) -> Vec<SecretName>,
+    ) -> Result<Self, CommandError> {
         let loaded = project::load(context).await?;
         let repository = Repository::look(context).await?;
         let author = git::author(context).await;
@@ -149,9 +163,7 @@ impl<'a> Change<'a> {
             holder: holder()?,
             time_to_live: Some(LEASE_TIME_TO_LIVE),
         };
-        let arguments = &self.context.arguments;
-        let waiting =
-            if arguments.lock_wait { Waiting::Until(arguments.lock_wait_timeout) } else { Waiting::No };
+        let waiting = self.context.arguments.waiting();
         Ok(Lease::acquire(world, &request, waiting, &self.stop()).await?)
     }
 
@@ -174,14 +186,31 @@ impl<'a> Change<'a> {
         outcome
     }
 
+    /// Takes the lock for work that is no plan.
+    ///
+    /// # Errors
+    /// What went wrong; the lock is given back.
+    pub(crate) async fn with_lock<T>(
+        &self,
+        work: impl AsyncFnOnce() -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
+        let world = self.hosts.world(None);
+        let lease = self.context.until_stopped(self.lock(&world)).await?;
+        self.hooks.lock_is_held(true);
+        let outcome = self.context.until_stopped(work()).await;
+        self.hooks.lock_is_held(lease.is_inherited());
+        self.release(lease).await;
+        outcome
+    }
+
     async fn under_lock(
         &self,
         world: &World,
         lease: &Lease,
         decide: impl AsyncFnOnce(&Observed) -> Result<Plan, CommandError>,
     ) -> Result<Done, CommandError> {
-        self.check_unfinished().await?;
-        recover(world, lease, &self.secrets, &self.stop(), Intent::Automatic).await?;
+        let secrets = self.secrets_to_recover().await?;
+        recover(world, lease, &secrets, &self.stop(), Intent::Automatic).await?;
         let observed =
             self.context.until_stopped(observe(world, &Scope { project: &self.loaded.whole })).await?;
         let plan = self.context.until_stopped(decide(&observed)).await?;
@@ -203,6 +232,7 @@ impl<'a> Change<'a> {
             PlanKind::Rollback => format!("Rolled back to app version {version}"),
             PlanKind::Start => "Started app".to_owned(),
             PlanKind::Stop => "Stopped app".to_owned(),
+            PlanKind::Prune => "Pruned containers and images".to_owned(),
             PlanKind::Remove => "Removed app".to_owned(),
         };
         let message = match error {
@@ -244,19 +274,19 @@ impl<'a> Change<'a> {
         }
     }
 
+    /// Returns the secrets with which a rollout that was cut off can be finished.
+    ///
     /// A rollout over more hosts than those of this run must not be decided upon by some of them.
-    async fn check_unfinished(&self) -> Result<(), CommandError> {
-        if !self.loaded.is_filtered() {
-            return Ok(());
-        }
-        let Some(primary) = self.hosts.primary() else { return Ok(()) };
+    async fn secrets_to_recover(&self) -> Result<SecretValues, CommandError> {
+        let Some(primary) = self.hosts.primary() else { return Ok(self.secrets.clone()) };
         let journal = primary.read_journal(&self.loaded.whole.stem()).await?;
-        let plan = journal.and_then(|journal| journal.plan);
-        let outside = plan.iter().flat_map(|plan| &plan.hosts).find(|host| self.hosts.get(host).is_none());
-        match outside {
-            Some(host) => Err(ChangeError::Unfinished { host: host.clone() }.into()),
-            None => Ok(()),
+        let Some(plan) = journal.and_then(|journal| journal.plan) else { return Ok(self.secrets.clone()) };
+        if self.loaded.is_filtered()
+            && let Some(host) = plan.hosts.iter().find(|host| self.hosts.get(host).is_none())
+        {
+            return Err(ChangeError::Unfinished { host: host.clone() }.into());
         }
+        secret::values(self.context, &self.loaded.whole, &needed(&self.loaded.whole)).await
     }
 
     /// Looks at every host without the lock.

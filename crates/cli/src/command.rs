@@ -5,10 +5,12 @@ pub(crate) mod app;
 pub(crate) mod audit;
 pub(crate) mod completion;
 pub(crate) mod deploy;
+pub(crate) mod docs;
 pub(crate) mod help;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod plan;
+pub(crate) mod prune;
 pub(crate) mod redeploy;
 pub(crate) mod reference;
 pub(crate) mod releases;
@@ -16,8 +18,10 @@ pub(crate) mod remove;
 pub(crate) mod resume;
 pub(crate) mod rollback;
 pub(crate) mod secrets;
+pub(crate) mod server;
 pub(crate) mod setup;
 pub(crate) mod status;
+pub(crate) mod upgrade;
 pub(crate) mod version;
 
 use crate::arguments::Command;
@@ -40,10 +44,14 @@ impl Command {
             Self::Lock(arguments) => arguments.name(),
             Self::Audit(_) => "audit",
             Self::Secrets(arguments) => arguments.name(),
+            Self::Server(arguments) => arguments.name(),
+            Self::Prune(arguments) => arguments.name(),
             Self::Resume(_) => "resume",
             Self::Abort(_) => "abort",
             Self::Remove(_) => "remove",
             Self::Version(_) => "version",
+            Self::Docs(_) => "docs",
+            Self::Upgrade(_) => "upgrade",
             Self::Completion(_) => "completion",
             Self::Reference(_) => "reference",
         }
@@ -64,9 +72,13 @@ impl Command {
             Self::Lock(arguments) => context.until_stopped(lock::run(context, arguments)).await,
             Self::Audit(arguments) => context.until_stopped(audit::run(context, &arguments)).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,
+            Self::Server(arguments) => server::run(context, arguments).await,
+            Self::Prune(arguments) => prune::run(context, &arguments).await,
             Self::Resume(arguments) => resume::run(context, &arguments).await,
             Self::Abort(arguments) => abort::run(context, &arguments).await,
             Self::Remove(arguments) => remove::run(context, &arguments).await,
+            Self::Docs(arguments) => docs::run(context, &arguments),
+            Self::Upgrade(arguments) => upgrade::run(&arguments),
             Self::Version(arguments) => version::run(context, &arguments),
             Self::Completion(arguments) => completion::run(context, &arguments),
             Self::Reference(arguments) => reference::run(context, &arguments),

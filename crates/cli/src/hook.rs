@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use freehold_fleet::{Gate, StepError};
-use freehold_model::{Diagnose, ErrorKind, Evidence, HostName, Project, SecretValues};
+use freehold_model::{
+    Diagnose, ErrorKind, Evidence, HookOutput, HookSettings, HostName, Project, SecretValues,
+};
 use freehold_plan::{Plan, StageKind};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
@@ -15,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::secret;
-use crate::ui::{Activity, Ui, short_version};
+use crate::ui::{Activity, Line, Tone, Ui, short_version};
 
 /// The hooks that this version runs, in the order of their time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,6 +65,9 @@ pub(crate) enum HookError {
     /// It cannot be run.
     #[error("hook `{}` is not executable", path.display())]
     NotExecutable { path: PathBuf },
+    /// It is one of Kamal 1's.
+    #[error("hook `{}` is one of Kamal 1, which nothing runs any more", path.display())]
+    Renamed { path: PathBuf, now: &'static str },
     /// It did not start.
     #[error("cannot start hook `{name}`")]
     Start {
@@ -81,7 +86,7 @@ pub(crate) enum HookError {
 impl Diagnose for HookError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotExecutable { .. } => ErrorKind::Configuration,
+            Self::NotExecutable { .. } | Self::Renamed { .. } => ErrorKind::Configuration,
             Self::Start { .. } | Self::Failed { .. } => ErrorKind::Failed,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
         }
@@ -92,6 +97,7 @@ impl Diagnose for HookError {
             Self::NotExecutable { path } => {
                 vec![format!("`chmod +x {}`, or leave all hooks out with `--skip-hooks`", path.display())]
             }
+            Self::Renamed { now, .. } => vec![format!("rename it to `{now}`")],
             Self::Start { .. } => {
                 vec!["its first line must name an interpreter that is installed: `#!/bin/sh`".to_owned()]
             }
@@ -109,8 +115,21 @@ impl Diagnose for HookError {
     }
 }
 
+/// The hooks of Kamal 1 and what became of them.
+const RENAMED: [(&str, &str); 2] =
+    [("pre-traefik-reboot", "pre-proxy-reboot"), ("post-traefik-reboot", "post-proxy-reboot")];
+
 /// How many of the last lines of a failed hook are shown with the error.
 const LAST_LINES: usize = 20;
+
+/// Who looks on while a hook runs.
+#[derive(Clone, Copy)]
+struct Follower<'a> {
+    name: &'static str,
+    /// None for a hook that is not even told of.
+    activity: Option<&'a Activity>,
+    show: Option<HookOutput>,
+}
 
 /// The hooks of a project that are there, and what they are told.
 #[derive(Debug)]
@@ -119,6 +138,7 @@ pub(crate) struct Hooks {
     project_directory: PathBuf,
     environment: BTreeMap<String, String>,
     hosts: Vec<HostName>,
+    settings: HookSettings,
     secrets: SecretValues,
     is_lock_held: Mutex<bool>,
     ui: Ui,
@@ -145,6 +165,11 @@ impl Hooks {
         let folder = context.process.directory.join(&telling.project.hooks.path);
         let mut present = BTreeMap::new();
         if !context.arguments.skip_hooks {
+            for (old, now) in RENAMED {
+                if folder.join(old).exists() {
+                    return Err(HookError::Renamed { path: telling.project.hooks.path.join(old), now });
+                }
+            }
             for hook in Hook::ALL {
                 let path = folder.join(hook.file_name());
                 if path.is_file() {
@@ -158,6 +183,7 @@ impl Hooks {
             project_directory: context.process.directory.clone(),
             environment: environment(context, telling),
             hosts: telling.project.hosts(),
+            settings: telling.project.hooks.clone(),
             secrets: SecretValues::default(),
             is_lock_held: Mutex::new(context.process.variable("KAMAL_LOCK") == Some("true")),
             ui: context.ui.clone(),
@@ -203,7 +229,9 @@ impl Hooks {
     async fn run_for(&self, hook: Hook, hosts: &[HostName]) -> Result<(), HookError> {
         let Some(path) = self.present.get(&hook) else { return Ok(()) };
         let name = hook.file_name();
-        let activity = self.ui.begin("hook", name);
+        let show = if self.ui.is_normal() { self.settings.output(name) } else { None };
+        let activity = (show != Some(HookOutput::Quiet)).then(|| self.ui.begin("hook", name));
+        let follower = Follower { name, activity: activity.as_ref(), show };
         let hosts: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
         let is_lock_held = *self.is_lock_held.lock();
         let mut command = tokio::process::Command::new(path);
@@ -228,8 +256,8 @@ impl Hooks {
         let ended = async {
             let (status, (), ()) = tokio::join!(
                 child.wait(),
-                self.follow(stdout, &activity, &output),
-                self.follow(stderr, &activity, &output)
+                self.follow(stdout, follower, &output),
+                self.follow(stderr, follower, &output)
             );
             status
         };
@@ -238,7 +266,9 @@ impl Hooks {
             () = self.stop.cancelled() => return Err(HookError::Interrupted { name }),
         };
         if status.success() {
-            activity.done(None);
+            if let Some(activity) = activity {
+                activity.done(None);
+            }
             return Ok(());
         }
         let mut output = output.into_inner();
@@ -249,14 +279,20 @@ impl Hooks {
     async fn follow(
         &self,
         stream: Option<impl AsyncRead + Unpin>,
-        activity: &Activity,
+        follower: Follower<'_>,
         output: &Mutex<Vec<String>>,
     ) {
         let Some(stream) = stream else { return };
         let mut lines = BufReader::new(stream).split(b'\n');
         while let Ok(Some(line)) = lines.next_segment().await {
             let line = self.without_secrets(String::from_utf8_lossy(&line).trim_end());
-            activity.line(&line);
+            if let Some(activity) = follower.activity {
+                activity.line(&line);
+            }
+            if follower.show == Some(HookOutput::Verbose) {
+                let label = Line::new().add(Tone::Faint, format!(" {}: ", follower.name));
+                self.ui.note(label.plain(&line));
+            }
             output.lock().push(line);
         }
     }

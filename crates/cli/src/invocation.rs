@@ -3,12 +3,14 @@ use std::ffi::OsString;
 use clap::FromArgMatches;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use crate::alias;
 use crate::arguments::{Cli, UNSUPPORTED};
 use crate::command;
 use crate::context::Context;
 use crate::error::{CommandError, UsageError};
 use crate::process::Process;
 use crate::ui::{Detail, Ui, UiOptions};
+use crate::words;
 
 /// A command line that was understood.
 #[derive(Debug)]
@@ -26,6 +28,23 @@ pub enum Parsed {
 }
 
 impl Invocation {
+    /// Says whether the first word behind the program's name is no command, so that it may be an alias.
+    #[must_use]
+    pub fn may_be_alias(words: &[OsString]) -> bool {
+        alias::candidate(words, &command::help::command(None)).is_some()
+    }
+
+    /// Replaces an alias of the deploy file by the words that it stands for. Words that are none stay as they are.
+    ///
+    /// # Errors
+    /// [`CommandError`] with the mistakes of the deploy file, or that aliases go round in a circle.
+    ///
+    /// # Cancel safety
+    /// Reads only, and runs what the deploy file's templates run.
+    pub async fn expand(words: &[OsString], process: &Process) -> Result<Vec<OsString>, CommandError> {
+        alias::expand(words, process).await
+    }
+
     /// Reads the words of a command line, the program's name first.
     ///
     /// # Errors
@@ -39,7 +58,8 @@ impl Invocation {
             return Ok(Parsed::Text(format!("{}\n", command::version::TEXT)));
         }
         let mut tree = command::help::command(columns);
-        match tree.try_get_matches_from_mut(words) {
+        let words = words::normalise(words, &tree);
+        match tree.try_get_matches_from_mut(&words) {
             Ok(matches) => match Cli::from_arg_matches(&matches) {
                 Ok(arguments) => Ok(Parsed::Invocation(Box::new(Self { arguments }))),
                 Err(error) => Err(usage_error(&error, &plain).into()),

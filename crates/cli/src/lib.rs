@@ -8,6 +8,7 @@
 //! Each command is one file at its own path under `command`. Most of them are the same few steps: load the project
 //! (`project`), check what can be checked (`preflight`), observe, plan, execute, show.
 
+mod alias;
 mod arguments;
 mod change;
 mod command;
@@ -27,7 +28,9 @@ mod secret;
 mod sight;
 mod summary;
 mod template;
+mod terminal;
 mod ui;
+mod words;
 
 pub use error::CommandError;
 pub use invocation::{Invocation, Parsed};

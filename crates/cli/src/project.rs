@@ -2,13 +2,13 @@ use std::path::Path;
 
 use freehold_config::{Parsed, Source, Sources};
 use freehold_model::{Destination, Diagnose, ErrorKind, InvalidName, Project};
-
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Handle;
 
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
 use crate::filter;
+use crate::process::Process;
 use crate::template::ProjectFolder;
 
 /// A project as the deploy file has it, and the part of it that the command is about.
@@ -70,32 +70,45 @@ impl Diagnose for ProjectError {
     }
 }
 
+/// The deploy file where nothing else is said.
+pub(crate) const DEFAULT_DEPLOY_FILE: &str = "config/deploy.yml";
+
+/// Which deploy file is meant.
+#[derive(Debug)]
+pub(crate) struct DeployFile<'a> {
+    /// Its path, relative to the project.
+    pub(crate) path: &'a Path,
+    /// The destination whose file is merged over it.
+    pub(crate) destination: Option<&'a str>,
+    /// The process, whose working directory is the project's folder.
+    pub(crate) process: &'a Process,
+}
+
+impl<'a> DeployFile<'a> {
+    /// Returns the file that a command is about.
+    pub(crate) fn of(context: &'a Context) -> Self {
+        Self {
+            path: &context.arguments.config_file,
+            destination: context.arguments.destination.as_deref(),
+            process: &context.process,
+        }
+    }
+}
+
+/// What becomes of keys that have no effect yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pending {
+    Refused,
+    /// For showing what the file says.
+    Accepted,
+}
+
 /// Reads the deploy file with that of the destination, warns of what is surprising in it, and applies the filters.
 ///
 /// # Errors
 /// Every mistake of the files at once, or what is wrong with the filters.
 pub(crate) async fn load(context: &Context) -> Result<Loaded, CommandError> {
-    let arguments = &context.arguments;
-    let path = &arguments.config_file;
-    let root = &context.process.directory;
-    let shown = path.display().to_string();
-    let Some(text) = read(&root.join(path))? else {
-        return Err(ProjectError::NoDeployFile { path: shown }.into());
-    };
-    let destination = match &arguments.destination {
-        None => None,
-        Some(name) => {
-            let destination = Destination::parse(name.as_str()).map_err(ProjectError::from)?;
-            let file = path.with_extension(format!("{name}.yml"));
-            let Some(text) = read(&root.join(&file))? else {
-                let known = destinations(&root.join(path));
-                let path = file.display().to_string();
-                return Err(ProjectError::NoDestinationFile { path, destination: name.clone(), known }.into());
-            };
-            Some((destination, file.display().to_string(), text))
-        }
-    };
-    let Parsed { project, warnings, loaded } = parse(context, (shown, text), destination).await?;
+    let Parsed { project, warnings, loaded } = parse(&DeployFile::of(context), Pending::Refused).await?;
     context.load_environment(
         loaded.into_iter().map(|(name, value)| (name, value.value().expose_secret().to_owned())),
     );
@@ -104,17 +117,24 @@ pub(crate) async fn load(context: &Context) -> Result<Loaded, CommandError> {
         let key = if warning.key.is_empty() { String::new() } else { format!("{}: ", warning.key) };
         context.ui.warn(format!("{}:{}: {key}{}{help}", warning.file, warning.line, warning.message));
     }
-    let chosen = filter::apply(&project, arguments)?;
+    let chosen = filter::apply(&project, &context.arguments)?;
     Ok(Loaded { whole: project, chosen })
 }
 
-/// Reads the texts on a thread of its own, where templates may wait for commands.
-async fn parse(
-    context: &Context,
-    (path, text): (String, String),
-    destination: Option<(Destination, String, String)>,
-) -> Result<Parsed, CommandError> {
-    let surroundings = ProjectFolder { process: context.process.clone(), runtime: Handle::current() };
+/// Reads the deploy file with that of the destination, on a thread of its own, where templates may wait for commands.
+///
+/// # Errors
+/// That a file is not there, or every mistake of the files at once.
+pub(crate) async fn parse(file: &DeployFile<'_>, pending: Pending) -> Result<Parsed, CommandError> {
+    let path = file.path.display().to_string();
+    let Some(text) = read(&file.process.directory.join(file.path))? else {
+        return Err(ProjectError::NoDeployFile { path }.into());
+    };
+    let destination = match file.destination {
+        None => None,
+        Some(name) => Some(read_destination(file, name)?),
+    };
+    let surroundings = ProjectFolder { process: file.process.clone(), runtime: Handle::current() };
     let work = move || {
         let sources = Sources {
             base: Source { path: &path, text: &text },
@@ -124,9 +144,27 @@ async fn parse(
             environment: &surroundings.process.environment,
             surroundings: &surroundings,
         };
-        freehold_config::parse(&sources)
+        match pending {
+            Pending::Refused => freehold_config::parse(&sources),
+            Pending::Accepted => freehold_config::parse_ahead(&sources),
+        }
     };
     Ok(tokio::task::spawn_blocking(work).await.map_err(ProjectError::Reading)??)
+}
+
+fn read_destination(
+    file: &DeployFile<'_>,
+    name: &str,
+) -> Result<(Destination, String, String), CommandError> {
+    let destination = Destination::parse(name).map_err(ProjectError::from)?;
+    let path = file.path.with_extension(format!("{name}.yml"));
+    let directory = &file.process.directory;
+    let Some(text) = read(&directory.join(&path))? else {
+        let known = destinations(&directory.join(file.path));
+        let path = path.display().to_string();
+        return Err(ProjectError::NoDestinationFile { path, destination: name.to_owned(), known }.into());
+    };
+    Ok((destination, path.display().to_string(), text))
 }
 
 fn read(path: &Path) -> Result<Option<String>, FileError> {

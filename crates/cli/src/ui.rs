@@ -157,6 +157,11 @@ impl Ui {
         self.shared.options.is_json
     }
 
+    /// Says whether neither more nor less than usual is shown.
+    pub(crate) fn is_normal(&self) -> bool {
+        self.shared.options.detail == Detail::Normal
+    }
+
     /// Returns the signs for this terminal.
     pub(crate) fn done_mark(&self) -> &'static str {
         self.shared.symbols.done

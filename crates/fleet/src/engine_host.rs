@@ -16,6 +16,7 @@ mod perform;
 mod proxy;
 mod queries;
 mod scripts;
+mod server;
 mod shell;
 mod soak;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::journal::{JournalEntry, StoredJournal};
 pub use bootstrap::EngineState;
 pub use connection::{Reach, SshReach};
 pub use one_off::{Attached, AttachedControl, OneOff};
+pub use server::{ServerCommand, ServerControl};
 pub use workshop::{BuildContext, Workshop};
 
 /// A host with a container engine, reached over SSH or on this machine.

@@ -30,6 +30,13 @@ pub enum Waiting {
     No,
     /// It is, for so long.
     Until(Duration),
+    /// It is, and looked at in steps of a person's choice.
+    Steadily {
+        /// For how long.
+        limit: Duration,
+        /// The pause between two looks.
+        interval: Duration,
+    },
 }
 
 /// The deploy lock of a service while it is ours: kept alive in the background, checked before every step.
@@ -283,8 +290,10 @@ impl Lease {
             };
             let waited = began.elapsed();
             let left = match waiting {
-                Waiting::Until(limit) if is_automatic(&held) => limit.saturating_sub(waited),
-                Waiting::Until(_) | Waiting::No => Duration::ZERO,
+                Waiting::Until(limit) | Waiting::Steadily { limit, .. } if is_automatic(&held) => {
+                    limit.saturating_sub(waited)
+                }
+                _ => Duration::ZERO,
             };
             if left.is_zero() {
                 return Err(LeaseError::Held { held: Box::new(held), waited });
@@ -293,7 +302,11 @@ impl Lease {
                 holder: one_line(&held.details),
                 expires_in_ms: held.expires_in.map(milliseconds),
             });
-            let pause = pauses.draw().min(Duration::from_secs(1)).min(left);
+            let pause = match waiting {
+                Waiting::Steadily { interval, .. } => interval,
+                Waiting::Until(_) | Waiting::No => pauses.draw().min(Duration::from_secs(1)),
+            };
+            let pause = pause.min(left);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.soft.cancelled() => return Err(LeaseError::Interrupted),

@@ -18,7 +18,8 @@ mod world;
 
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
-    Attached, AttachedControl, BuildContext, EngineHost, EngineState, OneOff, Reach, SshReach, Workshop,
+    Attached, AttachedControl, BuildContext, EngineHost, EngineState, OneOff, Reach, ServerCommand,
+    ServerControl, SshReach, Workshop,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};

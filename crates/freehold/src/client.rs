@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use freehold_cli::{Invocation, Parsed, Process, SystemClock, Terminal};
+use freehold_cli::{CommandError, Invocation, Parsed, Process, SystemClock, Terminal};
 use freehold_model::{Diagnose, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
@@ -26,16 +27,19 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
         (false, true) => Format::Coloured,
         (false, false) => Format::Plain,
     };
-    let outcome = match Invocation::parse(words, columns) {
-        Ok(Parsed::Text(text)) => return print(&text, colours(terminal.is_stdout)),
-        Ok(Parsed::Invocation(invocation)) => {
-            log(invocation.is_verbose());
-            process(environment, terminal, clock).and_then(|process| start(*invocation, process))
+    let outcome = directory().and_then(|directory| {
+        let process = process(environment, directory, terminal.clone(), clock)?;
+        let words = if Invocation::may_be_alias(words) { expand(words, &process)? } else { words.to_vec() };
+        match Invocation::parse(&words, columns)? {
+            Parsed::Text(text) => Ok(print(&text, colours(terminal.is_stdout))),
+            Parsed::Invocation(invocation) => {
+                log(invocation.is_verbose());
+                start(*invocation, process).map(|()| ExitCode::SUCCESS)
+            }
         }
-        Err(error) => Err(error),
-    };
+    });
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => fail(error.diagnose(), format),
     }
 }
@@ -54,7 +58,16 @@ impl Diagnose for ProcessError {
     }
 }
 
-fn start(invocation: Invocation, process: Process) -> Result<(), freehold_cli::CommandError> {
+/// Looks for an alias in the deploy file, whose templates may run commands.
+fn expand(words: &[OsString], process: &Process) -> Result<Vec<OsString>, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| ProcessError { operation: "start the threads of this program", source })?;
+    runtime.block_on(Invocation::expand(words, process))
+}
+
+fn start(invocation: Invocation, process: Process) -> Result<(), CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -73,14 +86,19 @@ fn start(invocation: Invocation, process: Process) -> Result<(), freehold_cli::C
     outcome
 }
 
-fn process(
-    environment: BTreeMap<String, String>,
-    terminal: Terminal,
-    clock: SystemClock,
-) -> Result<Process, freehold_cli::CommandError> {
+fn directory() -> Result<PathBuf, CommandError> {
     #[expect(clippy::disallowed_methods, reason = "main is where the working directory is read")]
     let directory = std::env::current_dir()
         .map_err(|source| ProcessError { operation: "find the working directory", source })?;
+    Ok(directory)
+}
+
+fn process(
+    environment: BTreeMap<String, String>,
+    directory: PathBuf,
+    terminal: Terminal,
+    clock: SystemClock,
+) -> Result<Process, CommandError> {
     let executable = std::env::current_exe()
         .map_err(|source| ProcessError { operation: "find the running executable", source })?;
     let mut seed = [0; 16];

@@ -15,6 +15,7 @@ mod retention;
 mod rollback;
 mod rollout;
 mod stages;
+mod tidy;
 mod title;
 
 pub use lifecycle::{LifecycleError, start, stop};
@@ -30,3 +31,4 @@ pub use plan::{
 pub use removal::remove;
 pub use rollback::{RollbackError, RollbackTarget, rollback};
 pub use rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, rollout};
+pub use tidy::{AppPart, Prune, StaleContainer, prune, remove_part, stale_containers, stop_stale};

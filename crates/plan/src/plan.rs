@@ -61,6 +61,8 @@ pub enum PlanKind {
     Start,
     /// Stopping what runs.
     Stop,
+    /// Removing what is no longer needed.
+    Prune,
     /// Removing everything.
     Remove,
 }

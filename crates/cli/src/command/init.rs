@@ -1,20 +1,26 @@
+mod sample;
+
 use std::path::{Path, PathBuf};
 
 use freehold_model::ServiceName;
 use serde::Serialize;
 
 use crate::context::Context;
-use crate::error::{CommandError, FileError};
+use crate::error::{CommandError, FileError, UsageError};
 use crate::ui::{Line, Tone};
 
-/// Write a deploy file and a secrets file to start from.
+/// Write a deploy file, a secrets file and samples of hooks to start from.
 ///
 /// Files that exist are left as they are. The service is named after the folder.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  freehold init\n  freehold init && $EDITOR config/deploy.yml && freehold setup"
 )]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Kamal's: put the gem into the Gemfile. There is no gem of freehold.
+    #[arg(long, hide = true)]
+    bundle: bool,
+}
 
 #[derive(Debug, Serialize)]
 struct Initialised {
@@ -22,7 +28,24 @@ struct Initialised {
     kept: Vec<String>,
 }
 
-pub(crate) fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
+impl Initialised {
+    fn note(&mut self, path: &Path, is_written: bool) {
+        let list = if is_written { &mut self.written } else { &mut self.kept };
+        list.push(path.display().to_string());
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Text,
+    Executable,
+}
+
+pub(crate) fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
+    if arguments.bundle {
+        let error = UsageError::new("`--bundle` is not supported: freehold is one executable, not a gem");
+        return Err(error.help("leave out `--bundle`").into());
+    }
     let root = &context.process.directory;
     let service = service_name(root);
     let has_dockerfile = root.join("Dockerfile").exists();
@@ -33,12 +56,11 @@ pub(crate) fn run(context: &Context, _arguments: &Args) -> Result<(), CommandErr
     ];
     let mut outcome = Initialised { written: Vec::new(), kept: Vec::new() };
     for (path, text) in &files {
-        let shown = path.display().to_string();
-        if write_new(&root.join(path), text)? {
-            outcome.written.push(shown);
-        } else {
-            outcome.kept.push(shown);
-        }
+        outcome.note(path, write_new(&root.join(path), text, Mode::Text)?);
+    }
+    for (name, text) in sample::hooks() {
+        let path = Path::new(".kamal/hooks").join(format!("{name}.sample"));
+        outcome.note(&path, write_new(&root.join(&path), &text, Mode::Executable)?);
     }
     show(context, &outcome, has_dockerfile);
     context.ui.result_json(context.command, &outcome);
@@ -64,13 +86,17 @@ fn show(context: &Context, outcome: &Initialised, has_dockerfile: bool) {
 }
 
 /// Writes a file that does not exist, and says whether it did.
-fn write_new(path: &Path, text: &str) -> Result<bool, FileError> {
+fn write_new(path: &Path, text: &str, mode: Mode) -> Result<bool, FileError> {
     use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
     let failed = |source| FileError { operation: "write the first files of the project".to_owned(), source };
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder).map_err(failed)?;
     }
-    match fs_err::OpenOptions::new().write(true).create_new(true).open(path) {
+    let mode = if mode == Mode::Executable { 0o755 } else { 0o644 };
+    let mut options = fs_err::OpenOptions::new();
+    options.write(true).create_new(true).options_mut().mode(mode);
+    match options.open(path) {
         Ok(mut file) => file.write_all(text.as_bytes()).map(|()| true).map_err(failed),
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(failed(error)),

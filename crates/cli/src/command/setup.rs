@@ -52,7 +52,11 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
     deploy::deploy(&change, arguments.build, ProxyBoot::Ensure).await
 }
 
-async fn bootstrap(context: &Context, change: &Change<'_>) -> Result<(), CommandError> {
+/// Installs Docker where it is missing.
+///
+/// # Errors
+/// Every host that has none and cannot be given it.
+pub(crate) async fn bootstrap(context: &Context, change: &Change<'_>) -> Result<(), CommandError> {
     let mut missing = Vec::new();
     let mut hopeless = Vec::new();
     for (name, state) in change.hosts.each(|host| async move { host.engine_state().await }).await? {

@@ -348,6 +348,7 @@ pub(crate) fn headline(plan: &Plan) -> String {
         PlanKind::Rollback => "roll back",
         PlanKind::Start => "start",
         PlanKind::Stop => "stop",
+        PlanKind::Prune => "prune",
         PlanKind::Remove => "remove",
     };
     let service = match &plan.destination {

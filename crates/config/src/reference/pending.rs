@@ -24,11 +24,9 @@ use Unless::{Is, Never};
 /// [`crate::parse`] refuses them by name. Whoever builds an effect removes its line, and nothing else here changes.
 pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
     ("", "accessories", Never),
-    ("", "aliases", Never),
     ("", "asset_path", Never),
     ("", "cron", Never),
     ("", "error_pages_path", Never),
-    ("", "hooks_output", Never),
     ("", "images", Never),
     ("", "output", Never),
     ("", "registry", Never),

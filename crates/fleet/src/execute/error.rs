@@ -173,6 +173,7 @@ fn live(kind: PlanKind) -> &'static str {
         PlanKind::Deploy | PlanKind::Rollback => "the new release is live",
         PlanKind::Start => "the service is started",
         PlanKind::Stop => "the service is being stopped",
+        PlanKind::Prune => "what is no longer needed is being removed",
         PlanKind::Remove => "the service is being removed",
     }
 }

@@ -121,7 +121,7 @@ fn a_host_that_does_not_resolve() {
 }
 
 /// Replaces the time at the start of progress lines.
-fn without_times(text: &str) -> String {
+pub(crate) fn without_times(text: &str) -> String {
     let line = |line: &str| match line.split_once("s  ") {
         Some((time, rest)) if time.trim().parse::<f64>().is_ok() => format!("   [TIME]  {rest}"),
         _ => line.to_owned(),

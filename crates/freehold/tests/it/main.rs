@@ -6,6 +6,8 @@ mod errors;
 #[cfg(test)]
 mod help;
 #[cfg(test)]
+mod kamal;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 mod secrets;

@@ -33,6 +33,20 @@ impl Sandbox {
         self
     }
 
+    /// Writes an executable file of the project.
+    pub(crate) fn executable(self, path: &str, text: &str) -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let sandbox = self.file(path, text);
+        let mode = std::fs::Permissions::from_mode(0o755);
+        fs_err::set_permissions(sandbox.path().join(path), mode).unwrap();
+        sandbox
+    }
+
+    /// Returns its home, which stands for the login directory of `localhost`.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.folder.path().join("home")
+    }
+
     /// Makes the command that runs the executable.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_freehold"));

@@ -1,3 +1,4 @@
+use crate::errors::without_times;
 use crate::sandbox::{Sandbox, snapshot_name};
 
 const NEEDY: &str = "service: shop
@@ -64,7 +65,10 @@ fn secrets_of_a_destination_and_lines_that_define_nothing() {
             ".kamal/secrets.staging",
             "# staging\nB=staging\nnot a definition\nW=$(echo $KAMAL_DESTINATION)\n",
         );
-    insta::assert_snapshot!("secrets_print_staging", sandbox.run(&["secrets", "print", "-d", "staging"]));
+    insta::assert_snapshot!(
+        "secrets_print_staging",
+        without_times(&sandbox.run(&["secrets", "print", "-d", "staging"]))
+    );
 }
 
 #[test]

@@ -8,7 +8,14 @@ use crate::ui::Line;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
+/// Which containers are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    Running,
+}
+
+pub(super) async fn run(context: &Context, which: Which, _arguments: &Args) -> Result<(), CommandError> {
     let sight = Sight::prepare(context).await?;
     let observed = sight.observe().await?;
     let project = &sight.loaded.chosen;
@@ -17,6 +24,7 @@ pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), Comm
         .iter()
         .filter_map(|name| Some((name, observed.hosts.get(name)?)))
         .flat_map(|(name, seen)| status::containers(project, name, seen))
+        .filter(|container| which == Which::All || container.state.is_running())
         .collect();
     context.ui.close();
     let table = status::table(context, containers.iter());

@@ -1,6 +1,6 @@
 use freehold_plan::start;
 
-use crate::change::{Build, Change, Done};
+use crate::change::{Change, Done};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::ui::{Line, Tone, counted_items, span};
@@ -19,7 +19,7 @@ struct Outcome {
 }
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    let change = Change::prepare(context, Build::No).await?;
+    let change = Change::prepare_without_secrets(context).await?;
     let done = change
         .carry_out(async |observed| Ok(start(change.project(), change.release_id(), observed)?))
         .await?;

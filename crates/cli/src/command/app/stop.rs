@@ -1,6 +1,6 @@
 use freehold_plan::stop;
 
-use crate::change::{Build, Change};
+use crate::change::Change;
 use crate::context::Context;
 use crate::error::CommandError;
 
@@ -11,7 +11,7 @@ use crate::error::CommandError;
 pub(crate) struct Args {}
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    let change = Change::prepare(context, Build::No).await?;
+    let change = Change::prepare_without_secrets(context).await?;
     let done =
         change.carry_out(async |observed| Ok(stop(change.project(), change.release_id(), observed))).await?;
     super::start::show(context, &done, "is stopped");

@@ -1,4 +1,4 @@
-use freehold_fleet::{Lease, LeaseRequest, Stop, Waiting};
+use freehold_fleet::{Lease, LeaseRequest, Stop};
 use serde::Serialize;
 
 use crate::change;
@@ -33,11 +33,7 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
         holder: change::holder()?,
         time_to_live: None,
     };
-    let waiting = if context.arguments.lock_wait {
-        Waiting::Until(context.arguments.lock_wait_timeout)
-    } else {
-        Waiting::No
-    };
+    let waiting = context.arguments.waiting();
     let stop = Stop { soft: context.process.stop.clone(), hard: context.process.abort.clone() };
     // It stays when the value goes: only `lock release` ends it.
     drop(Lease::acquire(&sight.hosts.world(None), &request, waiting, &stop).await?);

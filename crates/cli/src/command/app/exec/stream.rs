@@ -1,15 +1,13 @@
-use std::os::fd::AsFd;
-
 use freehold_docker::{ExecControl, OutputStream, SessionInput, SessionOutput};
 use freehold_fleet::AttachedControl;
 use freehold_model::{EnvName, HostName, SecretValues};
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{Args, END, ExecError, Kind, Place, spec};
 use crate::change::Change;
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::terminal::RawTerminal;
 
 /// What a command wrote and how it ended.
 #[derive(Debug, Default)]
@@ -155,30 +153,6 @@ async fn pump(
                 }
                 size = now;
             }
-        }
-    }
-}
-
-/// The terminal passes every key on as it is, until this is dropped.
-struct RawTerminal {
-    before: Termios,
-}
-
-impl RawTerminal {
-    fn enter() -> std::io::Result<Self> {
-        let stdin = std::io::stdin();
-        let before = tcgetattr(stdin.as_fd())?;
-        let mut raw = before.clone();
-        raw.make_raw();
-        tcsetattr(stdin.as_fd(), OptionalActions::Now, &raw)?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        if let Err(error) = tcsetattr(std::io::stdin().as_fd(), OptionalActions::Now, &self.before) {
-            tracing::debug!(%error, "cannot restore the terminal");
         }
     }
 }
