@@ -2,7 +2,7 @@
 
 use freehold_model::{ContainerOptions, RestartPolicy};
 
-use crate::docker_flag::{FLAGS, Flag, Setter, UNSUPPORTED};
+use crate::docker_flag::{ALIASES, FLAGS, Flag, Setter, UNSUPPORTED};
 use crate::field::Field;
 use crate::reference::nearest;
 use crate::report::{Finding, Report};
@@ -12,6 +12,7 @@ use crate::yaml::{ScalarKind, Value};
 pub(crate) fn read(field: &Field<'_>, report: &mut Report) -> ContainerOptions {
     let mut options = ContainerOptions::default();
     for (name, value) in field.map(report) {
+        let name = ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, name)| name);
         if name == "restart" {
             options.restart = restart(&value, report).unwrap_or_default();
         } else if let Some(flag) = FLAGS.iter().find(|flag| flag.name == name) {
@@ -20,7 +21,26 @@ pub(crate) fn read(field: &Field<'_>, report: &mut Report) -> ContainerOptions {
             report.mistake(unknown(name, &value));
         }
     }
+    report_contradictions(field, &options, report);
     options
+}
+
+/// Flags that Docker does not take together.
+fn report_contradictions(field: &Field<'_>, options: &ContainerOptions, report: &mut Report) {
+    let has_check = options.health_command.is_some()
+        || options.health_interval.is_some()
+        || options.health_timeout.is_some()
+        || options.health_start_period.is_some()
+        || options.health_retries.is_some()
+        || options.rare.health_start_interval.is_some();
+    if options.rare.no_healthcheck && has_check {
+        report.mistake(field.mistake("`no-healthcheck` and `health-…` cannot stand together"));
+    }
+    if options.nano_cpus.is_some() && (options.rare.cpu_period.is_some() || options.rare.cpu_quota.is_some())
+    {
+        let finding = field.mistake("`cpus` and `cpu-period` or `cpu-quota` cannot stand together");
+        report.mistake(finding.help("keep `cpus`"));
+    }
 }
 
 fn unknown(name: &str, value: &Field<'_>) -> Finding {

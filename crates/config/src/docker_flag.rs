@@ -1,10 +1,16 @@
 //! The flags of `docker run` and the fields of the Engine API that they set.
 
-use std::net::IpAddr;
+mod value;
 
-use freehold_model::{ContainerOptions, Ulimit};
+use freehold_model::ContainerOptions;
 
 use crate::quantity::{InvalidQuantity, parse_cpus, parse_duration, parse_size};
+pub(crate) use value::published_port;
+use value::{
+    address, bounded, cgroup_rule, cpu_set, device, device_bytes, device_operations, device_weight,
+    exposed_port, gpus, host_entry, integer, ipv4, ipv6, link, mac_address, mount, namespace, network, pair,
+    plain, sysctl, tmpfs, ulimit, weight, word,
+};
 
 /// One flag.
 pub(crate) struct Flag {
@@ -46,20 +52,20 @@ macro_rules! flags {
 }
 
 macro_rules! put {
-    ($field:ident, $parse:expr) => {
+    ($($field:ident).+, $parse:expr) => {
         |options, text| {
             let parse: fn(&str) -> Result<_, Problem> = $parse;
-            options.$field = Some(parse(text)?);
+            options.$($field).+ = Some(parse(text)?);
             Ok(())
         }
     };
 }
 
 macro_rules! push {
-    ($field:ident, $parse:expr) => {
+    ($($field:ident).+, $parse:expr) => {
         |options, text| {
             let parse: fn(&str) -> Result<_, Problem> = $parse;
-            options.$field.push(parse(text)?);
+            options.$($field).+.push(parse(text)?);
             Ok(())
         }
     };
@@ -68,253 +74,127 @@ macro_rules! push {
 /// Every flag with a field, in alphabetical order; `restart` has its own rules.
 pub(crate) const FLAGS: &[Flag] = flags! {
     "add-host" => Each(push!(add_host, host_entry)),
+    "annotation" => Each(|options, text| { options.rare.annotation.extend([pair(text)?]); Ok(()) }),
+    "blkio-weight" => Value(put!(rare.blkio_weight, weight)),
+    "blkio-weight-device" => Each(push!(rare.blkio_weight_device, device_weight)),
     "cap-add" => Each(push!(cap_add, plain)),
     "cap-drop" => Each(push!(cap_drop, plain)),
+    "cgroup-parent" => Value(put!(rare.cgroup_parent, plain)),
+    "cgroupns" => Value(put!(rare.cgroup_namespace, |text| word(text, &["host", "private"]))),
+    "cpu-period" => Value(put!(rare.cpu_period, |text| integer(text, 0))),
+    "cpu-quota" => Value(put!(rare.cpu_quota, |text| integer(text, -1))),
+    "cpu-rt-period" => Value(put!(rare.cpu_realtime_period, |text| integer(text, 0))),
+    "cpu-rt-runtime" => Value(put!(rare.cpu_realtime_runtime, |text| integer(text, 0))),
     "cpu-shares" => Value(put!(cpu_shares, |text| integer(text, 0))),
     "cpus" => Value(put!(nano_cpus, |text| Ok(parse_cpus(text)?))),
     "cpuset-cpus" => Value(put!(cpuset_cpus, cpu_set)),
+    "cpuset-mems" => Value(put!(rare.cpuset_mems, cpu_set)),
+    "device" => Each(push!(rare.device, device)),
+    "device-cgroup-rule" => Each(push!(rare.device_cgroup_rule, cgroup_rule)),
+    "device-read-bps" => Each(push!(rare.device_read_bps, device_bytes)),
+    "device-read-iops" => Each(push!(rare.device_read_iops, device_operations)),
+    "device-write-bps" => Each(push!(rare.device_write_bps, device_bytes)),
+    "device-write-iops" => Each(push!(rare.device_write_iops, device_operations)),
     "dns" => Each(push!(dns, address)),
+    "dns-option" => Each(push!(rare.dns_option, plain)),
+    "dns-search" => Each(push!(rare.dns_search, plain)),
+    "domainname" => Value(put!(rare.domain_name, plain)),
     "entrypoint" => Value(put!(entrypoint, plain)),
     "expose" => Each(push!(expose, exposed_port)),
+    "gpus" => Each(push!(rare.gpus, gpus)),
     "group-add" => Each(push!(group_add, plain)),
     "health-cmd" => Value(put!(health_command, plain)),
     "health-interval" => Value(put!(health_interval, |text| Ok(parse_duration(text)?))),
     "health-retries" => Value(put!(health_retries, |text| integer(text, 0))),
+    "health-start-interval" => Value(put!(rare.health_start_interval, |text| Ok(parse_duration(text)?))),
     "health-start-period" => Value(put!(health_start_period, |text| Ok(parse_duration(text)?))),
     "health-timeout" => Value(put!(health_timeout, |text| Ok(parse_duration(text)?))),
+    "hostname" => Value(put!(rare.hostname, plain)),
     "init" => Switch(|options, value| options.init = value),
+    "interactive" => Switch(|options, value| options.rare.interactive = value),
+    "ip" => Value(put!(rare.ip, ipv4)),
+    "ip6" => Value(put!(rare.ip6, ipv6)),
+    "ipc" => Value(put!(rare.ipc, |text| namespace(text, &["none", "private", "shareable", "host"]))),
+    "isolation" => Value(put!(rare.isolation, |text| word(text, &["default"]))),
+    "link" => Each(push!(rare.link, link)),
+    "link-local-ip" => Each(push!(rare.link_local_ip, address)),
+    "mac-address" => Value(put!(rare.mac_address, mac_address)),
     "memory" => Value(put!(memory_bytes, |text| Ok(parse_size(text)?))),
     "memory-reservation" => Value(put!(memory_reservation_bytes, |text| Ok(parse_size(text)?))),
     "memory-swap" => Value(put!(memory_swap_bytes, |text| if text == "-1" { Ok(-1) } else { Ok(parse_size(text)?) })),
+    "memory-swappiness" => Value(put!(rare.memory_swappiness, |text| bounded(text, -1, 100))),
+    "mount" => Each(push!(rare.mount, mount)),
+    "network" => Each(push!(rare.network, network)),
     "network-alias" => Each(push!(network_alias, plain)),
+    "no-healthcheck" => Switch(|options, value| options.rare.no_healthcheck = value),
+    "oom-kill-disable" => Switch(|options, value| options.rare.oom_kill_disable = value),
+    "oom-score-adj" => Value(put!(rare.oom_score_adjust, |text| bounded(text, -1000, 1000))),
+    "pid" => Value(put!(rare.pid, |text| namespace(text, &["host"]))),
     "pids-limit" => Value(put!(pids_limit, |text| integer(text, -1))),
     "privileged" => Switch(|options, value| options.privileged = value),
     "publish" => Each(push!(publish, published_port)),
+    "publish-all" => Switch(|options, value| options.rare.publish_all = value),
     "read-only" => Switch(|options, value| options.read_only = value),
+    "runtime" => Value(put!(rare.runtime, plain)),
     "security-opt" => Each(push!(security_opt, plain)),
     "shm-size" => Value(put!(shm_size_bytes, |text| Ok(parse_size(text)?))),
     "stop-signal" => Value(put!(stop_signal, plain)),
+    "storage-opt" => Each(|options, text| { options.rare.storage_opt.extend([pair(text)?]); Ok(()) }),
     "sysctl" => Each(sysctl),
     "tmpfs" => Each(tmpfs),
+    "tty" => Switch(|options, value| options.rare.tty = value),
     "ulimit" => Each(push!(ulimit, ulimit)),
     "user" => Value(put!(user, plain)),
+    "userns" => Value(put!(rare.user_namespace, |text| word(text, &["host"]))),
+    "uts" => Value(put!(rare.uts_namespace, |text| word(text, &["host"]))),
+    "volume-driver" => Value(put!(rare.volume_driver, plain)),
+    "volumes-from" => Each(push!(rare.volumes_from, plain)),
     "workdir" => Value(put!(working_directory, plain)),
 };
 
+/// Names that Docker's client still takes for others.
+pub(crate) const ALIASES: [(&str, &str); 3] =
+    [("dns-opt", "dns-option"), ("net", "network"), ("net-alias", "network-alias")];
+
 const BY_KEY: &str = "use the deploy file's own key for it";
 const OURS: &str = "freehold sets it itself";
+const CLIENT: &str = "it says what Docker's client does, not what the container is";
+const WINDOWS: &str = "it is for Windows only";
 
-/// The other flags of `docker run` (Docker 28), with what to do instead where there is something.
+/// The other flags of `docker run` (Docker 28), with the reason why they are refused.
 pub(crate) const UNSUPPORTED: &[(&str, &str)] = &[
-    ("annotation", ""),
-    ("attach", ""),
-    ("blkio-weight", ""),
-    ("blkio-weight-device", ""),
-    ("cgroup-parent", ""),
-    ("cgroupns", ""),
-    ("cidfile", ""),
-    ("cpu-period", "use `cpus`"),
-    ("cpu-quota", "use `cpus`"),
-    ("cpu-rt-period", ""),
-    ("cpu-rt-runtime", ""),
-    ("cpuset-mems", ""),
+    ("attach", CLIENT),
+    ("cidfile", CLIENT),
+    ("cpu-count", WINDOWS),
+    ("cpu-percent", WINDOWS),
     ("detach", OURS),
-    ("detach-keys", ""),
-    ("device", ""),
-    ("device-cgroup-rule", ""),
-    ("device-read-bps", ""),
-    ("device-read-iops", ""),
-    ("device-write-bps", ""),
-    ("device-write-iops", ""),
-    ("disable-content-trust", ""),
-    ("dns-option", ""),
-    ("dns-search", ""),
-    ("domainname", ""),
+    ("detach-keys", CLIENT),
+    ("disable-content-trust", CLIENT),
     ("env", BY_KEY),
     ("env-file", BY_KEY),
-    ("gpus", ""),
-    ("health-start-interval", ""),
-    ("hostname", OURS),
-    ("interactive", ""),
-    ("ip", ""),
-    ("ip6", ""),
-    ("ipc", ""),
-    ("isolation", ""),
-    ("kernel-memory", ""),
+    ("help", CLIENT),
+    ("io-maxbandwidth", WINDOWS),
+    ("io-maxiops", WINDOWS),
+    ("kernel-memory", "Docker has given it up"),
     ("label", BY_KEY),
     ("label-file", BY_KEY),
-    ("link", ""),
-    ("link-local-ip", ""),
     ("log-driver", "use `logging: {driver: …}`"),
     ("log-opt", "use `logging: {options: …}`"),
-    ("mac-address", ""),
-    ("memory-swappiness", ""),
-    ("mount", "use `volumes`"),
     ("name", OURS),
-    ("network", OURS),
-    ("no-healthcheck", ""),
-    ("oom-kill-disable", ""),
-    ("oom-score-adj", ""),
-    ("pid", ""),
-    ("platform", ""),
-    ("publish-all", "use `publish`"),
+    ("platform", "the image decides; see `builder: {arch: …}`"),
     ("pull", OURS),
-    ("quiet", ""),
+    ("quiet", CLIENT),
     ("rm", OURS),
-    ("runtime", ""),
-    ("sig-proxy", ""),
+    ("sig-proxy", CLIENT),
     ("stop-timeout", "use the role's `stop_timeout`"),
-    ("storage-opt", ""),
-    ("tty", ""),
-    ("use-api-socket", ""),
-    ("userns", ""),
-    ("uts", ""),
+    ("use-api-socket", "it needs files of Docker's client"),
     ("volume", "use `volumes`"),
-    ("volume-driver", ""),
-    ("volumes-from", ""),
 ];
-
-fn plain(text: &str) -> Result<String, Problem> {
-    if text.contains('\0') {
-        Err(Problem::new(text, "a text without NUL", "remove the character"))
-    } else {
-        Ok(text.to_owned())
-    }
-}
-
-fn integer(text: &str, least: i64) -> Result<i64, Problem> {
-    let value = text.parse().ok().filter(|value| *value >= least);
-    value.ok_or_else(|| {
-        Problem::new(text, "a whole number that fits", &format!("write a number of at least {least}"))
-    })
-}
-
-fn address(text: &str) -> Result<String, Problem> {
-    text.parse::<IpAddr>()
-        .map(|address| address.to_string())
-        .map_err(|_| Problem::new(text, "an IP address", "write an address such as `10.0.0.2`"))
-}
-
-/// `NAME:ADDRESS` or `NAME=ADDRESS`; returns the first form, that of the Engine API.
-fn host_entry(text: &str) -> Result<String, Problem> {
-    let problem =
-        || Problem::new(text, "a host with its address", "write `NAME:ADDRESS`, or `NAME:host-gateway`");
-    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(problem)?;
-    let bare = address.trim_start_matches('[').trim_end_matches(']');
-    if name.is_empty() || (address != "host-gateway" && bare.parse::<IpAddr>().is_err()) {
-        return Err(problem());
-    }
-    Ok(format!("{name}:{bare}"))
-}
-
-/// `0-2,5`.
-fn cpu_set(text: &str) -> Result<String, Problem> {
-    let is_range = |part: &str| {
-        let (from, to) = part.split_once('-').unwrap_or((part, part));
-        matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if from <= to)
-    };
-    if text.split(',').all(is_range) {
-        return Ok(text.to_owned());
-    }
-    Err(Problem::new(text, "a set of processors", "write numbers and ranges: `0-2,5`"))
-}
-
-/// The number of ports in `PORT` or `FROM-TO`, if both are ports.
-fn port_range(text: &str) -> Option<u16> {
-    let (from, to) = text.split_once('-').unwrap_or((text, text));
-    let (from, to) = (from.parse::<u16>().ok()?, to.parse::<u16>().ok()?);
-    (from > 0).then(|| to.checked_sub(from)).flatten()
-}
-
-fn split_protocol(text: &str) -> Option<&str> {
-    match text.rsplit_once('/') {
-        Some((ports, "tcp" | "udp" | "sctp")) => Some(ports),
-        Some(_) => None,
-        None => Some(text),
-    }
-}
-
-fn exposed_port(text: &str) -> Result<String, Problem> {
-    let is_valid = split_protocol(text).is_some_and(|ports| port_range(ports).is_some());
-    let problem = || Problem::new(text, "a port to expose", "write `PORT`, `FROM-TO` or `PORT/udp`");
-    is_valid.then(|| text.to_owned()).ok_or_else(problem)
-}
-
-/// `[[ADDRESS:][HOST_PORTS]:]CONTAINER_PORTS[/PROTOCOL]`.
-pub(crate) fn published_port(text: &str) -> Result<String, Problem> {
-    let is_valid = || {
-        let ports = split_protocol(text)?;
-        let Some((rest, container)) = ports.rsplit_once(':') else { return port_range(ports).map(|_| ()) };
-        let container = port_range(container)?;
-        let (address, host) = match rest.rsplit_once(':') {
-            Some((address, host)) => (Some(address), host),
-            None if rest.contains('.') => (Some(rest), ""),
-            None => (None, rest),
-        };
-        let bare = address.map(|address| address.trim_start_matches('[').trim_end_matches(']'));
-        let address_ok = bare.is_none_or(|address| address.is_empty() || address.parse::<IpAddr>().is_ok());
-        // One container port may be published on any port of a range.
-        let host_ok =
-            host.is_empty() || port_range(host).is_some_and(|host| host == container || container == 0);
-        (address_ok && host_ok).then_some(())
-    };
-    let problem =
-        || Problem::new(text, "a port to publish", "write `[ADDRESS:]HOST_PORT:CONTAINER_PORT[/udp]`");
-    is_valid().map(|()| text.to_owned()).ok_or_else(problem)
-}
-
-fn sysctl(options: &mut ContainerOptions, text: &str) -> Result<(), Problem> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    let (name, value) =
-        pair.ok_or_else(|| Problem::new(text, "a kernel setting", "write `net.core.somaxconn=1024`"))?;
-    options.sysctl.insert(name.to_owned(), value.to_owned());
-    Ok(())
-}
-
-fn tmpfs(options: &mut ContainerOptions, text: &str) -> Result<(), Problem> {
-    let (path, mount) = text.split_once(':').unwrap_or((text, ""));
-    if !path.starts_with('/') {
-        return Err(Problem::new(text, "a tmpfs mount", "write `/PATH` or `/PATH:size=64m,mode=1777`"));
-    }
-    options.tmpfs.insert(path.to_owned(), mount.to_owned());
-    Ok(())
-}
-
-/// The limits that the kernel knows, from go-units.
-const ULIMITS: [&str; 15] = [
-    "core",
-    "cpu",
-    "data",
-    "fsize",
-    "locks",
-    "memlock",
-    "msgqueue",
-    "nice",
-    "nofile",
-    "nproc",
-    "rss",
-    "rtprio",
-    "rttime",
-    "sigpending",
-    "stack",
-];
-
-/// `NAME=SOFT[:HARD]`, where -1 is unlimited.
-fn ulimit(text: &str) -> Result<Ulimit, Problem> {
-    let problem = || Problem::new(text, "a resource limit", "write `nofile=1024` or `nofile=1024:2048`");
-    let (name, limits) = text.split_once('=').ok_or_else(problem)?;
-    let (soft, hard) = limits.split_once(':').unwrap_or((limits, limits));
-    let number = |text: &str| text.parse::<i64>().ok().filter(|value| *value >= -1).ok_or_else(problem);
-    let (soft, hard) = (number(soft)?, number(hard)?);
-    let is_ordered = hard == -1 || (soft != -1 && soft <= hard);
-    if !ULIMITS.contains(&name) || !is_ordered {
-        return Err(problem());
-    }
-    Ok(Ulimit { name: name.to_owned(), soft, hard })
-}
 
 #[cfg(test)]
 mod tests {
+    use freehold_model::Ulimit;
+
     use super::*;
 
     #[test]
@@ -372,5 +252,137 @@ mod tests {
         let count = names.len();
         names.dedup();
         assert_eq!(names.len(), count);
+    }
+
+    /// A value that each flag takes, and one that it does not; an empty one where it takes any text.
+    const VALUES: &[(&str, &str, &str)] = &[
+        ("add-host", "db:10.0.0.2", "db"),
+        ("annotation", "a=b", "a"),
+        ("blkio-weight", "500", "5"),
+        ("blkio-weight-device", "/dev/sda:200", "/dev/sda:5"),
+        ("cap-add", "NET_ADMIN", ""),
+        ("cap-drop", "ALL", ""),
+        ("cgroup-parent", "/x", ""),
+        ("cgroupns", "private", "public"),
+        ("cpu-period", "100000", "-5"),
+        ("cpu-quota", "50000", "much"),
+        ("cpu-rt-period", "1000", "-1"),
+        ("cpu-rt-runtime", "950", "-1"),
+        ("cpu-shares", "512", "-1"),
+        ("cpus", "1.5", "two"),
+        ("cpuset-cpus", "0-2,5", "2-0"),
+        ("cpuset-mems", "0", "x"),
+        ("device", "/dev/sda:/dev/xvda:rw", "/dev/sda:/dev/x:xyz"),
+        ("device-cgroup-rule", "c 1:3 mr", "x 1:3 mr"),
+        ("device-read-bps", "/dev/sda:1mb", "/dev/sda:fast"),
+        ("device-read-iops", "/dev/sda:1000", "sda:1"),
+        ("device-write-bps", "/dev/sda:1mb", "/dev/sda"),
+        ("device-write-iops", "/dev/sda:1000", "/dev/sda:-1"),
+        ("dns", "1.1.1.1", "one"),
+        ("dns-option", "ndots:2", ""),
+        ("dns-search", "example.com", ""),
+        ("domainname", "example.com", ""),
+        ("entrypoint", "/entry", ""),
+        ("expose", "80-90/udp", "x"),
+        ("gpus", "\"device=0,1\",driver=nvidia", "some"),
+        ("group-add", "video", ""),
+        ("health-cmd", "true", ""),
+        ("health-interval", "30s", "30"),
+        ("health-retries", "3", "-1"),
+        ("health-start-interval", "1s", "1"),
+        ("health-start-period", "5s", "5"),
+        ("health-timeout", "5s", "x"),
+        ("hostname", "box", ""),
+        ("init", "true", ""),
+        ("interactive", "true", ""),
+        ("ip", "172.30.0.2", "::1"),
+        ("ip6", "2001:db8::33", "1.1.1.1"),
+        ("ipc", "container:db", "mine"),
+        ("isolation", "default", "hyperv"),
+        ("link", "db:database", "a:b:c"),
+        ("link-local-ip", "169.254.0.2", "x"),
+        ("mac-address", "92:d0:c6:0a:29:33", "92:d0"),
+        ("memory", "2g", "much"),
+        ("memory-reservation", "1g", "much"),
+        ("memory-swap", "-1", "-2"),
+        ("memory-swappiness", "60", "101"),
+        ("mount", "type=bind,source=/a,target=/b,readonly", "type=bind,target=/b"),
+        ("network", "backend", "host"),
+        ("network-alias", "db", ""),
+        ("no-healthcheck", "true", ""),
+        ("oom-kill-disable", "true", ""),
+        ("oom-score-adj", "-500", "-2000"),
+        ("pid", "host", "mine"),
+        ("pids-limit", "100", "-2"),
+        ("privileged", "true", ""),
+        ("publish", "127.0.0.1:80:80", "x:80"),
+        ("publish-all", "true", ""),
+        ("read-only", "true", ""),
+        ("runtime", "runc", ""),
+        ("security-opt", "no-new-privileges", ""),
+        ("shm-size", "64m", "x"),
+        ("stop-signal", "SIGINT", ""),
+        ("storage-opt", "size=10g", "size"),
+        ("sysctl", "net.core.somaxconn=1024", "x"),
+        ("tmpfs", "/run:size=64m", "run"),
+        ("tty", "true", ""),
+        ("ulimit", "nofile=1024:2048", "nofile=2:1"),
+        ("user", "1000:1000", ""),
+        ("userns", "host", "mine"),
+        ("uts", "host", "mine"),
+        ("volume-driver", "local", ""),
+        ("volumes-from", "data:ro", ""),
+        ("workdir", "/app", ""),
+    ];
+
+    #[test]
+    fn every_flag_has_a_field_and_checks_its_value() {
+        assert_eq!(
+            FLAGS.iter().map(|flag| flag.name).collect::<Vec<_>>(),
+            VALUES.iter().map(|v| v.0).collect::<Vec<_>>()
+        );
+        for (flag, (name, good, bad)) in FLAGS.iter().zip(VALUES) {
+            let mut options = ContainerOptions::default();
+            match flag.setter {
+                Setter::Switch(set) => set(&mut options, true),
+                Setter::Value(set) | Setter::Each(set) => {
+                    set(&mut options, good).unwrap_or_else(|problem| panic!("{name}: {problem:?}"));
+                    if !bad.is_empty() {
+                        assert!(set(&mut options.clone(), bad).is_err(), "{name} {bad}");
+                    }
+                }
+            }
+            assert_ne!(options, ContainerOptions::default(), "{name}");
+        }
+    }
+
+    #[test]
+    fn gpus_are_those_of_docker() {
+        let all = value::gpus("all").unwrap();
+        assert_eq!((all.count, all.capabilities), (-1, vec!["gpu".to_owned()]));
+        let two = value::gpus("\"device=0,1\",\"capabilities=utility,compute\"").unwrap();
+        assert_eq!(two.devices, ["0", "1"]);
+        assert_eq!((two.count, two.capabilities.len()), (0, 3));
+        assert_eq!(value::gpus("driver=nvidia").unwrap().count, 1);
+        for bad in ["", "-2", "a=b", "\"device=0"] {
+            assert!(value::gpus(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mounts_are_those_of_docker() {
+        let tmpfs = value::mount("type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1777").unwrap();
+        assert_eq!((tmpfs.size_bytes, tmpfs.mode), (Some(64 << 20), Some(0o1777)));
+        assert!(value::mount("source=data,target=/data,volume-nocopy").unwrap().no_copy);
+        for bad in [
+            "target=data",
+            "type=tmpfs,source=a,target=/b",
+            "type=npipe,target=/a",
+            "type=bind,source=a,target=/b",
+            "source=a,target=/b,tmpfs-size=1m",
+            "source=a,target=/b,consistency=cached",
+        ] {
+            assert!(value::mount(bad).is_err(), "{bad}");
+        }
     }
 }

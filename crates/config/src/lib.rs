@@ -28,7 +28,7 @@ mod yaml;
 pub use mistake::{ConfigErrors, Mistake, Snippet};
 pub use project::{Parsed, parse, parse_ahead};
 pub use quantity::{InvalidQuantity, format_duration, format_size, parse_cpus, parse_duration, parse_size};
-pub use reference::{json_schema, reference_markdown};
+pub use reference::{docs, docs_pages, json_schema, reference_markdown};
 pub use shell_word::{InvalidWords, join_words, split_literal_words, split_words};
 pub use source::{Source, Sources};
 pub use template::{Nowhere, Surroundings};

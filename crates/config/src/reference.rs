@@ -1,11 +1,13 @@
 //! The table of every key of the deploy file, and what is written from it.
 
 mod markdown;
+mod page;
 mod pending;
 mod schema;
 mod table;
 
 pub use markdown::reference_markdown;
+pub use page::{docs, docs_pages};
 pub(crate) use pending::{Unless, pending};
 pub use schema::json_schema;
 pub(crate) use table::KEYS;

@@ -17,6 +17,7 @@ pub use spec::{ContainerSpec, EnvValue, ImageName, Removal, StandardStreams};
 mod body;
 mod details;
 mod port;
+mod rare;
 mod spec;
 
 /// The engine's identifier of a container: 64 hex digits.

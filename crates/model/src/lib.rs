@@ -26,11 +26,12 @@ pub use printable::printable;
 pub use project::{
     Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Boot, BootLimit, Buffering, BuildCache,
     BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ConnectionSettings, ContainerOptions,
-    Credential, Environment, FileContent, FileMode, HealthCheck, HookOutput, HookSettings, InvalidSchedule,
-    JumpHost, LoggedHeaders, Logging, OutputSettings, Overlap, PlainSecret, Project, ProjectImage,
-    ProxyImage, ProxyRun, ProxySettings, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role,
-    RoleHost, RoleImage, RoleOrder, Schedule, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
-    Timeouts, Tls, Ulimit,
+    Credential, Device, DeviceRate, DeviceWeight, Environment, FileContent, FileMode, GpuRequest,
+    HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost, LoggedHeaders, Logging, Mount,
+    MountKind, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage, ProxyRun,
+    ProxySettings, RareOptions, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost,
+    RoleImage, RoleOrder, Schedule, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, Timeouts, Tls,
+    Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

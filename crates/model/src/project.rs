@@ -16,6 +16,7 @@ pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, Cach
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
 pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_settings::{Buffering, HealthCheck, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, Tls};
+pub use rare_options::{Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, RareOptions};
 pub use registry::{Credential, PlainSecret, Registry, RegistryCredentials, RegistryPlace};
 pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduledJob};
 pub use ssh::{ConnectionSettings, JumpHost, SshConfigFiles, SshLogLevel, SshSettings};
@@ -26,6 +27,7 @@ mod builder;
 mod container_options;
 mod output;
 mod proxy_settings;
+mod rare_options;
 mod registry;
 mod schedule;
 mod ssh;

@@ -47,9 +47,9 @@ pub fn reference_markdown() -> String {
     );
     let names: Vec<String> = FLAGS.iter().map(|flag| format!("`{}`", flag.name)).collect();
     text.push_str(&names.join(", "));
-    text.push_str(" and `restart` (`unless-stopped` by default). Refused by name: ");
-    let names: Vec<String> = UNSUPPORTED.iter().map(|(name, _)| format!("`{name}`")).collect();
-    text.push_str(&names.join(", "));
-    text.push_str(".\n");
+    text.push_str(" and `restart` (`unless-stopped` by default). Refused, with the reason:\n\n");
+    for (name, reason) in UNSUPPORTED {
+        text.push_str(&format!("- `{name}`: {reason}\n"));
+    }
     text
 }

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use serde::{Serialize, Serializer};
 
 use super::port::{parse_expose, parse_publish};
+use super::rare::{self, Endpoint, RareHostConfig, endpoints};
 use super::spec::{ContainerSpec, EnvValue, Removal, StandardStreams};
 
 /// A container that cannot be asked for, found before the engine is.
@@ -53,6 +54,8 @@ impl Diagnose for SpecError {
 pub(crate) struct CreateBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     hostname: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domainname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     attach_stdin: bool,
@@ -105,13 +108,15 @@ impl Serialize for EnvEntry {
 #[serde(rename_all = "PascalCase")]
 struct Healthcheck {
     #[serde(skip_serializing_if = "Option::is_none")]
-    test: Option<[String; 2]>,
+    test: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interval: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     timeout: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     start_period: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_interval: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     retries: Option<i64>,
 }
@@ -159,6 +164,8 @@ struct HostConfig {
     tmpfs: BTreeMap<String, String>,
     sysctls: BTreeMap<String, String>,
     ulimits: Vec<UlimitBody>,
+    #[serde(flatten)]
+    rare: RareHostConfig,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -197,12 +204,6 @@ struct NetworkingConfig {
     endpoints_config: BTreeMap<String, Endpoint>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "PascalCase")]
-struct Endpoint {
-    aliases: Vec<String>,
-}
-
 /// Makes the request of the description, as `docker run` would.
 pub(crate) fn create_body(spec: &ContainerSpec) -> Result<CreateBody, SpecError> {
     let options = &spec.options;
@@ -228,14 +229,15 @@ pub(crate) fn create_body(spec: &ContainerSpec) -> Result<CreateBody, SpecError>
         StandardStreams::Terminal => (true, true, true),
     };
     Ok(CreateBody {
-        hostname: spec.hostname.clone(),
+        hostname: options.rare.hostname.clone().or_else(|| spec.hostname.clone()),
+        domainname: options.rare.domain_name.clone(),
         user: options.user.clone(),
         attach_stdin: input,
         attach_stdout: attached,
         attach_stderr: attached,
-        open_stdin: input,
+        open_stdin: input || options.rare.interactive,
         stdin_once: input,
-        tty,
+        tty: tty || options.rare.tty,
         env: environment(spec),
         cmd: spec.command.clone(),
         entrypoint: options.entrypoint.clone().map(|entrypoint| vec![entrypoint]),
@@ -286,8 +288,10 @@ fn mounts(values: &[String]) -> Result<(Vec<String>, BTreeMap<String, Empty>), S
 fn healthcheck(options: &ContainerOptions) -> Option<Healthcheck> {
     let nanoseconds =
         |duration: Option<Duration>| duration.map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    let command = options.health_command.clone().map(|command| vec!["CMD-SHELL".to_owned(), command]);
     let check = Healthcheck {
-        test: options.health_command.clone().map(|command| ["CMD-SHELL".to_owned(), command]),
+        test: if options.rare.no_healthcheck { Some(vec!["NONE".to_owned()]) } else { command },
+        start_interval: nanoseconds(options.rare.health_start_interval),
         interval: nanoseconds(options.health_interval),
         timeout: nanoseconds(options.health_timeout),
         start_period: nanoseconds(options.health_start_period),
@@ -297,6 +301,7 @@ fn healthcheck(options: &ContainerOptions) -> Option<Healthcheck> {
         || check.interval.is_some()
         || check.timeout.is_some()
         || check.start_period.is_some()
+        || check.start_interval.is_some()
         || check.retries.is_some();
     wanted.then_some(check)
 }
@@ -339,6 +344,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, SpecError> {
             .iter()
             .map(|limit| UlimitBody { name: limit.name.clone(), soft: limit.soft, hard: limit.hard })
             .collect(),
+        rare: rare::host_config(&options.rare),
         ..HostConfig::default()
     })
 }
@@ -408,11 +414,10 @@ fn security_options(values: &[String]) -> Result<SecurityOptions, SpecError> {
 }
 
 fn networking(spec: &ContainerSpec) -> Option<NetworkingConfig> {
-    let network = spec.network.clone()?;
-    let aliases: Vec<String> =
-        spec.network_aliases.iter().chain(&spec.options.network_alias).cloned().collect();
-    (!aliases.is_empty())
-        .then(|| NetworkingConfig { endpoints_config: BTreeMap::from([(network, Endpoint { aliases })]) })
+    let network = spec.network.as_deref()?;
+    let aliases = spec.network_aliases.iter().chain(&spec.options.network_alias).cloned().collect();
+    let endpoints_config = endpoints(network, aliases, &spec.options);
+    (!endpoints_config.is_empty()).then_some(NetworkingConfig { endpoints_config })
 }
 
 #[cfg(test)]

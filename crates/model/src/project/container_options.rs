@@ -3,6 +3,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::RareOptions;
+
 /// Options of `docker run`, already in the units of the Engine API.
 ///
 /// An absent option is the engine's default. Lists keep the order of the file.
@@ -75,6 +77,9 @@ pub struct ContainerOptions {
     pub health_start_period: Option<Duration>,
     /// `--health-retries`.
     pub health_retries: Option<i64>,
+    /// Options that few containers need.
+    #[serde(skip_serializing_if = "RareOptions::is_default")]
+    pub rare: Box<RareOptions>,
 }
 
 impl ContainerOptions {
