@@ -46,6 +46,8 @@ pub(crate) struct Change<'a> {
     pub(crate) repository: Repository,
     /// The version, where the command has one.
     pub(crate) version: Option<ReleaseVersion>,
+    /// The proxy's error pages by file name.
+    pub(crate) error_pages: BTreeMap<String, String>,
 }
 
 /// What a command did.
@@ -118,9 +120,10 @@ impl<'a> Change<'a> {
             Build::No => git::given_version(context)?,
         };
         let build_context = match build {
-            Build::Yes(cache) => Some(preflight::build_context(context, project, &repository, cache).await?),
-            Build::No => None,
+            Build::Yes(cache) => preflight::build_contexts(context, project, &repository, cache).await?,
+            Build::No => BTreeMap::new(),
         };
+        let error_pages = preflight::error_pages(context, project)?;
         let secrets = secret::values(context, project, &needed(project)).await?;
         let telling = Telling {
             project,
@@ -132,7 +135,7 @@ impl<'a> Change<'a> {
         let hosts =
             Hosts::new(context, project, &names, &secrets, build_context).ok_or(ChangeError::NoHosts)?;
         hooks.run(Hook::PreConnect).await?;
-        Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version })
+        Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages })
     }
 
     /// Returns the part of the project that the command is about.
@@ -334,6 +337,7 @@ impl<'a> Change<'a> {
             random: self.context.process.seed,
             image,
             proxy,
+            error_pages: self.error_pages.clone(),
         };
         Ok(rollout(&request, observed)?)
     }

@@ -8,7 +8,7 @@ use freehold_fleet::{Gate, StepError};
 use freehold_model::{
     Diagnose, ErrorKind, Evidence, HookOutput, HookSettings, HostName, Project, SecretValues,
 };
-use freehold_plan::{Plan, StageKind};
+use freehold_plan::{Plan, Stage, StageKind};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -354,11 +354,13 @@ impl Gate for Hooks {
         }
         match next.kind {
             StageKind::Build => self.run(Hook::PreBuild).await.map_err(failed),
-            StageKind::Boot => {
-                let is_first =
-                    plan.stages.iter().position(|stage| stage.kind == StageKind::Boot) == Some(stage);
-                if is_first {
+            StageKind::Release | StageKind::Boot => {
+                let is_change = |stage: &Stage| matches!(stage.kind, StageKind::Release | StageKind::Boot);
+                if plan.stages.iter().position(is_change) == Some(stage) {
                     self.run(Hook::PreDeploy).await.map_err(failed)?;
+                }
+                if next.kind == StageKind::Release {
+                    return Ok(());
                 }
                 let hosts: Vec<HostName> = next.lanes.iter().map(|lane| lane.host.clone()).collect();
                 self.run_for(Hook::PreAppBoot, &hosts).await.map_err(failed)?;

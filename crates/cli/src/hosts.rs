@@ -2,10 +2,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use freehold_docker::RegistryCredentials;
 use freehold_fleet::{BuildContext, EngineHost, Gate, Host, Reach, SshReach, Watch, Workshop, World};
-use freehold_model::{Architecture, HostName, Project, SecretValues};
+use freehold_model::{Architecture, Credential, HostName, Project, RegistryPlace, Repository, SecretValues};
 use freehold_ssh::{ClientEnvironment, Connector, FirstUse, Prompt};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
 
 use crate::arguments::HostKeyAnswer;
@@ -29,10 +30,13 @@ impl Hosts {
         project: &Project,
         names: &[HostName],
         secrets: &SecretValues,
-        build: Option<BuildContext>,
+        build: BTreeMap<Repository, BuildContext>,
     ) -> Option<Self> {
         let watch = Arc::new(context.ui.clone());
-        let workshop = Workshop::new(engine_socket(context), build, executables(context));
+        let workshop = {
+            let registries = registries(project, secrets);
+            Workshop::new(engine_socket(context), build, registries, executables(context))
+        };
         let ssh = ssh_reach(context, project, secrets);
         let mut engines = BTreeMap::new();
         for name in names {
@@ -134,6 +138,26 @@ fn executables(context: &Context) -> BTreeMap<Architecture, PathBuf> {
         }
     }
     executables
+}
+
+/// Returns names and passwords for the registries of the project. A command that has not read the secrets gets none.
+fn registries(project: &Project, secrets: &SecretValues) -> Vec<RegistryCredentials> {
+    let value = |credential: &Credential| match credential {
+        Credential::Plain(text) => Some(text.value().clone()),
+        Credential::Secret(name) => secrets.value(name).cloned(),
+    };
+    let of_accessories = project.accessory_registries.values();
+    let known = project.registry.iter().chain(of_accessories).filter_map(|registry| {
+        let server = match &registry.place {
+            RegistryPlace::DockerHub => None,
+            RegistryPlace::Server(server) => Some(server.to_string()),
+            RegistryPlace::Local { .. } => return None,
+        };
+        let credentials = registry.credentials.as_ref()?;
+        let username = value(&credentials.username)?.expose_secret().to_owned();
+        Some(RegistryCredentials { server, username, password: value(&credentials.password)? })
+    });
+    known.collect()
 }
 
 fn ssh_reach(context: &Context, project: &Project, secrets: &SecretValues) -> SshReach {

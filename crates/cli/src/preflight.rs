@@ -3,10 +3,10 @@ use std::path::{Path, PathBuf};
 
 use freehold_docker::BuildCache;
 use freehold_fleet::BuildContext;
-use freehold_model::{Diagnose, ErrorKind, Project};
+use freehold_model::{Builder, Diagnose, ErrorKind, Project, Repository as ImageName};
 
 use crate::context::Context;
-use crate::error::CommandError;
+use crate::error::{CommandError, FileError};
 use crate::git::{self, Repository};
 
 /// What is missing on this machine before anything can be built.
@@ -21,6 +21,9 @@ enum PreflightError {
     /// The image would be for several architectures.
     #[error("an image for several architectures is not supported by this version: {list}")]
     Architectures { list: String },
+    /// An error page is too large to be part of a plan.
+    #[error("the error page `{path}` is larger than 256 KiB")]
+    LargePage { path: String },
 }
 
 impl Diagnose for PreflightError {
@@ -41,22 +44,76 @@ impl Diagnose for PreflightError {
                 ]
             }
             Self::NoContext { .. } => vec!["set `builder: context:` to a folder of the project".to_owned()],
+            Self::LargePage { .. } => {
+                vec!["let it refer to a style sheet and images elsewhere instead of holding them".to_owned()]
+            }
             Self::Architectures { .. } => vec!["keep one of them under `builder: arch:`".to_owned()],
         }
     }
 }
 
-/// Says what the image is built from, after checking that it is there.
+/// The largest error page, bytes: pages are part of the plan.
+const LARGEST_PAGE_BYTES: u64 = 256 * 1024;
+
+/// Reads the proxy's error pages, `4??.html` and `5??.html` of the project's folder for them.
+///
+/// # Errors
+/// The folder is not there, or a page is too large or no text.
+pub(crate) fn error_pages(
+    context: &Context,
+    project: &Project,
+) -> Result<BTreeMap<String, String>, CommandError> {
+    let Some(folder) = &project.error_pages else { return Ok(BTreeMap::new()) };
+    let operation = || "read the error pages".to_owned();
+    let failed = |source| FileError { operation: operation(), source };
+    let mut pages = BTreeMap::new();
+    for entry in fs_err::read_dir(context.process.directory.join(folder)).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| is_page(name)) else {
+            continue;
+        };
+        if fs_err::metadata(&path).map_err(failed)?.len() > LARGEST_PAGE_BYTES {
+            let path = folder.join(name).display().to_string();
+            return Err(PreflightError::LargePage { path }.into());
+        }
+        pages.insert(name.to_owned(), fs_err::read_to_string(&path).map_err(failed)?);
+    }
+    Ok(pages)
+}
+
+/// Says whether a file is one of Kamal's error pages: `4??.html` or `5??.html`.
+fn is_page(name: &str) -> bool {
+    name.len() == 8 && name.starts_with(['4', '5']) && name.ends_with(".html")
+}
+
+/// Says what the images are built from, after checking that it is there.
 ///
 /// # Errors
 /// What is missing.
-pub(crate) async fn build_context(
+pub(crate) async fn build_contexts(
     context: &Context,
     project: &Project,
     repository: &Repository,
     cache: BuildCache,
+) -> Result<BTreeMap<ImageName, BuildContext>, CommandError> {
+    let mut contexts = BTreeMap::new();
+    if project.digest.is_none() {
+        let own = build_context(context, (project, &project.builder), repository, cache).await?;
+        contexts.insert(project.image.clone(), own);
+    }
+    for image in project.images.values() {
+        let further = build_context(context, (project, &image.builder), repository, cache).await?;
+        contexts.insert(image.repository.clone(), further);
+    }
+    Ok(contexts)
+}
+
+async fn build_context(
+    context: &Context,
+    (project, builder): (&Project, &Builder),
+    repository: &Repository,
+    cache: BuildCache,
 ) -> Result<BuildContext, CommandError> {
-    let builder = &project.builder;
     let architecture = match builder.architectures.as_slice() {
         [] => None,
         [one] => Some(*one),

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use freehold_fleet::{Scope, observe};
 use freehold_model::{Diagnose, ErrorKind, HostName};
 use freehold_plan::Observed;
@@ -59,7 +61,7 @@ impl Sight {
             let hooks = Hooks::find(context, &telling)?.with_secrets(context, project).await?;
             hooks.run(Hook::PreConnect).await?;
         }
-        let hosts = Hosts::new(context, project, &names(&loaded), &keys, None).ok_or(NoHosts)?;
+        let hosts = Hosts::new(context, project, &names(&loaded), &keys, BTreeMap::new()).ok_or(NoHosts)?;
         Ok(Self { loaded, hosts })
     }
 

@@ -92,7 +92,7 @@ fn hosts(names: &[String]) -> String {
 
 fn image_note(plan: &Plan) -> Option<String> {
     plan.steps().find_map(|step| match &step.action {
-        Action::DeliverImage { image, .. } => Some(image.to_string()),
+        Action::DeliverImage { image, .. } | Action::PullImage { image, .. } => Some(image.to_string()),
         _ => None,
     })
 }

@@ -3,7 +3,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
-use freehold_model::ImageReference;
+use freehold_model::{ImageDigest, ImageReference};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +182,34 @@ impl Engine {
             None => request.header("X-Registry-Auth", URL_SAFE.encode("{}")),
         };
         self.registry_stream(request, progress).await
+    }
+
+    /// Has the engine ask the registry for the digest of a tag, without pulling anything.
+    ///
+    /// # Errors
+    /// [`EngineError`]; status 404 where the engine cannot ask, as Podman's.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn registry_digest(
+        &self,
+        image: &str,
+        credentials: Option<&RegistryCredentials>,
+    ) -> Result<ImageDigest, EngineError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Distribution {
+            descriptor: Descriptor,
+        }
+        #[derive(Deserialize)]
+        struct Descriptor {
+            digest: ImageDigest,
+        }
+        let action = format!("ask the registry for image `{image}`");
+        // The slashes of the name are part of this path.
+        let request = EngineRequest::get(action, format!("/distribution/{image}/json"));
+        let answer: Distribution = self.read(with_credentials(request, credentials)).await?;
+        Ok(answer.descriptor.digest)
     }
 
     /// Has the engine log in to a registry, which shows that name and password are good. The engine keeps nothing.

@@ -127,6 +127,11 @@ pub enum Progress {
         /// The line, as the builder gave it.
         line: String,
     },
+    /// The application printed something.
+    Output {
+        /// The line, as it came.
+        line: String,
+    },
     /// What the step waits for now.
     Status {
         /// One line.

@@ -307,6 +307,9 @@ pub enum StepError {
     /// The new release is not healthy.
     #[error("{}", .0.summary)]
     Unhealthy(Box<Explanation>),
+    /// A release command did not end well.
+    #[error("{}", .0.summary)]
+    ReleaseCommand(Box<Explanation>),
     /// The image could not be built or sent.
     #[error("cannot {operation}")]
     Image {
@@ -346,6 +349,7 @@ impl Diagnose for StepError {
         match self {
             Self::Host(error) => error.kind(),
             Self::Unhealthy(_) => ErrorKind::Unhealthy,
+            Self::ReleaseCommand(_) => ErrorKind::Failed,
             Self::Image { source, .. } | Self::Proxy { source, .. } => source.kind(),
             Self::Secret { .. } => ErrorKind::Configuration,
             Self::Hook(source) => source.kind(),
@@ -356,7 +360,7 @@ impl Diagnose for StepError {
     fn help(&self) -> Vec<String> {
         match self {
             Self::Host(error) => error.help(),
-            Self::Unhealthy(explanation) => explanation.help.clone(),
+            Self::Unhealthy(explanation) | Self::ReleaseCommand(explanation) => explanation.help.clone(),
             Self::Image { source, .. } | Self::Proxy { source, .. } => source.help(),
             Self::Secret { name } => vec![format!("define `{name}` in the secrets file")],
             Self::Hook(source) => source.help(),
@@ -366,7 +370,7 @@ impl Diagnose for StepError {
 
     fn evidence(&self) -> Vec<Evidence> {
         match self {
-            Self::Unhealthy(explanation) => explanation.evidence(),
+            Self::Unhealthy(explanation) | Self::ReleaseCommand(explanation) => explanation.evidence(),
             Self::Image { source, .. } | Self::Proxy { source, .. } | Self::Hook(source) => source.evidence(),
             Self::Host(_) | Self::Secret { .. } | Self::Stopped => Vec::new(),
         }

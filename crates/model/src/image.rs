@@ -108,6 +108,16 @@ checked_text! {
     Repository, "image name", "use lower-case letters, digits, `.`, `_`, `-` and `/`, without a tag",
     is_repository
 }
+impl Repository {
+    /// Returns the server of the registry that is part of the name: `ghcr.io` of `ghcr.io/acme/app`, none for Docker
+    /// Hub.
+    #[must_use]
+    pub fn server(&self) -> Option<&str> {
+        let (first, _) = self.0.split_once('/')?;
+        (first.contains(['.', ':']) || first == "localhost").then_some(first)
+    }
+}
+
 checked_text! {
     /// The tag of an image, also the version of a release.
     Tag, "tag", "use 1 to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`",
@@ -263,6 +273,15 @@ mod tests {
         for bad in ["", "App", "app:1", "acme/", "/app", "a b", "-app", "localhost:/app"] {
             assert!(Repository::parse(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_server_is_told_from_the_first_part_of_a_path() {
+        let server = |text: &str| Repository::parse(text).unwrap().server().map(str::to_owned);
+        assert_eq!(server("ghcr.io/acme/app").as_deref(), Some("ghcr.io"));
+        assert_eq!(server("localhost:5555/app").as_deref(), Some("localhost:5555"));
+        assert_eq!(server("acme/app"), None);
+        assert_eq!(server("app"), None);
     }
 
     #[test]

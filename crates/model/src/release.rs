@@ -63,8 +63,16 @@ pub struct Release {
     pub author: Author,
     /// The git revision of the source, if there is one.
     pub git_revision: Option<String>,
+    /// Whether it has error pages of its own for the proxy.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub has_error_pages: bool,
     /// The roles on this host with the whole configuration of their containers, secrets by fingerprint only.
     pub roles: BTreeMap<RoleName, ReleaseRole>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// One role of a release on one host.

@@ -6,11 +6,13 @@
 //! Start with [`rollout`], which replaces the running release over the whole fleet, and [`Plan`], the value that the
 //! executor walks through, that is printed, saved for `resume` and compared in tests.
 
+mod images;
 mod lifecycle;
 mod naming;
 mod observed;
 mod plan;
 mod removal;
+mod request;
 mod retention;
 mod rollback;
 mod rollout;
@@ -18,17 +20,19 @@ mod stages;
 mod tidy;
 mod title;
 
+pub use images::repositories;
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
 pub use observed::{
     ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
     Route,
 };
-pub use plan::{
-    Action, BuildPlaceName, ContainerRequest, Lane, OnFailure, Plan, PlanKind, Readiness, Stage, StageKind,
-    Step, StepId, Subject, Undo,
-};
+pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 pub use removal::remove;
+pub use request::{
+    AssetBridge, BuildPlaceName, ContainerRequest, ImageOrigin, ProxyFiles, Readiness, ReleaseCommand,
+    Subject,
+};
 pub use rollback::{RollbackError, RollbackTarget, rollback};
 pub use rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, rollout};
 pub use tidy::{AppPart, Prune, StaleContainer, prune, remove_part, stale_containers, stop_stale};

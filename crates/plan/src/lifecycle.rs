@@ -1,8 +1,8 @@
-use freehold_model::{Diagnose, ErrorKind, HostName, Project, ReleaseId, RoleName};
+use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Project, ReleaseId, Role, RoleName};
 
-use crate::observed::Observed;
+use crate::observed::{Observed, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
-use crate::rollout::{readiness, roles_on, stop_timeout};
+use crate::rollout::{proxy_files, readiness, roles_on, stop_timeout};
 use crate::stages::Stages;
 
 /// Why the service could not be planned to start.
@@ -39,44 +39,73 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
     for host in project.hosts() {
         let Some(seen) = observed.hosts.get(&host) else { continue };
         for (role, _) in roles_on(project, &host) {
-            let container = seen
-                .current(project, &role.name)
-                .or_else(|| seen.containers_of(project, &role.name).next())
-                .ok_or_else(|| LifecycleError::NoContainer { host: host.clone(), role: role.name.clone() })?;
-            let name = container.name.clone();
-            if !container.state.is_running() {
-                let undo = Undo::StopContainer { container: name.clone() };
-                stages.step(
-                    &host,
-                    Action::StartAgain { subject: (&role.name).into(), container: name.clone() },
-                    undo,
-                );
+            let names = startable(project, &host, seen, role)?;
+            for name in &names {
+                let runs = seen.containers.iter().any(|seen| seen.name == *name && seen.state.is_running());
+                if !runs {
+                    let undo = Undo::StopContainer { container: name.clone() };
+                    let action = Action::StartAgain { subject: (&role.name).into(), container: name.clone() };
+                    stages.step(&host, action, undo);
+                }
             }
-            let action = Action::AwaitHealthy {
-                subject: (&role.name).into(),
-                container: name.clone(),
-                readiness: readiness(project, role),
-            };
-            stages.step(&host, action, Undo::Nothing);
+            for name in &names {
+                let action = Action::AwaitHealthy {
+                    subject: (&role.name).into(),
+                    container: name.clone(),
+                    readiness: readiness(project, role),
+                };
+                stages.step(&host, action, Undo::Nothing);
+            }
             if let Some(settings) = &role.proxy {
                 let previous = seen.route(&role.proxy_service).cloned().map(Box::new);
-                switches.push((host.clone(), role, settings, name, previous));
+                let files = proxy_files(project, role, error_pages(seen, &names));
+                switches.push((host.clone(), role, settings, (names, files), previous));
             }
         }
     }
     stages.begin(StageKind::Commit, OnFailure::PutBack);
-    for (host, role, settings, container, previous) in switches {
+    for (host, role, settings, (containers, files), previous) in switches {
         let service = role.proxy_service.clone();
         let action = Action::SwitchTarget {
             subject: (&role.name).into(),
             service: service.clone(),
-            container,
-            settings: settings.clone(),
+            containers,
+            settings: Box::new(settings.clone()),
+            files,
             drain: project.timeouts.drain,
         };
         stages.step(&host, action, Undo::RestoreRoute { service, previous });
     }
     Ok(plan(project, id, PlanKind::Start, stages))
+}
+
+/// Returns the containers to start: those that serve, or the newest one with the others of its release.
+fn startable(
+    project: &Project,
+    host: &HostName,
+    seen: &ObservedHost,
+    role: &Role,
+) -> Result<Vec<ContainerName>, LifecycleError> {
+    let serving = seen.serving(project, &role.name);
+    let mut names: Vec<ContainerName> = if serving.is_empty() {
+        let mut all = seen.containers_of(project, &role.name);
+        let newest = all
+            .next()
+            .ok_or_else(|| LifecycleError::NoContainer { host: host.clone(), role: role.name.clone() })?;
+        let beside = all.filter(|other| newest.release.is_some() && other.release == newest.release);
+        std::iter::once(newest).chain(beside).map(|container| container.name.clone()).collect()
+    } else {
+        serving.iter().map(|container| container.name.clone()).collect()
+    };
+    names.sort();
+    Ok(names)
+}
+
+/// Returns the version whose error pages go with a container.
+fn error_pages<'a>(seen: &'a ObservedHost, names: &[ContainerName]) -> Option<&'a str> {
+    let container = seen.containers.iter().find(|container| names.first() == Some(&container.name))?;
+    let release = seen.releases.iter().find(|release| Some(&release.id) == container.release.as_ref())?;
+    release.has_error_pages.then_some(release.version.as_str())
 }
 
 /// Plans taking the service out of the proxy and stopping its containers.

@@ -1,12 +1,46 @@
 use std::collections::BTreeMap;
 
-use freehold_model::{ImageReference, Project, ReleaseId, RoleName, Tag};
+use freehold_model::{ContainerName, ImageReference, Project, ReleaseId, RoleName, Tag};
 
 /// The network of all containers that the proxy reaches (Kamal 2.12's name).
 pub const NETWORK: &str = "kamal";
 
 /// The label that ties a container to the release that made it.
 pub const RELEASE_LABEL: &str = "freehold.release";
+
+/// The folder of the host that the proxy reads, as it is called in its container.
+pub(crate) const APPS_CONFIG_IN_PROXY: &str = "/home/kamal-proxy/.apps-config";
+
+/// What stands between the name of a container and random digits when the container makes room for a newer one.
+pub(crate) const REPLACED_MARK: &str = "_replaced_";
+
+/// What stands between the name of a role's first container on a host and the number of a further one.
+pub(crate) const REPLICA_MARK: &str = "_replica_";
+
+/// Returns the folder of the assets that releases share, relative to the login directory.
+pub(crate) fn assets_directory(project: &Project) -> String {
+    format!(".kamal/apps/{}/assets", project.stem())
+}
+
+/// Returns the folder of the error pages of a version, relative to the login directory.
+pub(crate) fn error_pages_directory(project: &Project, version: &str) -> String {
+    format!(".kamal/proxy/apps-config/{}/error_pages/{version}", project.stem())
+}
+
+/// Returns the folder of the certificate of a role, relative to the login directory.
+pub(crate) fn tls_directory(project: &Project, role: &RoleName) -> String {
+    format!(".kamal/proxy/apps-config/{}/tls/{role}", project.stem())
+}
+
+/// Returns the version in the name of a container of a role.
+pub(crate) fn container_version<'a>(
+    project: &Project,
+    role: &RoleName,
+    container: &'a ContainerName,
+) -> Option<&'a str> {
+    let version = container.as_str().strip_prefix(&project.role_prefix(role))?.strip_prefix('-')?;
+    version.split(REPLACED_MARK).next()?.split(REPLICA_MARK).next()
+}
 
 /// Returns the folder of our own state for a service and destination, relative to the login directory.
 #[must_use]
@@ -22,6 +56,11 @@ pub fn latest_image(project: &Project) -> Option<ImageReference> {
         None => "latest".to_owned(),
     };
     Some(ImageReference { repository: project.image.clone(), tag: Tag::parse(tag).ok()? })
+}
+
+/// Returns the latest tag of another image of the project.
+pub(crate) fn latest_of(image: &ImageReference, latest: &ImageReference) -> ImageReference {
+    ImageReference { repository: image.repository.clone(), tag: latest.tag.clone() }
 }
 
 /// Returns the labels by which Kamal and Freehold find the containers of a role. Without a destination its label is

@@ -6,6 +6,8 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::request::ProxyFiles;
+
 /// What was seen on the hosts of a project before a plan is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +28,7 @@ pub struct ObservedHost {
     pub has_network: bool,
     /// The containers that carry the service's label, newest first.
     pub containers: Vec<ObservedContainer>,
-    /// The images of the service's repository.
+    /// The images of the service's roles.
     pub images: Vec<ObservedImage>,
     /// The proxy.
     pub proxy: ObservedProxy,
@@ -137,6 +139,9 @@ pub struct Route {
     pub targets: Vec<String>,
     /// The settings.
     pub settings: ProxySettings,
+    /// Files that the proxy reads.
+    #[serde(default, skip_serializing_if = "ProxyFiles::is_empty")]
+    pub files: ProxyFiles,
 }
 
 impl ObservedHost {
@@ -156,20 +161,36 @@ impl ObservedHost {
     /// running one.
     #[must_use]
     pub fn current<'a>(&'a self, project: &'a Project, role: &'a RoleName) -> Option<&'a ObservedContainer> {
-        let routed = project
+        self.serving(project, role).first().copied()
+    }
+
+    /// Returns the containers of a role that serve now: those that the proxy sends requests to, otherwise the newest
+    /// running one and the others of its release.
+    #[must_use]
+    pub fn serving<'a>(&'a self, project: &'a Project, role: &'a RoleName) -> Vec<&'a ObservedContainer> {
+        let running = || self.containers_of(project, role).filter(|container| container.state.is_running());
+        let targets: Vec<&str> = project
             .roles
             .get(role)
             .and_then(|role| self.route(&role.proxy_service))
             .into_iter()
             .flat_map(|route| &route.targets)
             .filter_map(|target| target.split(':').next())
-            .find_map(|host| {
-                self.containers_of(project, role).find(|container| {
-                    container.state.is_running()
-                        && (container.id.starts_with(host) || container.name.as_str() == host)
-                })
-            });
-        routed.or_else(|| self.containers_of(project, role).find(|container| container.state.is_running()))
+            .collect();
+        let routed: Vec<&ObservedContainer> = targets
+            .iter()
+            .filter_map(|host| {
+                running().find(|container| container.id.starts_with(host) || container.name.as_str() == *host)
+            })
+            .collect();
+        if !routed.is_empty() {
+            return routed;
+        }
+        let Some(newest) = running().next() else { return Vec::new() };
+        let is_beside = |container: &&ObservedContainer| {
+            container.id != newest.id && newest.release.is_some() && container.release == newest.release
+        };
+        std::iter::once(newest).chain(running().filter(is_beside)).collect()
     }
 
     /// Returns the route of a proxy service.

@@ -3,13 +3,16 @@ use std::fmt;
 use std::time::Duration;
 
 use freehold_model::{
-    AccessoryName, BuildPlace, ContainerName, ContainerOptions, Destination, Environment, HostName,
-    ImageReference, Logging, ProxyRun, ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage,
-    RoleName, ServiceName,
+    ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun, ProxyServiceName, Release,
+    ReleaseId, ReleaseVersion, RoleName, SecretName, ServiceName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Route;
+use crate::request::{
+    AssetBridge, BuildPlaceName, ContainerRequest, ImageOrigin, ProxyFiles, Readiness, ReleaseCommand,
+    Subject,
+};
 
 /// Everything that one command will do, decided before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +100,8 @@ pub enum StageKind {
     Build,
     /// Brings the image and makes the host ready.
     Prepare,
+    /// Runs the release commands of the roles.
+    Release,
     /// Starts the new containers and waits until they are healthy.
     Boot,
     /// Switches the traffic.
@@ -154,6 +159,31 @@ pub enum Action {
         /// The engine.
         place: BuildPlaceName,
     },
+    /// Logs in to the registry, to learn before the build that name and password are good. Changes nothing.
+    CheckRegistry {
+        /// The registry, for people.
+        registry: String,
+        /// The engine that asks.
+        place: BuildPlaceName,
+    },
+    /// Pushes the image under its tag and as the latest one. Done already: the registry has every layer.
+    PushImage {
+        /// The image.
+        image: ImageReference,
+        /// Its second tag, which the engine that builds does not keep.
+        latest: ImageReference,
+        /// The engine that has it.
+        from: BuildPlaceName,
+    },
+    /// Pulls an image by its digest and tags it. Done already: the host has that digest.
+    PullImage {
+        /// The tag it gets.
+        image: ImageReference,
+        /// What decides the digest.
+        origin: ImageOrigin,
+        /// The service that its label must name, or none for an image that others made.
+        service: Option<ServiceName>,
+    },
     /// Brings the image to the host, only the layers that it lacks. Done already: it has all of them.
     DeliverImage {
         /// The image.
@@ -200,16 +230,43 @@ pub enum Action {
         /// What healthy means.
         readiness: Readiness,
     },
-    /// Sends the requests of a proxy service to a container. Done already: they go there.
+    /// Copies the assets of the new image to the host and shares them with the release that serves. Doing it again
+    /// copies what is missing.
+    BridgeAssets(AssetBridge),
+    /// Writes the proxy's error pages of a version. Writing them again changes nothing.
+    WriteErrorPages {
+        /// Their folder relative to the login directory.
+        directory: String,
+        /// The pages by file name.
+        pages: BTreeMap<String, String>,
+    },
+    /// Writes the certificate of a role and its key for the proxy, and keeps what was there. Writing them again
+    /// changes nothing.
+    WriteCertificate {
+        /// The role.
+        role: RoleName,
+        /// Their folder relative to the login directory.
+        directory: String,
+        /// The secret that holds the certificate with its chain.
+        certificate: SecretName,
+        /// The secret that holds the private key.
+        private_key: SecretName,
+    },
+    /// Runs the release command of a role to its end. Done already: its container is there and has ended well.
+    RunReleaseCommand(Box<ReleaseCommand>),
+    /// Sends the requests of a proxy service to containers. Done already: they go there.
     SwitchTarget {
         /// What it belongs to.
         subject: Subject,
         /// The service's name in the proxy.
         service: ProxyServiceName,
-        /// The container.
-        container: ContainerName,
-        /// The new route but for its targets, which are the container's identifier and port.
-        settings: freehold_model::ProxySettings,
+        /// The containers.
+        containers: Vec<ContainerName>,
+        /// The new route but for its targets, which are the containers' identifiers and port.
+        settings: Box<freehold_model::ProxySettings>,
+        /// Files that the proxy reads.
+        #[serde(default, skip_serializing_if = "ProxyFiles::is_empty")]
+        files: ProxyFiles,
         /// How long requests in flight on the old target may take.
         drain: Duration,
     },
@@ -269,115 +326,15 @@ pub enum Action {
     },
     /// Removes the proxy if it serves nobody else.
     RemoveProxyIfUnused,
-    /// Removes everything that is stored on the host for the service.
+    /// Removes files of the service from the host. Done already: they are not there.
     RemoveDirectories {
-        /// Folders relative to the login directory.
+        /// Folders and files relative to the login directory.
         directories: Vec<String>,
     },
     /// Pauses.
     Wait {
         /// How long.
         duration: Duration,
-    },
-}
-
-/// The part of a project that a container belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Subject {
-    /// A role of the service.
-    Role(RoleName),
-    /// An accessory.
-    Accessory(AccessoryName),
-}
-
-impl fmt::Display for Subject {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Role(name) => name.fmt(formatter),
-            Self::Accessory(name) => name.fmt(formatter),
-        }
-    }
-}
-
-impl From<&RoleName> for Subject {
-    fn from(name: &RoleName) -> Self {
-        Self::Role(name.clone())
-    }
-}
-
-impl From<&AccessoryName> for Subject {
-    fn from(name: &AccessoryName) -> Self {
-        Self::Accessory(name.clone())
-    }
-}
-
-/// The engine that builds, as it stands in a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BuildPlaceName {
-    /// The engine of the machine on which the command runs.
-    Local,
-    /// The engine of a host.
-    Host(HostName),
-}
-
-impl From<&BuildPlace> for BuildPlaceName {
-    fn from(place: &BuildPlace) -> Self {
-        match place {
-            BuildPlace::Local => Self::Local,
-            BuildPlace::Host(host) => Self::Host(host.clone()),
-        }
-    }
-}
-
-/// A container to create, complete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ContainerRequest {
-    /// Its name.
-    pub name: ContainerName,
-    /// The image, which the host has.
-    pub image: RemoteImage,
-    /// Its host name, or none for the engine's choice.
-    pub hostname: Option<String>,
-    /// The network.
-    pub network: String,
-    /// The words of the command, or none for the image's own.
-    pub command: Option<Vec<String>>,
-    /// The environment: clear values and secrets by name.
-    pub environment: Environment,
-    /// All labels.
-    pub labels: BTreeMap<String, String>,
-    /// `volume` flags, host paths relative to the login directory allowed.
-    pub volumes: Vec<String>,
-    /// Options of `docker run`.
-    pub options: ContainerOptions,
-    /// The log driver.
-    pub logging: Logging,
-    /// How long it may take to stop before it is killed; none is the engine's default.
-    pub stop_timeout: Option<Duration>,
-}
-
-/// What healthy means.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Readiness {
-    /// The proxy gets a good answer from it.
-    Answers {
-        /// The port on which it listens.
-        port: u16,
-        /// The check.
-        check: freehold_model::HealthCheck,
-        /// How long it may take.
-        deadline: Duration,
-    },
-    /// The engine's health check says so; without one it keeps running for the delay.
-    Runs {
-        /// How long it must keep running.
-        delay: Duration,
-        /// How long becoming healthy may take.
-        deadline: Duration,
     },
 }
 
@@ -417,5 +374,15 @@ pub enum Undo {
         service: ProxyServiceName,
         /// The earlier route.
         previous: Option<Box<Route>>,
+    },
+    /// Removes folders that the step made.
+    RemoveDirectories {
+        /// Folders relative to the login directory.
+        directories: Vec<String>,
+    },
+    /// Puts the certificate and key back that were there before, or removes the new ones.
+    RestoreCertificate {
+        /// Their folder relative to the login directory.
+        directory: String,
     },
 }

@@ -1,6 +1,7 @@
-use freehold_model::{ContainerName, ImageReference, Project, ReleaseId};
+use freehold_model::{ContainerName, ImageReference, Project, ReleaseId, ReleaseVersion};
 
-use crate::observed::{ObservedContainer, ObservedHost};
+use crate::images::repositories;
+use crate::observed::{ObservedContainer, ObservedHost, ObservedImage};
 
 /// What a host may forget after a rollout.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,27 +14,39 @@ pub(crate) struct Retention {
     pub(crate) releases: Vec<ReleaseId>,
 }
 
-/// Decides what goes. Every role keeps its newest `retain_containers` earlier containers; the one that serves at the
-/// time of the plan is among them, so that there is always a release to go back to. Other destinations are left alone.
-pub(crate) fn retention(project: &Project, seen: &ObservedHost, new_image: &ImageReference) -> Retention {
+/// Decides what goes. Every role keeps the containers of its newest `retain_containers` earlier releases; the one that
+/// serves at the time of the plan is among them, so that there is always a release to go back to. Other destinations
+/// are left alone.
+pub(crate) fn retention(project: &Project, seen: &ObservedHost, version: &ReleaseVersion) -> Retention {
     let retain = usize::try_from(project.retain_containers.get()).unwrap_or(usize::MAX);
     let mut removed: Vec<&ObservedContainer> = Vec::new();
     for role in project.roles.keys() {
-        let current = seen.current(project, role).map(|container| &container.id);
-        // The current container leads: it stops in this rollout and is the first to go back to.
+        let serving: Vec<&str> =
+            seen.serving(project, role).iter().map(|container| container.id.as_str()).collect();
+        let serves = |container: &ObservedContainer| serving.contains(&container.id.as_str());
+        // The current containers lead: they stop in this rollout and are the first to go back to.
         let mut candidates: Vec<&ObservedContainer> = seen
             .containers_of(project, role)
-            .filter(|container| !container.state.is_running() || Some(&container.id) == current)
+            .filter(|container| !container.state.is_running() || serves(container))
             .collect();
-        candidates.sort_by_key(|container| (Some(&container.id) != current, -container.created_seconds));
-        removed.extend(candidates.into_iter().skip(retain));
+        candidates.sort_by_key(|container| (!serves(container), -container.created_seconds));
+        let mut releases: Vec<&str> = Vec::new();
+        for container in candidates {
+            // Replicas go and stay together.
+            let release = container.release.as_ref().map_or(container.id.as_str(), ReleaseId::as_str);
+            if !releases.contains(&release) {
+                releases.push(release);
+            }
+            if releases.iter().position(|known| *known == release).is_some_and(|place| place >= retain) {
+                removed.push(container);
+            }
+        }
     }
     let kept = |container: &&ObservedContainer| !removed.iter().any(|gone| gone.id == container.id);
     let images = seen
         .images
         .iter()
-        .filter(|image| image.reference.repository == project.image && image.reference != *new_image)
-        .filter(|image| !image.reference.tag.as_str().starts_with("latest"))
+        .filter(|image| is_ours(project, image, &removed) && image.reference.tag != *version)
         .filter(|image| {
             !seen.containers.iter().filter(kept).any(|container| {
                 container.image_id == image.id || container.image == image.reference.to_string()
@@ -58,4 +71,17 @@ pub(crate) fn retention(project: &Project, seen: &ObservedHost, new_image: &Imag
         images,
         releases,
     }
+}
+
+/// Says whether a tag may be ours to remove. Of an image that others made only the tags of removed containers are: the
+/// host may have further ones for its own ends.
+fn is_ours(project: &Project, image: &ObservedImage, removed: &[&ObservedContainer]) -> bool {
+    let name = &image.reference.repository;
+    let is_built = (*name == project.image && project.digest.is_none())
+        || project.images.values().any(|built| built.repository == *name);
+    if is_built {
+        return !image.reference.tag.as_str().starts_with("latest");
+    }
+    let reference = image.reference.to_string();
+    repositories(project).contains(name) && removed.iter().any(|container| container.image == reference)
 }

@@ -4,10 +4,12 @@ use freehold_model::{
     ContainerName, Diagnose, ErrorKind, HostName, Project, Release, ReleaseId, ReleaseRole, RoleName,
 };
 
-use crate::naming::latest_image;
+use crate::images::image_of;
+use crate::naming::{assets_directory, container_version, latest_image};
 use crate::observed::{Observed, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
-use crate::rollout::{readiness, stop_timeout};
+use crate::request::AssetBridge;
+use crate::rollout::{proxy_files, readiness, stop_timeout};
 use crate::stages::Stages;
 
 /// The release to go back to.
@@ -55,6 +57,9 @@ pub enum RollbackError {
         /// The release.
         release: ReleaseId,
     },
+    /// A name that follows from the project is too long or holds what Docker does not allow.
+    #[error("cannot name the containers of the release")]
+    Name(#[from] freehold_model::InvalidName),
 }
 
 impl Diagnose for RollbackError {
@@ -68,6 +73,7 @@ impl Diagnose for RollbackError {
                 vec!["only one release was ever deployed here; see `freehold releases`".to_owned()]
             }
             Self::NoRelease { available, .. } => vec![format!("there are: {}", available.join(", "))],
+            Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
             Self::AlreadyLive { .. } => vec!["see `freehold releases`".to_owned()],
             Self::NoContainer { release, .. } => {
                 vec![format!(
@@ -93,30 +99,36 @@ pub fn rollback(
     let chosen = choose(project, target, observed, &hosts)?;
     let mut stages = Stages::default();
     stages.begin(StageKind::Boot, OnFailure::PutBack);
-    let mut switches: Vec<(HostName, Vec<(ReleaseRole, ContainerName)>)> = Vec::new();
+    let mut switches: Vec<Switch> = Vec::new();
     for host in &hosts {
         let Some(seen) = observed.hosts.get(host) else { continue };
         let Some(release) = seen.releases.iter().find(|release| release.id == chosen.id) else { continue };
         let mut roles = Vec::new();
         for (name, recorded) in &release.roles {
-            let container = container(project, host, seen, release, name)?;
-            let runs = seen.containers.iter().any(|seen| seen.name == container && seen.state.is_running());
-            let undo =
-                if runs { Undo::Nothing } else { Undo::StopContainer { container: container.clone() } };
-            stages.step(
-                host,
-                Action::StartAgain { subject: name.into(), container: container.clone() },
-                undo,
-            );
-            let readiness = readiness(project, &recorded.role);
-            let action =
-                Action::AwaitHealthy { subject: name.into(), container: container.clone(), readiness };
-            stages.step(host, action, Undo::Nothing);
-            roles.push((recorded.clone(), container));
+            let containers = containers(project, host, seen, release, name)?;
+            share_assets(&mut stages, project, (host, seen), (release, recorded), &containers)?;
+            for container in &containers {
+                let runs =
+                    seen.containers.iter().any(|seen| seen.name == *container && seen.state.is_running());
+                let undo =
+                    if runs { Undo::Nothing } else { Undo::StopContainer { container: container.clone() } };
+                stages.step(
+                    host,
+                    Action::StartAgain { subject: name.into(), container: container.clone() },
+                    undo,
+                );
+            }
+            for container in &containers {
+                let readiness = readiness(project, &recorded.role);
+                let action =
+                    Action::AwaitHealthy { subject: name.into(), container: container.clone(), readiness };
+                stages.step(host, action, Undo::Nothing);
+            }
+            roles.push((recorded.clone(), containers));
         }
         switches.push((host.clone(), roles));
     }
-    commit_and_soak(&mut stages, project, observed, &switches);
+    commit_and_soak(&mut stages, project, observed, (&chosen, &switches));
     retire(&mut stages, project, observed, &chosen, &switches);
     Ok(Plan {
         format: Plan::FORMAT,
@@ -166,36 +178,82 @@ fn choose(
     Ok((*release).clone())
 }
 
-fn container(
+fn containers(
     project: &Project,
     host: &HostName,
     seen: &ObservedHost,
     release: &Release,
     role: &RoleName,
-) -> Result<ContainerName, RollbackError> {
-    seen.containers_of(project, role)
-        .find(|container| container.release.as_ref() == Some(&release.id))
+) -> Result<Vec<ContainerName>, RollbackError> {
+    let mut names: Vec<ContainerName> = seen
+        .containers_of(project, role)
+        .filter(|container| container.release.as_ref() == Some(&release.id))
         .map(|container| container.name.clone())
-        .ok_or_else(|| RollbackError::NoContainer {
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(RollbackError::NoContainer {
             host: host.clone(),
             role: role.clone(),
             release: release.id.clone(),
-        })
+        });
+    }
+    Ok(names)
 }
 
-type Switches = [(HostName, Vec<(ReleaseRole, ContainerName)>)];
+/// Makes sure that a release that comes back has its assets, and that each has those of the other: whoever deployed in
+/// between may have removed them.
+fn share_assets(
+    stages: &mut Stages,
+    project: &Project,
+    (host, seen): (&HostName, &ObservedHost),
+    (release, recorded): (&Release, &ReleaseRole),
+    containers: &[ContainerName],
+) -> Result<(), RollbackError> {
+    let role = &recorded.role;
+    let (Some(assets), Some(_), Some(container)) = (&role.asset_path, &role.proxy, containers.first()) else {
+        return Ok(());
+    };
+    let folder = |container: &ContainerName| {
+        let version = container_version(project, &role.name, container)?;
+        Some(format!("{}-{version}", role.name))
+    };
+    let Some(new) = folder(container) else { return Ok(()) };
+    let old = seen.current(project, &role.name).and_then(|current| folder(&current.name));
+    let bridge = AssetBridge {
+        role: role.name.clone(),
+        image: image_of(project, role, &release.version),
+        path: assets.path.clone(),
+        directory: assets_directory(project),
+        container: ContainerName::parse(format!("{}-assets", project.role_prefix(&role.name)))?,
+        old: old.filter(|old| *old != new),
+        new,
+    };
+    stages.step(host, Action::BridgeAssets(bridge), Undo::Nothing);
+    Ok(())
+}
 
-fn commit_and_soak(stages: &mut Stages, project: &Project, observed: &Observed, switches: &Switches) {
+/// A host with the roles that come back and their containers.
+type Switch = (HostName, Vec<(ReleaseRole, Vec<ContainerName>)>);
+
+fn commit_and_soak(
+    stages: &mut Stages,
+    project: &Project,
+    observed: &Observed,
+    (chosen, switches): (&Release, &[Switch]),
+) {
+    let error_pages = chosen.has_error_pages.then_some(chosen.version.as_str());
     stages.begin(StageKind::Commit, OnFailure::PutBack);
     for (host, roles) in switches {
-        for (recorded, container) in roles {
+        for (recorded, containers) in roles {
             let Some(settings) = &recorded.role.proxy else { continue };
             let service = recorded.role.proxy_service.clone();
             let action = Action::SwitchTarget {
                 subject: (&recorded.role.name).into(),
                 service: service.clone(),
-                container: container.clone(),
-                settings: settings.clone(),
+                containers: containers.clone(),
+                settings: Box::new(settings.clone()),
+                files: proxy_files(project, &recorded.role, error_pages),
                 drain: project.timeouts.drain,
             };
             let previous =
@@ -210,9 +268,9 @@ fn commit_and_soak(stages: &mut Stages, project: &Project, observed: &Observed, 
     for (host, roles) in switches {
         let containers = roles
             .iter()
-            .map(|(recorded, container)| {
+            .flat_map(|(recorded, containers)| {
                 let service = recorded.role.proxy.as_ref().map(|_| recorded.role.proxy_service.clone());
-                (container.clone(), service)
+                containers.iter().map(move |container| (container.clone(), service.clone()))
             })
             .collect();
         stages.step(host, Action::Soak { containers, duration: project.timeouts.soak }, Undo::Nothing);
@@ -224,18 +282,18 @@ fn retire(
     project: &Project,
     observed: &Observed,
     chosen: &Release,
-    switches: &Switches,
+    switches: &[Switch],
 ) {
     stages.begin(StageKind::Retire, OnFailure::GoOn);
     for (host, _) in switches {
         let Some(seen) = observed.hosts.get(host) else { continue };
         for role in project.roles.values() {
-            let current = seen.current(project, &role.name).map(|container| &container.id);
+            let serving = seen.serving(project, &role.name);
             for container in seen.containers_of(project, &role.name) {
                 if !container.state.is_running() || container.release.as_ref() == Some(&chosen.id) {
                     continue;
                 }
-                let drains = current == Some(&container.id) && role.proxy.is_some();
+                let drains = serving.iter().any(|current| current.id == container.id) && role.proxy.is_some();
                 let action = Action::StopContainer {
                     subject: (&role.name).into(),
                     container: container.name.clone(),

@@ -5,7 +5,8 @@ use freehold_model::{ContainerName, HostName, Project, ReleaseId, ReleaseVersion
 
 use crate::naming::state_directory;
 use crate::observed::{Observed, ObservedContainer, ObservedHost};
-use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Subject, Undo};
+use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
+use crate::request::Subject;
 use crate::rollout::stop_timeout;
 use crate::stages::Stages;
 

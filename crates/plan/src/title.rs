@@ -1,6 +1,7 @@
 use std::fmt;
 
-use crate::plan::{Action, BuildPlaceName, Undo};
+use crate::plan::{Action, Undo};
+use crate::request::BuildPlaceName;
 
 impl fmt::Display for Action {
     /// Says in a few words what is done: `start app-web-3f2a`.
@@ -11,14 +12,24 @@ impl fmt::Display for Action {
                 write!(formatter, "build {image} on {host}")
             }
             Self::DeliverImage { image, .. } => write!(formatter, "deliver {image}"),
+            Self::CheckRegistry { registry, .. } => write!(formatter, "log in to {registry}"),
+            Self::PushImage { image, .. } => write!(formatter, "push {image}"),
+            Self::PullImage { image, .. } => write!(formatter, "pull {image}"),
             Self::PrepareHost { .. } => formatter.write_str("prepare the host"),
             Self::EnsureProxy { .. } => formatter.write_str("make sure that the proxy runs"),
             Self::RenameContainer { from, to } => write!(formatter, "rename {from} to {to}"),
             Self::StartContainer(request) => write!(formatter, "start {}", request.name),
             Self::StartAgain { container, .. } => write!(formatter, "start {container} again"),
             Self::AwaitHealthy { container, .. } => write!(formatter, "wait until {container} is healthy"),
-            Self::SwitchTarget { service, container, .. } => {
-                write!(formatter, "send requests of {service} to {container}")
+            Self::BridgeAssets(bridge) => write!(formatter, "share the assets of {}", bridge.role),
+            Self::WriteErrorPages { .. } => formatter.write_str("write the error pages"),
+            Self::WriteCertificate { role, .. } => write!(formatter, "write the certificate of {role}"),
+            Self::RunReleaseCommand(command) => {
+                write!(formatter, "run the release command of {}", command.role)
+            }
+            Self::SwitchTarget { service, containers, .. } => {
+                let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
+                write!(formatter, "send requests of {service} to {}", names.join(", "))
             }
             Self::RemoveTarget { service } => write!(formatter, "take {service} out of the proxy"),
             Self::Soak { duration, .. } => {
@@ -51,6 +62,8 @@ impl Action {
         matches!(
             self,
             Self::BuildImage { .. }
+                | Self::PushImage { .. }
+                | Self::PullImage { .. }
                 | Self::DeliverImage { .. }
                 | Self::AwaitHealthy { .. }
                 | Self::Soak { .. }
@@ -75,6 +88,8 @@ impl fmt::Display for Undo {
             Self::RestoreRoute { service, previous: Some(route) } => {
                 write!(formatter, "send requests of {service} back to {}", route.targets.join(", "))
             }
+            Self::RemoveDirectories { directories } => write!(formatter, "remove {}", directories.join(", ")),
+            Self::RestoreCertificate { .. } => formatter.write_str("put the earlier certificate back"),
         }
     }
 }

@@ -9,7 +9,8 @@ use freehold_model::{
     RoleName,
 };
 use freehold_plan::{
-    ContainerState, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan, Route,
+    ContainerState, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan,
+    Route, repositories,
 };
 use parking_lot::Mutex;
 
@@ -36,6 +37,8 @@ struct State {
     journal: Option<StoredJournal>,
     audit: Vec<String>,
     spoilt: BTreeSet<String>,
+    spoilt_commands: BTreeSet<String>,
+    pushed: BTreeSet<ImageReference>,
     outages: Vec<String>,
     /// Every change, with the fencing number under which it was made.
     effects: Vec<(u64, String)>,
@@ -78,6 +81,8 @@ pub struct Snapshot {
     pub routes: BTreeMap<ProxyServiceName, Vec<String>>,
     /// The releases, newest first.
     pub releases: Vec<ReleaseId>,
+    /// The folders of assets and error pages.
+    pub files: Vec<String>,
     /// Whether a journal is left.
     pub has_journal: bool,
 }
@@ -115,6 +120,23 @@ impl Machine {
     #[must_use]
     pub fn journal(&self) -> Option<StoredJournal> {
         self.state.lock().journal.clone()
+    }
+
+    /// Returns the images that were pushed from here.
+    #[must_use]
+    pub fn pushed(&self) -> Vec<ImageReference> {
+        self.state.lock().pushed.iter().cloned().collect()
+    }
+
+    /// Returns the folders that were made and not removed.
+    #[must_use]
+    pub fn directories(&self) -> Vec<String> {
+        self.state.lock().directories.iter().cloned().collect()
+    }
+
+    /// Lets the release commands of a version fail.
+    pub fn spoil_release_command(&self, version: &str) {
+        self.state.lock().spoilt_commands.insert(version.to_owned());
     }
 
     /// Says whether somebody has the deploy lock.
@@ -170,6 +192,12 @@ impl Machine {
             containers,
             routes: routes.collect(),
             releases: state.releases.iter().map(|release| release.id.clone()).collect(),
+            files: state
+                .directories
+                .iter()
+                .filter(|path| path.contains("/assets/") || path.contains("/error_pages/"))
+                .cloned()
+                .collect(),
             has_journal: state.journal.is_some(),
         }
     }
@@ -188,7 +216,7 @@ impl Machine {
         let images = state
             .images
             .iter()
-            .filter(|(reference, _)| reference.repository == project.image)
+            .filter(|(reference, _)| repositories(project).contains(&reference.repository))
             .map(|(reference, id)| ObservedImage { reference: reference.clone(), id: id.clone() })
             .collect();
         let proxy = match &state.proxy {

@@ -104,6 +104,7 @@ impl ProjectFixture {
             random: [number; 16],
             image: ImageSource::Build,
             proxy: ProxyBoot::Ensure,
+            error_pages: BTreeMap::new(),
         }
     }
 }

@@ -95,6 +95,16 @@ impl Host {
         self.engine.attempt(&arguments, None, EXEC_LIMIT).await
     }
 
+    /// Returns the process on this computer that is the host's first one.
+    ///
+    /// # Errors
+    /// [`LabError::Command`] when the engine does not answer.
+    pub async fn process(&self) -> Result<u32, LabError> {
+        let arguments = ["inspect", "--format", "{{.State.Pid}}", &self.state.container];
+        let text = self.engine.call(&arguments).await?;
+        text.trim().parse().map_err(|_| LabError::NotReachable(self.state.name.clone()))
+    }
+
     /// Calls the `docker` command line on the host and returns what it printed.
     ///
     /// # Errors

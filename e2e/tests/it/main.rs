@@ -10,13 +10,18 @@
     reason = "a failing test ends by panicking, also in its helper functions, and tells what it saw"
 )]
 
+mod assets;
 mod cuts;
 mod deploy_file;
+mod error_pages;
 mod faults;
 mod following;
 mod input;
 mod killed;
 mod locks;
+mod registry;
+mod release_command;
+mod replicas;
 mod scene;
 mod secrets;
 mod smoke;

@@ -297,7 +297,7 @@ impl Board {
 
     fn progress(&mut self, host: &HostName, step: StepId, progress: &Progress) {
         let Some(group) = &mut self.group else { return };
-        if let Progress::Build { line } = progress {
+        if let Progress::Build { line } | Progress::Output { line } = progress {
             group.output.push(line.clone());
         }
         let row = group.row(host.as_str());
@@ -333,6 +333,7 @@ pub(crate) fn stage_name(stage: StageKind) -> &'static str {
     match stage {
         StageKind::Build => "build",
         StageKind::Prepare => "prepare",
+        StageKind::Release => "release",
         StageKind::Boot => "boot",
         StageKind::Commit => "commit",
         StageKind::Soak => "soak",

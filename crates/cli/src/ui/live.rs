@@ -162,6 +162,9 @@ impl Painter {
     fn progress(&self, line: Line, running: &Running) -> Line {
         match &running.progress {
             None | Some(Progress::Build { .. }) => line,
+            Some(Progress::Output { line: text }) => {
+                line.add(Tone::Faint, self.symbols.separator).add(Tone::Faint, text)
+            }
             Some(Progress::Status { text }) => {
                 line.add(Tone::Faint, self.symbols.separator).add(Tone::Faint, text)
             }

@@ -160,6 +160,10 @@ impl Plain {
         let Some(running) = self.running.get_mut(&(host.to_owned(), step)) else { return Vec::new() };
         running.progress = Some(progress.clone());
         match progress {
+            Progress::Output { line } => {
+                running.spoken = now;
+                vec![start(now, host, running.stage).add(Tone::Faint, "| ").plain(line)]
+            }
             Progress::Build { line } if self.is_verbose => {
                 running.spoken = now;
                 vec![start(now, host, running.stage).add(Tone::Faint, "| ").plain(line)]
@@ -230,7 +234,7 @@ fn start(now: Duration, host: &str, stage: &str) -> Line {
 
 fn progress_text(progress: &Progress) -> String {
     match progress {
-        Progress::Build { line } => line.clone(),
+        Progress::Build { line } | Progress::Output { line } => line.clone(),
         Progress::Status { text } => text.clone(),
         Progress::Transfer { bytes_sent, bytes_total, layers_sent, layers_total } => {
             let total = bytes_total.map(|total| format!(" of {}", amount::bytes(total))).unwrap_or_default();

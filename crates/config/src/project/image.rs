@@ -9,7 +9,6 @@ use freehold_model::{
 
 use super::builder;
 use crate::field::{Field, Section};
-use crate::reference::pending;
 use crate::report::{Finding, Report};
 use crate::source::Place;
 use crate::yaml::shorten;
@@ -51,10 +50,6 @@ pub(super) fn own(
             return None;
         }
     };
-    if image.digest.is_some() && pending("", "image@").is_some() {
-        let finding = field.mistake("an image by digest is not supported by this version of freehold");
-        report.pending(finding.help("write its name only, and let freehold build it"));
-    }
     Some(OwnImage { repository: prefixed(prefix.as_deref(), image.repository)?, digest: image.digest })
 }
 

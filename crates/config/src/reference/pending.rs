@@ -24,27 +24,11 @@ use Unless::{Is, Never};
 /// [`crate::parse`] refuses them by name. Whoever builds an effect removes its line, and nothing else here changes.
 pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
     ("", "accessories", Never),
-    ("", "asset_path", Never),
     ("", "cron", Never),
-    ("", "error_pages_path", Never),
-    ("", "images", Never),
     ("", "output", Never),
-    ("", "registry", Never),
     ("", "sshkit", Never),
-    // Not a key: a digest in `image`.
-    ("", "image@", Never),
-    ("servers/ROLE", "asset_path", Never),
-    ("servers/ROLE", "image", Never),
-    ("servers/ROLE", "release_command", Never),
-    ("servers/ROLE", "replicas", Never),
     ("proxy", "ssl", Is(false)),
     ("proxy", "ssl_redirect", Never),
-    ("proxy", "logging", Never),
-    ("proxy/buffering", "requests", Is(false)),
-    ("proxy/buffering", "responses", Is(false)),
-    ("proxy/buffering", "memory", Never),
-    ("proxy/buffering", "max_request_body", Never),
-    ("proxy/buffering", "max_response_body", Never),
     ("proxy/run", "metrics_port", Never),
     ("proxy/run", "options", Never),
     ("builder", "cache", Never),
@@ -56,7 +40,6 @@ pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
     ("builder", "sbom", Is(false)),
     ("builder", "ssh", Never),
     ("ssh", "log_level", Never),
-    ("boot", "parallel_roles", Is(false)),
 ];
 
 /// Returns when a key is accepted, if its effect is pending.
@@ -71,7 +54,7 @@ mod tests {
 
     #[test]
     fn every_pending_key_is_a_key() {
-        for (section, name, _) in PENDING.iter().filter(|(_, name, _)| *name != "image@") {
+        for (section, name, _) in PENDING {
             let is_key = KEYS.iter().any(|key| (key.section, key.name) == (*section, *name));
             assert!(is_key, "{section}/{name}");
         }

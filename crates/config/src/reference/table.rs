@@ -217,7 +217,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("accessories/NAME/directories", "owner", Kind::Text).doc("The owner on the host, as `chown` takes it."),
     key("accessories/NAME/directories", "options", Kind::Text).doc("Options of the mount, such as `ro`."),
     // -- registry
-    key("registry", "server", Kind::Text).default("Docker Hub").doc("The server; `localhost:PORT` is a registry on the build machine, which needs no login and which the hosts reach through a forwarded port."),
+    key("registry", "server", Kind::Text).default("Docker Hub").doc("The server; `localhost:PORT`, Kamal's registry on the build machine, is not needed: images go straight to the hosts and keep the name."),
     key("registry", "username", Kind::Either(&[Kind::Text, TEXTS])).doc("The login name, or `[SECRET]`; required but for a local registry."),
     key("registry", "password", Kind::Either(&[Kind::Text, TEXTS])).doc("The password, better `[SECRET]`; required but for a local registry."),
     // -- builder

@@ -85,6 +85,9 @@ async fn images_go_through_a_registry_with_a_password() {
     let digest = must(engine.inspect_image(&image.to_string()).await)
         .and_then(|details| details.repository_digests.into_iter().next())
         .expect("the engine knows the digest of what it pushed");
+    let asked = must(engine.registry_digest(&image.to_string(), Some(&good)).await);
+    assert!(digest.ends_with(&format!("@{asked}")), "{digest} is that of {asked}");
+    assert!(engine.registry_digest(&image.to_string(), None).await.is_err(), "it takes the password");
     forget(&lab, &[&image, &local]).await;
     let before = must(engine.inspect_image(&image.to_string()).await);
     assert!(before.is_none(), "nothing is left to be pulled from here");

@@ -58,8 +58,8 @@ impl EngineHost {
         let operation = format!("build image `{image}`");
         let source = self
             .workshop
-            .context
-            .as_ref()
+            .contexts
+            .get(&image.repository)
             .ok_or_else(|| StepError::image(&operation, BuilderError::NoContext))?;
         let engine = self.builder(place).await?;
         let request = build_request(source, image, context)?;

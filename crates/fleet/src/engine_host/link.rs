@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use freehold_docker::{Deadlines, Engine, EngineError};
 use freehold_model::{Diagnose, ErrorKind};
@@ -109,10 +109,7 @@ impl EngineHost {
             operation: "start a shell".to_owned(),
             source: Some(Arc::new(source)),
         };
-        let streams = connection.open_shell().await.map_err(lost)?;
-        let mut random = [0_u8; 16];
-        getrandom::fill(&mut random).map_err(|error| lost(std::io::Error::other(error)))?;
-        let shell = HostShell::new(streams, format!("freehold-{:032x}", u128::from_le_bytes(random)));
+        let shell = open_shell(&connection).await.map_err(lost)?;
         let greeting =
             shell.run(scripts::GREETING, SCRIPT_DEADLINE).await.map_err(|error| HostError::Lost {
                 host: self.name.clone(),
@@ -159,7 +156,7 @@ impl EngineHost {
     }
 
     /// Says why a script failed. Shells and their commands have many words for a full disk, so the disk itself is asked.
-    async fn failed(&self, operation: &str, output: &ShellOutput) -> HostError {
+    pub(super) async fn failed(&self, operation: &str, output: &ShellOutput) -> HostError {
         let free = self.script("ask for the free space", scripts::READ_FREE_KILOBYTES).await;
         let free = free.ok().and_then(|answer| answer.stdout.trim().parse::<u64>().ok());
         match free {
@@ -183,6 +180,24 @@ impl EngineHost {
         })
     }
 
+    /// Runs a script that may take long, whatever its exit code, in a shell of its own: that of the link has to stay free
+    /// for the lease's sign of life.
+    pub(super) async fn long_script(
+        &self,
+        operation: &str,
+        script: &str,
+        limit: Duration,
+    ) -> Result<ShellOutput, HostError> {
+        let lost = |source: Arc<dyn std::error::Error + Send + Sync>| HostError::Lost {
+            host: self.name.clone(),
+            operation: operation.to_owned(),
+            source: Some(source),
+        };
+        let link = self.link().await?;
+        let shell = open_shell(&link.connection).await.map_err(|error| lost(Arc::new(error)))?;
+        shell.run(script, limit).await.map_err(|error| lost(Arc::new(error)))
+    }
+
     pub(super) fn refused(&self, operation: &str, output: &ShellOutput) -> HostError {
         let message = output.stderr.lines().rev().find(|line| !line.trim().is_empty()).map_or_else(
             || format!("the script ended with code {}", output.code),
@@ -201,4 +216,12 @@ impl EngineHost {
             HostError::Engine { host: self.name.clone(), operation, source: Arc::new(error) }
         }
     }
+}
+
+/// Starts a shell of its own.
+async fn open_shell(connection: &Connection) -> std::io::Result<HostShell> {
+    let streams = connection.open_shell().await?;
+    let mut random = [0_u8; 16];
+    getrandom::fill(&mut random).map_err(std::io::Error::other)?;
+    Ok(HostShell::new(streams, format!("freehold-{:032x}", u128::from_le_bytes(random))))
 }

@@ -3,11 +3,12 @@ use std::time::Duration;
 
 use freehold_docker::{ContainerScope, ContainerSummary, ImageSummary};
 use freehold_model::{
-    ContainerName, ImageReference, Project, ProxySettings, Release, ReleaseId, RoleName, Tag,
+    Buffering, ContainerName, ImageReference, LoggedHeaders, Project, ProxySettings, Release, ReleaseId,
+    Repository, RoleName, Tag,
 };
 use freehold_plan::{
     ContainerState, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
-    RELEASE_LABEL, Route,
+    ProxyFiles, RELEASE_LABEL, Route, repositories,
 };
 use freehold_wire::ServiceStatus;
 
@@ -27,7 +28,11 @@ impl EngineHost {
             async {
                 engine.list_containers(ContainerScope::All, &labels).await.map_err(failed("list containers"))
             },
-            async { engine.list_images(&project.image).await.map_err(failed("list images")) },
+            async {
+                let names = repositories(project);
+                let lists = names.iter().map(|name| engine.list_images(name));
+                futures_util::future::try_join_all(lists).await.map_err(failed("list images"))
+            },
             async { engine.has_network(NETWORK).await.map_err(failed("look for the network")) },
             self.look_at_proxy(&link, project),
             self.stored_releases(project),
@@ -39,7 +44,11 @@ impl EngineHost {
             architecture: info.architecture,
             has_network,
             containers,
-            images: images.iter().flat_map(|summary| tags(project, summary)).collect(),
+            images: repositories(project)
+                .iter()
+                .zip(&images)
+                .flat_map(|(name, list)| list.iter().flat_map(|summary| tags(name, summary)))
+                .collect(),
             proxy,
             releases,
         })
@@ -121,7 +130,7 @@ fn container(summary: ContainerSummary) -> Option<ObservedContainer> {
     })
 }
 
-fn tags(project: &Project, summary: &ImageSummary) -> Vec<ObservedImage> {
+fn tags(wanted: &Repository, summary: &ImageSummary) -> Vec<ObservedImage> {
     summary
         .tags
         .iter()
@@ -129,9 +138,9 @@ fn tags(project: &Project, summary: &ImageSummary) -> Vec<ObservedImage> {
             let (repository, tag) = name.rsplit_once(':')?;
             // Podman puts a registry before short names.
             let short = repository.strip_prefix("docker.io/library/").unwrap_or(repository);
-            let fits = repository == project.image.as_str() || short == project.image.as_str();
+            let fits = repository == wanted.as_str() || short == wanted.as_str();
             let tag = Tag::parse(tag).ok().filter(|_| fits)?;
-            let reference = ImageReference { repository: project.image.clone(), tag };
+            let reference = ImageReference { repository: wanted.clone(), tag };
             Some(ObservedImage { reference, id: summary.id.clone() })
         })
         .collect()
@@ -144,6 +153,7 @@ fn route(project: &Project, status: &ServiceStatus) -> Route {
     let untold = known.and_then(|role| role.proxy.clone()).unwrap_or_default();
     Route {
         targets: status.targets.iter().map(|target| target.address.to_string()).collect(),
+        files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate: None },
         settings: ProxySettings {
             hosts: settings.hosts.iter().filter(|host| !host.is_any()).map(ToString::to_string).collect(),
             app_port: status.targets.first().map_or(80, |target| target.address.port()),
@@ -161,6 +171,17 @@ fn route(project: &Project, status: &ServiceStatus) -> Route {
                 .collect(),
             strip_path_prefix: settings.strip_path_prefix,
             forward_headers: settings.forward_headers,
+            buffering: Buffering {
+                requests: settings.buffering.requests,
+                responses: settings.buffering.responses,
+                memory_bytes: Some(settings.buffering.memory_bytes),
+                max_request_body_bytes: Some(settings.buffering.max_request_bytes),
+                max_response_body_bytes: Some(settings.buffering.max_response_bytes),
+            },
+            logged_headers: LoggedHeaders {
+                request: settings.log_request_headers.clone(),
+                response: settings.log_response_headers.clone(),
+            },
             ..untold
         },
     }

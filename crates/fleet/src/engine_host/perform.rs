@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use freehold_docker::Untagged;
 use freehold_model::{ContainerName, ImageReference, ProxySettings, Release};
-use freehold_plan::{Action, Route, Step, Undo};
+use freehold_plan::{Action, ProxyFiles, Route, Step, Undo};
 
 use crate::engine_host::proxy::{Earlier, Handover};
 use crate::engine_host::{EngineHost, scripts};
@@ -21,8 +21,21 @@ impl EngineHost {
             Action::AwaitHealthy { subject, container, readiness } => {
                 self.await_healthy(subject, container, readiness, context).await
             }
-            Action::SwitchTarget { service, container, settings, drain, .. } => {
-                let route = self.route_to(container, settings).await?;
+            Action::CheckRegistry { registry, place } => self.check_registry(registry, place).await,
+            Action::PushImage { image, latest, from } => self.push(image, latest, from, context).await,
+            Action::PullImage { image, origin, service } => {
+                self.pull(image, origin, service.as_ref(), context).await
+            }
+            Action::BridgeAssets(bridge) => self.bridge_assets(bridge, context).await,
+            Action::WriteErrorPages { directory, pages } => {
+                self.write_error_pages(directory, pages, context).await
+            }
+            Action::WriteCertificate { directory, certificate, private_key, .. } => {
+                self.write_certificate(directory, (certificate, private_key), context).await
+            }
+            Action::RunReleaseCommand(command) => self.run_release_command(command, context).await,
+            Action::SwitchTarget { service, containers, settings, files, drain, .. } => {
+                let route = self.route_to(containers, settings, files).await?;
                 let (drain, fence) = (*drain, context.lease.fence);
                 self.switch(service, &route, Handover { drain, fence, earlier: Earlier::StandsBy }).await?;
                 Ok(Outcome::Done(None))
@@ -62,7 +75,7 @@ impl EngineHost {
                 Ok(if removed { Outcome::Done(None) } else { Outcome::AlreadyDone })
             }
             Action::RemoveDirectories { directories } => {
-                self.plain_script("remove stored state", &scripts::remove_directories(directories)).await?;
+                self.plain_script("remove stored files", &scripts::remove_directories(directories)).await?;
                 Ok(Outcome::Done(None))
             }
             Action::Wait { duration } => pause(*duration, context).await,
@@ -94,12 +107,18 @@ impl EngineHost {
             Undo::RestoreRoute { service, previous: None } => {
                 self.unroute(service, context.lease.fence).await?;
             }
+            Undo::RemoveDirectories { directories } => self.remove_directories(directories, context).await?,
+            Undo::RestoreCertificate { directory } => self.restore_certificate(directory, context).await?,
         }
         Ok(())
     }
 
     async fn is_made_by(&self, step: &Step, container: &ContainerName) -> Result<bool, StepError> {
-        let Action::StartContainer(request) = &step.action else { return Ok(true) };
+        let request = match &step.action {
+            Action::StartContainer(request) => request,
+            Action::RunReleaseCommand(command) => &command.container,
+            _ => return Ok(true),
+        };
         let link = self.link().await?;
         let details = link
             .engine
@@ -138,14 +157,18 @@ impl EngineHost {
         Ok(Outcome::Done(None))
     }
 
-    /// Returns the route to a container: its identifier, which the engine's name service knows on its networks.
+    /// Returns the route to containers: their identifiers, which the engine's name service knows on its networks.
     pub(super) async fn route_to(
         &self,
-        container: &ContainerName,
+        containers: &[ContainerName],
         settings: &ProxySettings,
+        files: &ProxyFiles,
     ) -> Result<Route, StepError> {
-        let target = self.target(container, settings.app_port).await?;
-        Ok(Route { targets: vec![target], settings: settings.clone() })
+        let mut targets = Vec::new();
+        for container in containers {
+            targets.push(self.target(container, settings.app_port).await?);
+        }
+        Ok(Route { targets, settings: settings.clone(), files: files.clone() })
     }
 
     pub(super) async fn target(&self, container: &ContainerName, port: u16) -> Result<String, StepError> {

@@ -373,7 +373,11 @@ pub(super) fn health_check(check: &freehold_model::HealthCheck) -> HealthCheck {
 fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
     let targets =
         route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
-    Ok(DeployRequest::new(targets, service_settings(&route.settings)?))
+    let settings = ServiceSettings {
+        error_pages: route.files.error_pages.clone(),
+        ..service_settings(&route.settings)?
+    };
+    Ok(DeployRequest::new(targets, settings))
 }
 
 fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, InvalidAddress> {
@@ -388,8 +392,22 @@ fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, Invalid
         health_check: health_check(&settings.health_check),
         response_timeout_ms: milliseconds(settings.response_timeout),
         forward_headers: settings.forward_headers,
+        buffering: buffering(&settings.buffering),
+        log_request_headers: settings.logged_headers.request.clone(),
+        log_response_headers: settings.logged_headers.response.clone(),
         ..ServiceSettings::default()
     })
+}
+
+fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {
+    let default = freehold_wire::Buffering::default();
+    freehold_wire::Buffering {
+        requests: wanted.requests,
+        responses: wanted.responses,
+        memory_bytes: wanted.memory_bytes.unwrap_or(default.memory_bytes),
+        max_request_bytes: wanted.max_request_body_bytes.unwrap_or(default.max_request_bytes),
+        max_response_bytes: wanted.max_response_body_bytes.unwrap_or(default.max_response_bytes),
+    }
 }
 
 /// Describes the proxy's container: Kamal 2.12's names, volume and network, our image.

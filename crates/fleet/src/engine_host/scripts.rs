@@ -145,7 +145,7 @@ pub(super) fn read_fence(stem: &str) -> String {
 
 /// Fails with [`FENCED`] when the host has seen a greater number. One that has seen none counts as 0, the number of a
 /// run under a lock of Kamal's.
-fn check_fence(token: &LeaseToken) -> String {
+pub(super) fn check_fence(token: &LeaseToken) -> String {
     format!(
         "state={}; [ \"$(cat \"$state/fence\" 2>/dev/null || echo 0)\" = {} ] || exit {FENCED}\n",
         quote(&state_directory(&token.stem)),

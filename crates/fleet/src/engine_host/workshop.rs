@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use freehold_docker::BuildCache;
-use freehold_model::{Architecture, HostName, SecretName};
+use freehold_docker::{BuildCache, RegistryCredentials};
+use freehold_model::{Architecture, HostName, Repository, SecretName};
 use parking_lot::RwLock;
 
 use crate::engine_host::EngineHost;
@@ -13,8 +13,10 @@ use crate::engine_host::EngineHost;
 pub struct Workshop {
     /// The socket of this machine's engine.
     pub engine_socket: PathBuf,
-    /// What is built, or none for a command that builds nothing.
-    pub context: Option<BuildContext>,
+    /// What is built, by the image's name; empty for a command that builds nothing.
+    pub contexts: BTreeMap<Repository, BuildContext>,
+    /// Names and passwords for registries.
+    pub registries: Vec<RegistryCredentials>,
     /// Our executable for each architecture, from which the proxy's image is made.
     pub executables: BTreeMap<Architecture, PathBuf>,
     hosts: RwLock<BTreeMap<HostName, Weak<EngineHost>>>,
@@ -46,10 +48,11 @@ impl Workshop {
     #[must_use]
     pub fn new(
         engine_socket: PathBuf,
-        context: Option<BuildContext>,
+        contexts: BTreeMap<Repository, BuildContext>,
+        registries: Vec<RegistryCredentials>,
         executables: BTreeMap<Architecture, PathBuf>,
     ) -> Arc<Self> {
-        Arc::new(Self { engine_socket, context, executables, hosts: RwLock::default() })
+        Arc::new(Self { engine_socket, contexts, registries, executables, hosts: RwLock::default() })
     }
 
     /// Makes a host known, so that its engine can build for the others.

@@ -101,7 +101,10 @@ async fn a_failure_after_the_switch_leaves_the_release_live_and_the_next_run_doe
     for step in steps_of(&plan, OnFailure::GoOn) {
         let context = format!("{} on {}", step.action, step.host);
         let scene = Scene::three_hosts().await;
-        scene.fleet.inject(at_step(&step, Moment::Before, Harm::Fail));
+        // It is tried again twice.
+        for _ in 0..3 {
+            scene.fleet.inject(at_step(&step, Moment::Before, Harm::Fail));
+        }
         let error = scene.deploy(&scene.fleet.client(), "v2", 2).await.expect_err(&context).execute();
         assert_eq!(error.kind(), ErrorKind::NeedsAttention, "{context}");
         let ExecuteError::NeedsAttention { left, first, .. } = &error else { panic!("{context}: {error:?}") };

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use freehold_model::ErrorKind;
+use freehold_model::{AssetPath, ErrorKind, Project, RoleOrder};
 use freehold_testkit::{Fault, Harm, Moment, Point, ProjectFixture};
 use proptest::prelude::*;
 
@@ -9,14 +9,27 @@ use crate::harness::Scene;
 const HOSTS: [&str; 3] = ["one", "two", "three"];
 
 fn fixture() -> impl Strategy<Value = ProjectFixture> {
-    (1..=3_usize, 0..=3_usize, 0..=2_u32, any::<bool>()).prop_map(|(web, jobs, batch, soaks)| {
+    let shape = (1..=3_usize, 0..=3_usize, 0..=2_u32, any::<bool>(), any::<bool>());
+    shape.prop_map(|(web, jobs, batch, soaks, has_extras)| {
         let mut fixture = ProjectFixture::new(&HOSTS[..web]);
         if jobs > 0 {
             fixture = fixture.role("jobs", &HOSTS[3 - jobs..], false);
         }
         fixture = fixture.batches(batch, Duration::from_secs(1));
+        if has_extras {
+            fixture = fixture.with(with_extras);
+        }
         if soaks { fixture } else { fixture.with(|project| project.timeouts.soak = Duration::ZERO) }
     })
+}
+
+/// Assets, a release command, and roles that boot side by side.
+fn with_extras(project: &mut Project) {
+    project.boot.order = RoleOrder::Parallel;
+    for role in project.roles.values_mut() {
+        role.release_command = Some(vec!["migrate".to_owned()]);
+        role.asset_path = Some(AssetPath { path: "/assets".to_owned(), options: None });
+    }
 }
 
 fn harm() -> impl Strategy<Value = Harm> {

@@ -1,5 +1,6 @@
 use freehold_model::{Architecture, Diagnose, ErrorKind, HostName, ImageReference};
 
+use crate::images::images;
 use crate::observed::{ObservedHost, ObservedProxy};
 use crate::rollout::{ImageSource, ProxyBoot, RolloutRequest, roles_on};
 
@@ -95,10 +96,12 @@ pub(super) fn check_host(
         });
     }
     if request.image == ImageSource::OnHosts {
-        let image =
-            ImageReference { repository: request.project.image.clone(), tag: request.version.clone() };
-        if !seen.images.iter().any(|present| present.reference == image) {
-            return Err(RolloutError::NoImage { host: host.clone(), image });
+        let roles = roles_on(request.project, host).map(|(role, _)| role);
+        let missing = images(request.project, roles, &request.version)
+            .into_iter()
+            .find(|image| !seen.images.iter().any(|present| present.reference == image.reference));
+        if let Some(image) = missing {
+            return Err(RolloutError::NoImage { host: host.clone(), image: image.reference });
         }
     }
     let needs_proxy = roles_on(request.project, host).any(|(role, _)| role.proxy.is_some());

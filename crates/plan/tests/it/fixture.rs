@@ -30,6 +30,7 @@ pub(crate) struct Script {
     pub(crate) observed: Observed,
     pub(crate) rollouts: u8,
     pub(crate) image: ImageSource,
+    pub(crate) error_pages: BTreeMap<String, String>,
 }
 
 impl Script {
@@ -37,7 +38,8 @@ impl Script {
     pub(crate) fn new(hosts: &[&str]) -> Self {
         let service = ServiceName::parse("app").expect("a service");
         let project = Project::new(service, Repository::parse("acme/app").expect("a repository"));
-        let script = Self { project, observed: Observed::default(), rollouts: 0, image: ImageSource::Build };
+        let (observed, error_pages) = (Observed::default(), BTreeMap::new());
+        let script = Self { project, observed, rollouts: 0, image: ImageSource::Build, error_pages };
         script.role("web", hosts, true)
     }
 
@@ -97,6 +99,7 @@ impl Script {
             random: [number; 16],
             image: self.image,
             proxy: ProxyBoot::Ensure,
+            error_pages: self.error_pages.clone(),
         };
         rollout(&request, &self.observed)
     }

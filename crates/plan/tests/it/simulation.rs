@@ -1,7 +1,7 @@
 use freehold_model::{ContainerName, ReleaseId, RoleName};
 use freehold_plan::{
-    Action, ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy,
-    ObservedRoute, Plan, RELEASE_LABEL, Route,
+    Action, ContainerRequest, ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage,
+    ObservedProxy, ObservedRoute, Plan, RELEASE_LABEL, Route,
 };
 
 /// Changes what is observed as a plan that succeeds changes the hosts.
@@ -15,7 +15,7 @@ pub(crate) fn apply(plan: &Plan, observed: &mut Observed) {
 fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
     match action {
         Action::PrepareHost { .. } => seen.has_network = true,
-        Action::DeliverImage { image, .. } => {
+        Action::DeliverImage { image, .. } | Action::PullImage { image, .. } => {
             if !seen.images.iter().any(|present| present.reference == *image) {
                 seen.images.push(ObservedImage { reference: image.clone(), id: format!("sha256:{image}") });
             }
@@ -33,31 +33,19 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             container(seen, from).expect("a container to rename").name = to.clone();
         }
         Action::StartContainer(request) => {
-            assert!(container(seen, &request.name).is_none(), "the name {} is free", request.name);
-            let made = seen.containers.first().map_or(0, |newest| newest.created_seconds) + 1;
-            seen.containers.insert(
-                0,
-                ObservedContainer {
-                    id: format!("{made:012x}{:052x}", 0),
-                    name: request.name.clone(),
-                    role: RoleName::parse(request.labels["role"].clone()).ok(),
-                    destination: request.labels["destination"].clone(),
-                    image: request.image.to_string(),
-                    image_id: format!("sha256:{}", request.image),
-                    release: (request.labels[RELEASE_LABEL] == rollout.as_str()).then(|| rollout.clone()),
-                    state: ContainerState::Running,
-                    created_seconds: made,
-                },
-            );
+            start(request, rollout, seen);
         }
         Action::StartAgain { container: name, .. } => {
             container(seen, name).expect("a container to start").state = ContainerState::Running;
         }
-        Action::SwitchTarget { service, container: name, settings, .. } => {
-            let id = container(seen, name).expect("a container to switch to").id.clone();
-            let targets = vec![format!("{}:{}", &id.chars().take(12).collect::<String>(), settings.app_port)];
+        Action::SwitchTarget { service, containers, settings, files, .. } => {
+            let target = |name| {
+                let id = &container(seen, name).expect("a container to switch to").id;
+                format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port)
+            };
+            let targets = containers.iter().map(target).collect();
             let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
-            let route = Route { targets, settings: settings.clone() };
+            let route = Route { targets, settings: (**settings).clone(), files: files.clone() };
             routes.insert(service.clone(), ObservedRoute { route });
         }
         Action::RemoveTarget { service } => {
@@ -74,7 +62,11 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             seen.releases.sort_by(|one, other| other.id.cmp(&one.id));
         }
         Action::RemoveContainer { container: name } => {
-            let gone = container(seen, name).expect("a container to remove");
+            // The container of a release command carries no label of the service.
+            let Some(gone) = container(seen, name) else {
+                assert!(name.as_str().contains("-exec-"), "{name} is there to be removed");
+                return;
+            };
             assert!(!gone.state.is_running(), "{name} does not run");
             seen.containers.retain(|container| container.name != *name);
         }
@@ -87,11 +79,36 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         Action::RemoveProxyIfUnused
         | Action::RemoveDirectories { .. }
         | Action::BuildImage { .. }
+        | Action::CheckRegistry { .. }
+        | Action::PushImage { .. }
+        | Action::BridgeAssets(_)
+        | Action::WriteErrorPages { .. }
+        | Action::WriteCertificate { .. }
+        | Action::RunReleaseCommand(_)
         | Action::AwaitHealthy { .. }
         | Action::Soak { .. }
         | Action::WriteEnvironmentFile { .. }
         | Action::Wait { .. } => {}
     }
+}
+
+fn start(request: &ContainerRequest, rollout: &ReleaseId, seen: &mut ObservedHost) {
+    assert!(container(seen, &request.name).is_none(), "the name {} is free", request.name);
+    let made = seen.containers.first().map_or(0, |newest| newest.created_seconds) + 1;
+    seen.containers.insert(
+        0,
+        ObservedContainer {
+            id: format!("{made:012x}{:052x}", 0),
+            name: request.name.clone(),
+            role: RoleName::parse(request.labels["role"].clone()).ok(),
+            destination: request.labels["destination"].clone(),
+            image: request.image.to_string(),
+            image_id: format!("sha256:{}", request.image),
+            release: (request.labels[RELEASE_LABEL] == rollout.as_str()).then(|| rollout.clone()),
+            state: ContainerState::Running,
+            created_seconds: made,
+        },
+    );
 }
 
 fn container<'a>(seen: &'a mut ObservedHost, name: &ContainerName) -> Option<&'a mut ObservedContainer> {

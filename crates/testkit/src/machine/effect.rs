@@ -1,6 +1,8 @@
 use freehold_fleet::{Explanation, HostError, Outcome, StepError};
-use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, RemoteImage};
-use freehold_plan::{Action, BuildPlaceName, ContainerRequest, Route, Step};
+use freehold_model::{
+    ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId, RemoteImage,
+};
+use freehold_plan::{Action, BuildPlaceName, ContainerRequest, ProxyFiles, Route, Step};
 
 use crate::machine::{FakeContainer, Machine, State};
 
@@ -33,7 +35,23 @@ impl Machine {
                 }
                 Ok(Outcome::Done(None))
             }
-            Action::DeliverImage { image, .. } => {
+            Action::CheckRegistry { .. } => Ok(Outcome::AlreadyDone),
+            Action::PushImage { image, .. } => {
+                state.pushed.insert(image.clone());
+                Ok(Outcome::Done(None))
+            }
+            Action::BridgeAssets(bridge) => {
+                let made = ["extracted", "volumes"]
+                    .map(|kind| format!("{}/{kind}/{}", bridge.directory, bridge.new));
+                Ok(changed(
+                    made.into_iter().map(|made| state.directories.insert(made)).fold(false, |a, b| a | b),
+                ))
+            }
+            Action::WriteErrorPages { directory, .. } | Action::WriteCertificate { directory, .. } => {
+                Ok(changed(state.directories.insert(directory.clone())))
+            }
+            Action::RunReleaseCommand(command) => self.run_release_command(state, &command.container),
+            Action::DeliverImage { image, .. } | Action::PullImage { image, .. } => {
                 Ok(changed(state.images.insert(image.clone(), format!("sha256:{image}")).is_none()))
             }
             Action::PrepareHost { directories, .. } => {
@@ -51,8 +69,8 @@ impl Machine {
             Action::StartContainer(request) => self.start(state, request),
             Action::StartAgain { container, .. } => self.start_again(state, container),
             Action::AwaitHealthy { container, .. } => self.await_healthy(state, container),
-            Action::SwitchTarget { service, container, settings, .. } => {
-                self.switch(state, service, container, settings)
+            Action::SwitchTarget { service, containers, settings, files, .. } => {
+                self.switch(state, service, containers, (settings, files))
             }
             Action::RemoveTarget { service } => {
                 Ok(changed(state.proxy.as_mut().is_some_and(|routes| routes.remove(service).is_some())))
@@ -69,11 +87,7 @@ impl Machine {
             Action::RecordRelease { release, latest } => Ok(state.record(release, latest)),
             Action::RemoveContainer { container } => self.remove_container(state, container),
             Action::RemoveImage { image } => self.remove_image(state, image),
-            Action::ForgetReleases { releases } => {
-                let before = state.releases.len();
-                state.releases.retain(|release| !releases.contains(&release.id));
-                Ok(changed(state.releases.len() < before))
-            }
+            Action::ForgetReleases { releases } => Ok(state.forget(releases)),
             Action::RemoveProxyIfUnused => {
                 let is_unused = state.proxy.as_ref().is_some_and(|routes| routes.is_empty());
                 if is_unused {
@@ -81,18 +95,7 @@ impl Machine {
                 }
                 Ok(changed(is_unused))
             }
-            Action::RemoveDirectories { directories } => {
-                state.directories.retain(|directory| !directories.contains(directory));
-                state.releases.clear();
-                let states = ".kamal/freehold/apps/";
-                if directories
-                    .iter()
-                    .any(|path| path.strip_prefix(states).is_some_and(|stem| !stem.contains('/')))
-                {
-                    state.journal = None;
-                }
-                Ok(Outcome::Done(None))
-            }
+            Action::RemoveDirectories { directories } => Ok(state.remove_directories(directories)),
             Action::WriteEnvironmentFile { .. } => Ok(Outcome::Done(None)),
             Action::Wait { .. } => Ok(Outcome::AlreadyDone),
         }
@@ -141,6 +144,27 @@ impl Machine {
         Ok(Outcome::Done(None))
     }
 
+    /// Its container stays until it is removed, and fails for a version that is spoilt.
+    fn run_release_command(
+        &self,
+        state: &mut State,
+        request: &ContainerRequest,
+    ) -> Result<Outcome, StepError> {
+        if state.container(&request.name).is_some() {
+            return Ok(Outcome::AlreadyDone);
+        }
+        if request.image.tag.as_ref().is_some_and(|tag| state.spoilt_commands.contains(tag.as_str())) {
+            return Err(StepError::ReleaseCommand(Box::new(
+                self.explanation(&request.name, "ended with code 1"),
+            )));
+        }
+        self.start(state, request)?;
+        if let Some(container) = state.container(&request.name) {
+            container.is_running = false;
+        }
+        Ok(Outcome::Done(None))
+    }
+
     fn start_again(&self, state: &mut State, name: &ContainerName) -> Result<Outcome, StepError> {
         match state.container(name) {
             Some(container) if container.is_running => Ok(Outcome::AlreadyDone),
@@ -164,28 +188,35 @@ impl Machine {
     }
 
     fn unhealthy(&self, name: &ContainerName, what: &str) -> StepError {
-        StepError::Unhealthy(Box::new(Explanation {
+        StepError::Unhealthy(Box::new(self.explanation(name, what)))
+    }
+
+    fn explanation(&self, name: &ContainerName, what: &str) -> Explanation {
+        Explanation {
             host: self.name.clone(),
             container: name.to_string(),
             summary: format!("container `{name}` on host `{}` {what}", self.name),
             evidence: Vec::new(),
             log: vec!["boom".to_owned()],
             help: vec![format!("see `freehold app logs` on {}", self.name)],
-        }))
+        }
     }
 
     fn switch(
         &self,
         state: &mut State,
         service: &ProxyServiceName,
-        name: &ContainerName,
-        settings: &ProxySettings,
+        names: &[ContainerName],
+        (settings, files): (&ProxySettings, &ProxyFiles),
     ) -> Result<Outcome, StepError> {
-        let Some(id) = state.container(name).map(|container| container.id.clone()) else {
-            return Err(self.refused(format!("switch {service}"), "no such container").into());
-        };
-        let target = format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port);
-        let route = Route { targets: vec![target], settings: settings.clone() };
+        let mut targets = Vec::new();
+        for name in names {
+            let Some(id) = state.container(name).map(|container| container.id.clone()) else {
+                return Err(self.refused(format!("switch {service}"), "no such container").into());
+            };
+            targets.push(format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port));
+        }
+        let route = Route { targets, settings: settings.clone(), files: files.clone() };
         let Some(routes) = &mut state.proxy else {
             return Err(self.refused(format!("switch {service}"), "there is no proxy").into());
         };
@@ -245,6 +276,25 @@ impl State {
         self.releases.insert(0, release.clone());
         self.releases.sort_by(|one, other| other.id.cmp(&one.id));
         Outcome::Done(None)
+    }
+
+    fn forget(&mut self, releases: &[ReleaseId]) -> Outcome {
+        let before = self.releases.len();
+        self.releases.retain(|release| !releases.contains(&release.id));
+        changed(self.releases.len() < before)
+    }
+
+    fn remove_directories(&mut self, directories: &[String]) -> Outcome {
+        let before = self.directories.len();
+        self.directories.retain(|directory| !directories.contains(directory));
+        if directories.iter().any(|path| path.ends_with("/releases")) {
+            self.releases.clear();
+        }
+        let states = ".kamal/freehold/apps/";
+        if directories.iter().any(|path| path.strip_prefix(states).is_some_and(|stem| !stem.contains('/'))) {
+            self.journal = None;
+        }
+        changed(self.directories.len() < before)
     }
 
     /// The oracle: every route must lead to a container that runs and is healthy.

@@ -34,6 +34,10 @@ impl Machine {
                     container.name = to.clone();
                 }
             }
+            Undo::RemoveDirectories { directories } => {
+                state.directories.retain(|directory| !directories.contains(directory));
+            }
+            Undo::RestoreCertificate { .. } => {}
             Undo::RestoreRoute { service, previous } => {
                 if let Some(routes) = &mut state.proxy {
                     match previous {

@@ -112,7 +112,9 @@ async fn fingerprints(
     let keys: Vec<SecretName> =
         project.ssh.key_data.iter().filter(|name| definitions.get(name).is_some()).cloned().collect();
     let keys: SecretValues = definitions.select(&keys).unwrap_or_default();
-    let Some(hosts) = Hosts::new(context, project, &primary, &keys, None) else { return BTreeMap::new() };
+    let Some(hosts) = Hosts::new(context, project, &primary, &keys, BTreeMap::new()) else {
+        return BTreeMap::new();
+    };
     let Some(host) = hosts.primary() else { return BTreeMap::new() };
     match host.fingerprint_key().await {
         Ok(key) => needed

@@ -1,0 +1,107 @@
+use freehold_model::{BuildPlace, HostName};
+
+use crate::images::{NeededImage, NeededSource, images, registry_name};
+use crate::naming::{NETWORK, latest_of, state_directory};
+use crate::plan::{Action, OnFailure, StageKind, Undo};
+use crate::request::{BuildPlaceName, ImageOrigin};
+use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on};
+use crate::stages::Stages;
+use crate::{Observed, latest_image};
+
+/// Builds the images, pushes them where there is a registry, and brings them to every host.
+pub(super) fn build_and_deliver(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    hosts: &[HostName],
+) -> Result<(), RolloutError> {
+    if request.image == ImageSource::Build {
+        build(stages, request, hosts);
+    }
+    stages.begin(StageKind::Prepare, OnFailure::PutBack);
+    let project = request.project;
+    let stem = project.stem();
+    for host in hosts {
+        let directories = vec![
+            ".kamal".to_owned(),
+            format!(".kamal/apps/{stem}/env/roles"),
+            ".kamal/proxy/apps-config".to_owned(),
+            state_directory(&stem),
+        ];
+        stages.step(host, Action::PrepareHost { directories, network: NETWORK.to_owned() }, Undo::Nothing);
+        if request.image != ImageSource::OnHosts {
+            let roles = roles_on(project, host).map(|(role, _)| role);
+            for image in images(project, roles, &request.version) {
+                stages.step(host, bring(request, image), Undo::Nothing);
+            }
+        }
+        if request.proxy == ProxyBoot::Ensure && roles_on(project, host).any(|(role, _)| role.proxy.is_some())
+        {
+            let action = Action::EnsureProxy { run: project.proxy_run(host), network: NETWORK.to_owned() };
+            stages.step(host, action, Undo::Nothing);
+        }
+        files::write(stages, request, observed, host)?;
+    }
+    Ok(())
+}
+
+fn build(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) {
+    let project = request.project;
+    let roles = project.roles.values().filter(|role| !role.hosts.is_empty());
+    let built: Vec<(NeededImage, BuildPlaceName)> = images(project, roles, &request.version)
+        .into_iter()
+        .filter_map(|image| match &image.source {
+            NeededSource::Built(place) => Some((image.clone(), place.clone())),
+            NeededSource::Pinned(_) => None,
+        })
+        .collect();
+    let registry = registry_name(project);
+    stages.begin(StageKind::Build, OnFailure::PutBack);
+    if let (Some(registry), Some(first)) = (&registry, hosts.first()) {
+        let place = built
+            .first()
+            .map_or_else(|| BuildPlaceName::from(&BuildPlace::Local), |(_, place)| place.clone());
+        let action = Action::CheckRegistry { registry: registry.clone(), place };
+        stages.step(first, action, Undo::Nothing);
+        // Nothing is built before the registry has let us in.
+        stages.begin(StageKind::Build, OnFailure::PutBack);
+    }
+    for (index, (image, place)) in built.into_iter().enumerate() {
+        let host = match &place {
+            BuildPlaceName::Host(host) => Some(host.clone()),
+            BuildPlaceName::Local => hosts.first().cloned(),
+        };
+        let Some(host) = host else { continue };
+        let tag = image.reference;
+        let lane = format!("image {index}");
+        let action = Action::BuildImage { image: tag.clone(), place: place.clone() };
+        stages.step_beside(&host, &lane, action, Undo::Nothing);
+        if registry.is_some()
+            && let Some(latest) = latest_image(project)
+        {
+            let latest = latest_of(&tag, &latest);
+            let action = Action::PushImage { image: tag, latest, from: place };
+            // What the registry has is a version that nobody runs: harmless.
+            stages.step_beside(&host, &lane, action, Undo::Nothing);
+        }
+    }
+}
+
+/// Says how a host gets an image.
+fn bring(request: &RolloutRequest<'_>, image: NeededImage) -> Action {
+    let project = request.project;
+    let service = Some(project.service.clone());
+    match image.source {
+        NeededSource::Pinned(pinned) => {
+            Action::PullImage { image: image.reference, origin: ImageOrigin::Pinned(pinned), service: None }
+        }
+        NeededSource::Built(place) if registry_name(project).is_some() => {
+            let origin = match request.image {
+                ImageSource::Build => ImageOrigin::Pushed(place),
+                ImageSource::Built | ImageSource::OnHosts => ImageOrigin::Tag,
+            };
+            Action::PullImage { image: image.reference, origin, service }
+        }
+        NeededSource::Built(from) => Action::DeliverImage { image: image.reference, from },
+    }
+}

@@ -1,0 +1,109 @@
+use freehold_model::{ContainerName, HostName, Project, Role, Tls};
+
+use crate::Observed;
+use crate::images::image_of;
+use crate::naming::{
+    APPS_CONFIG_IN_PROXY, assets_directory, container_version, error_pages_directory, tls_directory,
+};
+use crate::plan::{Action, Undo};
+use crate::request::{AssetBridge, ProxyFiles};
+use crate::rollout::{RolloutError, RolloutRequest, first_name, roles_on, seen};
+use crate::stages::Stages;
+
+/// Writes what the containers and the proxy read: assets, error pages, certificates.
+pub(super) fn write(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    host: &HostName,
+) -> Result<(), RolloutError> {
+    let project = request.project;
+    let takes_requests = roles_on(project, host).any(|(role, _)| role.proxy.is_some());
+    if takes_requests && !request.error_pages.is_empty() {
+        let directory = error_pages_directory(project, request.version.as_str());
+        let serves = seen(observed, host)?.releases.iter().any(|release| release.version == request.version);
+        let undo = if serves {
+            Undo::Nothing
+        } else {
+            Undo::RemoveDirectories { directories: vec![directory.clone()] }
+        };
+        let action = Action::WriteErrorPages { directory, pages: request.error_pages.clone() };
+        stages.step(host, action, undo);
+    }
+    for (role, _) in roles_on(project, host) {
+        assets(stages, request, observed, (host, role))?;
+        certificate(stages, project, (host, role));
+    }
+    Ok(())
+}
+
+fn assets(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    (host, role): (&HostName, &Role),
+) -> Result<(), RolloutError> {
+    let project = request.project;
+    let (Some(assets), Some(_)) = (&role.asset_path, &role.proxy) else { return Ok(()) };
+    let seen = seen(observed, host)?;
+    let name = first_name(request, role)?;
+    let is_known = seen.containers.iter().any(|container| container.name == name);
+    let new = format!("{}-{}", role.name, request.version);
+    let old = seen
+        .current(project, &role.name)
+        .and_then(|container| container_version(project, &role.name, &container.name))
+        .map(|version| format!("{}-{version}", role.name))
+        .filter(|old| *old != new);
+    let directory = assets_directory(project);
+    // A container of the version may have the folder mounted: then it is no new one.
+    let undo = if is_known {
+        Undo::Nothing
+    } else {
+        // The first is a copy that was not finished.
+        let made = [format!("extracted/.{new}.new"), format!("extracted/{new}"), format!("volumes/{new}")];
+        Undo::RemoveDirectories { directories: made.map(|made| format!("{directory}/{made}")).to_vec() }
+    };
+    let bridge = AssetBridge {
+        role: role.name.clone(),
+        image: image_of(project, role, &request.version),
+        path: assets.path.clone(),
+        directory,
+        container: ContainerName::parse(format!("{}-assets", project.role_prefix(&role.name)))?,
+        new,
+        old,
+    };
+    stages.step(host, Action::BridgeAssets(bridge), undo);
+    Ok(())
+}
+
+fn certificate(stages: &mut Stages, project: &Project, (host, role): (&HostName, &Role)) {
+    let Some(Tls::Custom { certificate, private_key }) = role.proxy.as_ref().map(|proxy| &proxy.tls) else {
+        return;
+    };
+    let directory = tls_directory(project, &role.name);
+    let action = Action::WriteCertificate {
+        role: role.name.clone(),
+        directory: directory.clone(),
+        certificate: certificate.clone(),
+        private_key: private_key.clone(),
+    };
+    stages.step(host, action, Undo::RestoreCertificate { directory });
+}
+
+/// Returns the files that the proxy reads for a role of a version, as paths in its container.
+pub(crate) fn proxy_files(project: &Project, role: &Role, error_pages: Option<&str>) -> ProxyFiles {
+    let inside = |path: String| path.replacen(".kamal/proxy/apps-config", APPS_CONFIG_IN_PROXY, 1);
+    let is_custom = role.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. }));
+    ProxyFiles {
+        error_pages: error_pages.map(|version| inside(error_pages_directory(project, version))),
+        certificate: is_custom.then(|| inside(tls_directory(project, &role.name))),
+    }
+}
+
+/// Returns the volume of the assets that a role's release shares with others.
+pub(super) fn assets_volume(request: &RolloutRequest<'_>, role: &Role) -> Option<String> {
+    let (Some(assets), Some(_)) = (&role.asset_path, &role.proxy) else { return None };
+    let directory = assets_directory(request.project);
+    let options = assets.options.as_ref().map(|options| format!(":{options}")).unwrap_or_default();
+    Some(format!("$PWD/{directory}/volumes/{}-{}:{}{options}", role.name, request.version, assets.path))
+}

@@ -1,0 +1,216 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use freehold_model::{
+    ContainerName, Environment, HostName, ImageReference, Project, Release, ReleaseRole, Role, RoleHost, Tls,
+};
+
+use crate::Observed;
+use crate::naming::{
+    assets_directory, container_version, error_pages_directory, latest_image, tls_directory,
+};
+use crate::observed::ObservedHost;
+use crate::plan::{Action, OnFailure, StageKind, Undo};
+use crate::retention::retention;
+use crate::rollout::boot::release_command_name;
+use crate::rollout::{
+    RolloutError, RolloutRequest, container_names, first_name, replaced_name, roles_on, seen,
+};
+use crate::stages::Stages;
+
+/// Stops the old containers, writes down the release, and removes what is too old.
+pub(super) fn retire(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    image: &ImageReference,
+    hosts: &[HostName],
+) -> Result<(), RolloutError> {
+    stages.begin(StageKind::Retire, OnFailure::GoOn);
+    for host in hosts {
+        let seen = seen(observed, host)?;
+        let mut names = Vec::new();
+        for (role, entry) in roles_on(request.project, host) {
+            names.extend(container_names(request, role)?);
+            retire_role(stages, request, (role, entry), seen)?;
+        }
+        record(stages, request, image, host)?;
+        for (role, _) in roles_on(request.project, host) {
+            clean_up(stages, request, (host, role))?;
+        }
+        forget(stages, request, seen, (host, &names))?;
+    }
+    Ok(())
+}
+
+fn record(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    image: &ImageReference,
+    host: &HostName,
+) -> Result<(), RolloutError> {
+    let project = request.project;
+    let Some(latest) = latest_image(project) else { return Ok(()) };
+    let mut roles = BTreeMap::new();
+    for (role, entry) in roles_on(project, host) {
+        roles.insert(role.name.clone(), release_role(request, role, entry, first_name(request, role)?));
+    }
+    let release = Release {
+        id: request.id.clone(),
+        version: request.version.clone(),
+        service: project.service.clone(),
+        destination: project.destination.clone(),
+        image: image.clone(),
+        created_at: request.created_at.clone(),
+        author: request.author.clone(),
+        git_revision: request.git_revision.clone(),
+        has_error_pages: !request.error_pages.is_empty(),
+        roles,
+    };
+    stages.step(host, Action::RecordRelease { release: Box::new(release), latest }, Undo::Nothing);
+    Ok(())
+}
+
+/// Removes what only the way back needed.
+fn clean_up(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    (host, role): (&HostName, &Role),
+) -> Result<(), RolloutError> {
+    let is_first = role.hosts.first().is_some_and(|entry| entry.name == *host);
+    if role.release_command.is_some() && is_first {
+        let container = release_command_name(request, role)?;
+        stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
+    }
+    if role.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. })) {
+        let directories = vec![format!("{}/before", tls_directory(request.project, &role.name))];
+        stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
+    }
+    Ok(())
+}
+
+/// Removes containers, images, files and stored releases that are too old to go back to.
+fn forget(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    seen: &ObservedHost,
+    (host, names): (&HostName, &[ContainerName]),
+) -> Result<(), RolloutError> {
+    let project = request.project;
+    let kept = retention(project, seen, &request.version);
+    let folders = old_folders(project, seen, &kept.containers, request.version.as_str());
+    for container in kept.containers {
+        let is_renamed = names.contains(&container);
+        let container = if is_renamed { replaced_name(request, host, &container)? } else { container };
+        stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
+    }
+    for image in kept.images {
+        stages.step(host, Action::RemoveImage { image }, Undo::Impossible);
+    }
+    if !folders.is_empty() {
+        stages.step(host, Action::RemoveDirectories { directories: folders }, Undo::Impossible);
+    }
+    if !kept.releases.is_empty() {
+        stages.step(host, Action::ForgetReleases { releases: kept.releases }, Undo::Impossible);
+    }
+    Ok(())
+}
+
+/// Returns the folders of assets and error pages of versions that no container is left of. They are named one by one:
+/// a pattern such as Kamal's `ROLE-*` would also hit those of a role `ROLE-x`.
+fn old_folders(
+    project: &Project,
+    seen: &ObservedHost,
+    removed: &[ContainerName],
+    version: &str,
+) -> Vec<String> {
+    let has_assets = project.roles.values().any(|role| role.asset_path.is_some())
+        || seen
+            .releases
+            .iter()
+            .flat_map(|release| release.roles.values())
+            .any(|role| role.role.asset_path.is_some());
+    let assets = assets_directory(project);
+    let mut gone = BTreeSet::new();
+    let mut left = BTreeSet::from([version]);
+    let mut folders = Vec::new();
+    for role in project.roles.keys() {
+        let of_role: Vec<(&ContainerName, &str)> = seen
+            .containers_of(project, role)
+            .filter_map(|container| {
+                Some((&container.name, container_version(project, role, &container.name)?))
+            })
+            .collect();
+        let (old, kept): (Vec<_>, Vec<_>) = of_role.iter().partition(|(name, _)| removed.contains(name));
+        let kept: BTreeSet<&str> = kept.iter().map(|(_, version)| *version).collect();
+        let old: BTreeSet<&str> = old.iter().map(|(_, version)| *version).collect();
+        let of_role = old.iter().filter(|old| !kept.contains(*old) && **old != version);
+        if has_assets {
+            folders.extend(of_role.flat_map(|old| {
+                ["extracted", "volumes"].map(|kind| format!("{assets}/{kind}/{role}-{old}"))
+            }));
+        }
+        gone.extend(old);
+        left.extend(kept);
+    }
+    if project.error_pages.is_some() || seen.releases.iter().any(|release| release.has_error_pages) {
+        folders.extend(gone.difference(&left).map(|version| error_pages_directory(project, version)));
+    }
+    folders
+}
+
+fn retire_role(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    (role, entry): (&Role, &RoleHost),
+    seen: &ObservedHost,
+) -> Result<(), RolloutError> {
+    let host = &entry.name;
+    let project = request.project;
+    let names = container_names(request, role)?;
+    let serving: Vec<&str> =
+        seen.serving(project, &role.name).iter().map(|container| container.id.as_str()).collect();
+    for container in seen.containers_of(project, &role.name).filter(|container| container.state.is_running())
+    {
+        let drains = serving.contains(&container.id.as_str()) && role.proxy.is_some();
+        let stopped = if names.contains(&container.name) {
+            replaced_name(request, host, &container.name)?
+        } else {
+            container.name.clone()
+        };
+        let action = Action::StopContainer {
+            subject: (&role.name).into(),
+            container: stopped.clone(),
+            drain: drains.then(|| (role.proxy_service.clone(), project.timeouts.drain)),
+            timeout: stop_timeout(project, role),
+        };
+        stages.step(host, action, Undo::StartContainer { container: stopped });
+    }
+    let path = format!(".kamal/apps/{}/env/roles/{}.env", project.stem(), role.name);
+    let action = Action::WriteEnvironmentFile {
+        subject: (&role.name).into(),
+        path,
+        environment: Environment { clear: BTreeMap::new(), secret: entry.environment.secret.clone() },
+    };
+    stages.step(host, action, Undo::Nothing);
+    Ok(())
+}
+
+/// Kamal's rule: a role behind the proxy stops in the engine's own time, another one within the drain timeout.
+pub(crate) fn stop_timeout(project: &Project, role: &Role) -> Option<std::time::Duration> {
+    role.stop_timeout.or_else(|| role.proxy.is_none().then_some(project.timeouts.drain))
+}
+
+fn release_role(
+    request: &RolloutRequest<'_>,
+    role: &Role,
+    entry: &RoleHost,
+    name: ContainerName,
+) -> ReleaseRole {
+    let secrets = entry
+        .environment
+        .secret
+        .iter()
+        .filter_map(|(variable, secret)| Some((variable.clone(), request.secrets.get(secret)?.clone())))
+        .collect();
+    ReleaseRole { role: Role { hosts: vec![entry.clone()], ..role.clone() }, container: name, secrets }
+}
