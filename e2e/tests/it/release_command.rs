@@ -51,7 +51,11 @@ async fn one_that_fails_stops_the_deploy_and_says_why() {
         failed.stderr
     );
     assert!(failed.stderr.contains("column is missing"), "{}", failed.stderr);
-    assert!(failed.stderr.contains("everything was put back"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("everything: every host serves what it served before"),
+        "{}",
+        failed.stderr
+    );
     expect_no_failure(load).await;
     scene.expect_serving("1").await;
     scene.expect_clean("1").await;
