@@ -152,6 +152,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "details")]
     Status(command::status::Args),
     App(command::app::Args),
+    Accessory(command::accessory::Args),
     Lock(command::lock::Args),
     Audit(command::audit::Args),
     Secrets(command::secrets::Args),
@@ -172,14 +173,15 @@ pub(crate) enum Command {
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback"]),
-    ("Look", &["status", "releases", "audit", "lock", "app", "secrets", "server"]),
+    ("Look", &["status", "releases", "audit", "lock", "app", "accessory", "secrets", "server"]),
     ("Repair", &["resume", "abort", "prune", "remove"]),
     ("Freehold itself", &["docs", "version", "completion", "help"]),
 ];
 
 /// Kamal's commands that this version does not have, by their words.
-pub(crate) const UNSUPPORTED: [&[&str]; 7] = [
-    &["accessory"],
+pub(crate) const UNSUPPORTED: [&[&str]; 8] = [
+    &["accessory", "exec"],
+    &["accessory", "logs"],
     &["build"],
     &["config"],
     &["proxy"],

@@ -8,12 +8,13 @@ use freehold_fleet::{
     LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, execute, observe, recover,
 };
 use freehold_model::{
-    Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint, SecretName,
-    SecretValues,
+    Accessory, Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint,
+    SecretName, SecretValues,
 };
 use freehold_plan::{ImageSource, Observed, Plan, PlanKind, ProxyBoot, RolloutRequest, rollout};
 use tokio::task::JoinSet;
 
+use crate::command;
 use crate::command::deploy::NoVersion;
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
@@ -48,6 +49,8 @@ pub(crate) struct Change<'a> {
     pub(crate) version: Option<ReleaseVersion>,
     /// The proxy's error pages by file name.
     pub(crate) error_pages: BTreeMap<String, String>,
+    /// What the audit log says that was done, where the plan alone does not tell.
+    pub(crate) act: Option<String>,
 }
 
 /// What a command did.
@@ -135,7 +138,41 @@ impl<'a> Change<'a> {
         let hosts =
             Hosts::new(context, project, &names, &secrets, build_context).ok_or(ChangeError::NoHosts)?;
         hooks.run(Hook::PreConnect).await?;
-        Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages })
+        let act = None;
+        Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act })
+    }
+
+    /// The same for a command that is about accessories: with their hosts, and without the secrets of the application.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_accessories(
+        context: &'a Context,
+        choose: impl FnOnce(&Project) -> Result<Vec<(Accessory, Vec<HostName>)>, CommandError>,
+    ) -> Result<(Self, Vec<(Accessory, Vec<HostName>)>), CommandError> {
+        let loaded = project::load(context).await?;
+        let chosen = choose(&loaded.whole)?;
+        let repository = Repository::look(context).await?;
+        let author = git::author(context).await;
+        let project = &loaded.whole;
+        let accessories: Vec<&Accessory> = chosen.iter().map(|(accessory, _)| accessory).collect();
+        let needed = command::accessory::needed(project, &accessories);
+        let secrets = secret::values(context, project, &needed).await?;
+        let telling = Telling { project, version: repository.revision.as_deref(), performer: &author.email };
+        let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
+        let mut names: Vec<HostName> = project.all_hosts().into_iter().take(1).collect();
+        for host in chosen.iter().flat_map(|(_, hosts)| hosts) {
+            if !names.contains(host) {
+                names.push(host.clone());
+            }
+        }
+        let hosts =
+            Hosts::new(context, project, &names, &secrets, BTreeMap::new()).ok_or(ChangeError::NoHosts)?;
+        hooks.run(Hook::PreConnect).await?;
+        let (version, error_pages, act) = (None, BTreeMap::new(), None);
+        let change =
+            Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act };
+        Ok((change, chosen))
     }
 
     /// Returns the part of the project that the command is about.
@@ -237,6 +274,7 @@ impl<'a> Change<'a> {
             PlanKind::Stop => "Stopped app".to_owned(),
             PlanKind::Prune => "Pruned containers and images".to_owned(),
             PlanKind::Remove => "Removed app".to_owned(),
+            PlanKind::Accessory => self.act.clone().unwrap_or_default(),
         };
         let message = match error {
             None => format!("[{time}] [{}]{destination} {act}", self.author.email),

@@ -1,6 +1,7 @@
 //! One file per command: its arguments, whose doc comments are the help, and `run`.
 
 pub(crate) mod abort;
+pub(crate) mod accessory;
 pub(crate) mod app;
 pub(crate) mod audit;
 pub(crate) mod completion;
@@ -41,6 +42,7 @@ impl Command {
             Self::Releases(_) => "releases",
             Self::Status(_) => "status",
             Self::App(arguments) => arguments.name(),
+            Self::Accessory(arguments) => arguments.name(),
             Self::Lock(arguments) => arguments.name(),
             Self::Audit(_) => "audit",
             Self::Secrets(arguments) => arguments.name(),
@@ -69,6 +71,7 @@ impl Command {
             Self::Releases(arguments) => context.until_stopped(releases::run(context, &arguments)).await,
             Self::Status(arguments) => context.until_stopped(status::run(context, &arguments)).await,
             Self::App(arguments) => app::run(context, arguments).await,
+            Self::Accessory(arguments) => accessory::run(context, arguments).await,
             Self::Lock(arguments) => context.until_stopped(lock::run(context, arguments)).await,
             Self::Audit(arguments) => context.until_stopped(audit::run(context, &arguments)).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,

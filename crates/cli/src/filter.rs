@@ -1,4 +1,4 @@
-use freehold_model::{HostName, Project, RoleName};
+use freehold_model::{Accessory, HostName, Project, RoleName};
 
 use crate::arguments::GlobalArgs;
 use crate::error::UsageError;
@@ -6,9 +6,13 @@ use crate::error::UsageError;
 /// Leaves of a project what `--hosts`, `--roles` and `--primary` name. A role without a host is left out.
 ///
 /// # Errors
-/// [`UsageError`] when nothing matches.
+/// [`UsageError`] when nothing matches. What accessories are concerned, see [`accessory_hosts`].
 pub(crate) fn apply(project: &Project, arguments: &GlobalArgs) -> Result<Project, UsageError> {
     let mut chosen = project.clone();
+    // A filter may name hosts that only accessories have.
+    let is_of_accessory = |host: &HostName| matches_any(&arguments.hosts, host.as_str());
+    let names_accessory =
+        project.accessories.values().flat_map(|accessory| &accessory.hosts).any(is_of_accessory);
     if !arguments.roles.is_empty() {
         chosen.roles.retain(|name, _| matches_any(&arguments.roles, name.as_str()));
         if chosen.roles.is_empty() {
@@ -22,14 +26,33 @@ pub(crate) fn apply(project: &Project, arguments: &GlobalArgs) -> Result<Project
         keep_hosts(&mut chosen, |host| Some(host) == primary.as_ref());
     } else if !arguments.hosts.is_empty() {
         keep_hosts(&mut chosen, |host| matches_any(&arguments.hosts, host.as_str()));
-        if chosen.roles.is_empty() {
-            let hosts = project.hosts();
+        if chosen.roles.is_empty() && !names_accessory {
+            let hosts = project.all_hosts();
             let known: Vec<&str> = hosts.iter().map(HostName::as_str).collect();
             return Err(nothing("--hosts", &arguments.hosts, "hosts", &known));
         }
     }
     settle_primary(&mut chosen);
     Ok(chosen)
+}
+
+/// Returns the hosts of an accessory that `--hosts`, `--roles` and `--primary` leave.
+pub(crate) fn accessory_hosts(
+    project: &Project,
+    accessory: &Accessory,
+    arguments: &GlobalArgs,
+) -> Vec<HostName> {
+    let primary = project.all_hosts().into_iter().next();
+    let in_roles = |host: &HostName| {
+        let mut roles =
+            project.roles.values().filter(|role| matches_any(&arguments.roles, role.name.as_str()));
+        arguments.roles.is_empty() || roles.any(|role| role.hosts.iter().any(|entry| entry.name == *host))
+    };
+    let is_named = |host: &HostName| match arguments.primary {
+        true => Some(host) == primary.as_ref(),
+        false => arguments.hosts.is_empty() || matches_any(&arguments.hosts, host.as_str()),
+    };
+    accessory.hosts.iter().filter(|host| is_named(host) && in_roles(host)).cloned().collect()
 }
 
 fn nothing(option: &str, given: &[String], noun: &str, known: &[&str]) -> UsageError {

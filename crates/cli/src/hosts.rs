@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use freehold_docker::RegistryCredentials;
-use freehold_fleet::{BuildContext, EngineHost, Gate, Host, Reach, SshReach, Watch, Workshop, World};
+use freehold_fleet::{BuildContext, EngineHost, Gate, Host, Reach, SshReach, Stock, Watch, Workshop, World};
 use freehold_model::{Architecture, Credential, HostName, Project, RegistryPlace, Repository, SecretValues};
 use freehold_ssh::{ClientEnvironment, Connector, FirstUse, Prompt};
 use secrecy::{ExposeSecret, SecretString};
@@ -17,6 +17,7 @@ use crate::ui::Ui;
 #[derive(Debug)]
 pub(crate) struct Hosts {
     engines: BTreeMap<HostName, Arc<EngineHost>>,
+    workshop: Arc<Workshop>,
     watch: Arc<Ui>,
     primary: HostName,
     /// Their names in the order of the deploy file.
@@ -50,7 +51,7 @@ impl Hosts {
             workshop.register(&engine);
             engines.insert(name.clone(), engine);
         }
-        Some(Self { engines, watch, primary: names.first()?.clone(), order: names.to_vec() })
+        Some(Self { engines, workshop, watch, primary: names.first()?.clone(), order: names.to_vec() })
     }
 
     /// Returns the host that keeps the lock.
@@ -61,6 +62,11 @@ impl Hosts {
     /// Returns a host.
     pub(crate) fn get(&self, name: &HostName) -> Option<&Arc<EngineHost>> {
         self.engines.get(name)
+    }
+
+    /// Lays in what accessories need from this machine.
+    pub(crate) fn lay_in(&self, stock: Stock) {
+        self.workshop.lay_in(stock);
     }
 
     /// Asks every host the same, all at once, and returns the answers in the order of the deploy file.

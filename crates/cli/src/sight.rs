@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use freehold_fleet::{Scope, observe};
-use freehold_model::{Diagnose, ErrorKind, HostName};
+use freehold_model::{Accessory, Diagnose, ErrorKind, HostName, Project};
 use freehold_plan::Observed;
 
 use crate::context::Context;
@@ -45,6 +45,24 @@ impl Sight {
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn of_lock(context: &Context) -> Result<Self, CommandError> {
         Self::of(context, |loaded| loaded.whole.hosts().into_iter().take(1).collect()).await
+    }
+
+    /// The same for the hosts of accessories.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_accessories(
+        context: &Context,
+        choose: impl FnOnce(&Project) -> Result<Vec<(Accessory, Vec<HostName>)>, CommandError>,
+    ) -> Result<(Self, Vec<(Accessory, Vec<HostName>)>), CommandError> {
+        let chosen = choose(&project::load(context).await?.whole)?;
+        let mut names: Vec<HostName> = Vec::new();
+        for host in chosen.iter().flat_map(|(_, hosts)| hosts) {
+            if !names.contains(host) {
+                names.push(host.clone());
+            }
+        }
+        Ok((Self::of(context, |_| names.clone()).await?, chosen))
     }
 
     async fn of(context: &Context, names: impl Fn(&Loaded) -> Vec<HostName>) -> Result<Self, CommandError> {

@@ -1,5 +1,6 @@
 //! The real host: an engine and a shell, over SSH or on this machine.
 
+mod accessory;
 mod bootstrap;
 mod build;
 mod connection;
@@ -42,7 +43,7 @@ pub use bootstrap::EngineState;
 pub use connection::{Reach, SshReach};
 pub use one_off::{Attached, AttachedControl, OneOff};
 pub use server::{ServerCommand, ServerControl};
-pub use workshop::{BuildContext, Workshop};
+pub use workshop::{BuildContext, Stock, Workshop};
 
 /// A host with a container engine, reached over SSH or on this machine.
 ///

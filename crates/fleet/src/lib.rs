@@ -19,7 +19,7 @@ mod world;
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
     Attached, AttachedControl, BuildContext, EngineHost, EngineState, OneOff, Reach, ServerCommand,
-    ServerControl, SshReach, Workshop,
+    ServerControl, SshReach, Stock, Workshop,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};

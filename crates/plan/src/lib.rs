@@ -6,6 +6,7 @@
 //! Start with [`rollout`], which replaces the running release over the whole fleet, and [`Plan`], the value that the
 //! executor walks through, that is printed, saved for `resume` and compared in tests.
 
+mod accessory;
 mod images;
 mod lifecycle;
 mod naming;
@@ -20,6 +21,10 @@ mod stages;
 mod tidy;
 mod title;
 
+pub use accessory::{
+    AccessoryError, AccessoryRequest, AccessoryVerb, CONFIGURATION_LABEL, ObservedAccessories,
+    ObservedAccessory, accessory, accessory_configuration,
+};
 pub use images::repositories;
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
@@ -30,8 +35,8 @@ pub use observed::{
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 pub use removal::remove;
 pub use request::{
-    AssetBridge, BuildPlaceName, ContainerRequest, ImageOrigin, ProxyFiles, Readiness, ReleaseCommand,
-    Subject,
+    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
+    ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
 pub use rollback::{RollbackError, RollbackTarget, rollback};
 pub use rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, rollout};

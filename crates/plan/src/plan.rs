@@ -3,15 +3,15 @@ use std::fmt;
 use std::time::Duration;
 
 use freehold_model::{
-    ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun, ProxyServiceName, Release,
-    ReleaseId, ReleaseVersion, RoleName, SecretName, ServiceName,
+    AccessoryName, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
+    ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, RoleName, SecretName, ServiceName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::Route;
 use crate::request::{
-    AssetBridge, BuildPlaceName, ContainerRequest, ImageOrigin, ProxyFiles, Readiness, ReleaseCommand,
-    Subject,
+    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
+    ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
 
 /// Everything that one command will do, decided before it begins.
@@ -68,6 +68,8 @@ pub enum PlanKind {
     Prune,
     /// Removing everything.
     Remove,
+    /// Accessories.
+    Accessory,
 }
 
 /// A part of a plan that must be finished on every host before the next part begins.
@@ -190,6 +192,24 @@ pub enum Action {
         image: ImageReference,
         /// The engine that has it.
         from: BuildPlaceName,
+    },
+    /// Pulls the image of an accessory. Done already: the host has it, unless the newest is wanted.
+    PullAccessoryImage {
+        /// The accessory, which may have a registry of its own.
+        accessory: AccessoryName,
+        /// The image.
+        image: RemoteImage,
+        /// Whether an older image of that name will do.
+        age: ImageAge,
+    },
+    /// Writes files of the project and makes directories on the host. Doing it again changes nothing.
+    PlaceFiles {
+        /// What they belong to.
+        subject: Subject,
+        /// The files.
+        files: Vec<PlacedFile>,
+        /// The directories.
+        directories: Vec<PlacedDirectory>,
     },
     /// Makes folders and the network. Done already: they exist.
     PrepareHost {

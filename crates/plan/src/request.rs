@@ -3,8 +3,8 @@ use std::fmt;
 use std::time::Duration;
 
 use freehold_model::{
-    AccessoryName, BuildPlace, ContainerName, ContainerOptions, Environment, HostName, ImageReference,
-    Logging, RemoteImage, RoleName,
+    AccessoryName, BuildPlace, ContainerName, ContainerOptions, Environment, FileMode, HostName,
+    ImageReference, Logging, RemoteImage, RoleName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -170,4 +170,40 @@ impl ProxyFiles {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Which image of a name is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageAge {
+    /// The one that the host has, otherwise the registry's.
+    Any,
+    /// The registry's; where it cannot be pulled, the one that the host has.
+    Newest,
+}
+
+/// A file of the project on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacedFile {
+    /// Its path relative to the login directory.
+    pub path: String,
+    /// A fingerprint of its content; the content itself may hold secrets and is no part of a plan.
+    pub fingerprint: String,
+    /// Its permissions.
+    pub mode: FileMode,
+    /// Its owner as `chown` reads it, or none to leave it.
+    pub owner: Option<String>,
+}
+
+/// A directory on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlacedDirectory {
+    /// Its path, absolute or relative to the login directory.
+    pub path: String,
+    /// Its permissions, or none to leave them.
+    pub mode: Option<FileMode>,
+    /// Its owner as `chown` reads it, or none to leave it.
+    pub owner: Option<String>,
 }

@@ -15,6 +15,8 @@ impl fmt::Display for Action {
             Self::CheckRegistry { registry, .. } => write!(formatter, "log in to {registry}"),
             Self::PushImage { image, .. } => write!(formatter, "push {image}"),
             Self::PullImage { image, .. } => write!(formatter, "pull {image}"),
+            Self::PullAccessoryImage { image, .. } => write!(formatter, "pull {image}"),
+            Self::PlaceFiles { subject, .. } => write!(formatter, "place the files of {subject}"),
             Self::PrepareHost { .. } => formatter.write_str("prepare the host"),
             Self::EnsureProxy { .. } => formatter.write_str("make sure that the proxy runs"),
             Self::RenameContainer { from, to } => write!(formatter, "rename {from} to {to}"),
@@ -65,6 +67,7 @@ impl Action {
                 | Self::PushImage { .. }
                 | Self::PullImage { .. }
                 | Self::DeliverImage { .. }
+                | Self::PullAccessoryImage { .. }
                 | Self::AwaitHealthy { .. }
                 | Self::Soak { .. }
                 | Self::Wait { .. }

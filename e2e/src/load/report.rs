@@ -32,6 +32,9 @@ pub struct KindReport {
     pub versions: BTreeMap<String, u64>,
     /// The first failures: when, in seconds from the start, and what.
     pub failures: Vec<String>,
+    /// When the first and the last failure were seen.
+    #[serde(skip)]
+    failing: Option<(Duration, Duration)>,
     #[serde(skip)]
     times: Vec<Duration>,
 }
@@ -55,6 +58,14 @@ impl Report {
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.kinds.values().map(|kind| kind.failed).sum()
+    }
+
+    /// Returns the time between the first failure and the last.
+    #[must_use]
+    pub fn failing_time(&self) -> Duration {
+        let spans = || self.kinds.values().filter_map(|kind| kind.failing);
+        let first = spans().map(|(first, _)| first).min().unwrap_or_default();
+        spans().map(|(_, last)| last).max().unwrap_or_default().saturating_sub(first)
     }
 
     /// Returns how many were sent a second time.
@@ -87,6 +98,8 @@ impl KindReport {
             }
             Err(error) => {
                 self.failed += 1;
+                let first = self.failing.map_or(at, |(first, _)| first.min(at));
+                self.failing = Some((first, self.failing.map_or(at, |(_, last)| last.max(at))));
                 if self.failures.len() < TOLD_FAILURES {
                     self.failures.push(format!("{:.3} s: {error}", at.as_secs_f64()));
                 }

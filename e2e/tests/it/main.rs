@@ -10,6 +10,7 @@
     reason = "a failing test ends by panicking, also in its helper functions, and tells what it saw"
 )]
 
+mod accessories;
 mod assets;
 mod cuts;
 mod deploy_file;

@@ -3,10 +3,12 @@ use freehold_model::{Diagnose, ErrorKind, HostName};
 use freehold_plan::ProxyBoot;
 
 use crate::change::Change;
+use crate::command::accessory::Setup;
 use crate::command::deploy::{self, BuildArgs};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::hook::Hook;
+use crate::hosts::Hosts;
 use crate::ui::{Line, Tone};
 
 /// Make the hosts ready, then deploy.
@@ -47,8 +49,15 @@ impl Diagnose for NoEngine {
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
     let change = Change::prepare(context, arguments.build.build()).await?;
-    bootstrap(context, &change).await?;
+    let accessories = Setup::prepare(context, &change.loaded.whole).await?;
+    bootstrap(context, &change.hosts).await?;
+    if let Some(accessories) = &accessories {
+        bootstrap(context, accessories.hosts()).await?;
+    }
     change.hooks.run(Hook::DockerSetup).await?;
+    if let Some(accessories) = &accessories {
+        accessories.boot().await?;
+    }
     deploy::deploy(&change, arguments.build, ProxyBoot::Ensure).await
 }
 
@@ -56,10 +65,10 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
 ///
 /// # Errors
 /// Every host that has none and cannot be given it.
-pub(crate) async fn bootstrap(context: &Context, change: &Change<'_>) -> Result<(), CommandError> {
+pub(crate) async fn bootstrap(context: &Context, hosts: &Hosts) -> Result<(), CommandError> {
     let mut missing = Vec::new();
     let mut hopeless = Vec::new();
-    for (name, state) in change.hosts.each(|host| async move { host.engine_state().await }).await? {
+    for (name, state) in hosts.each(|host| async move { host.engine_state().await }).await? {
         match state {
             EngineState::Ready { .. } => {}
             EngineState::Absent { can_install: true, system } => missing.push((name, system)),
@@ -80,7 +89,7 @@ pub(crate) async fn bootstrap(context: &Context, change: &Change<'_>) -> Result<
     let activity = context.ui.begin("docker", &names.join(", "));
     let mut installs = tokio::task::JoinSet::new();
     for (name, _) in &missing {
-        let Some(host) = change.hosts.get(name) else { continue };
+        let Some(host) = hosts.get(name) else { continue };
         let host = std::sync::Arc::clone(host);
         installs.spawn(async move { host.install_engine().await });
     }

@@ -351,6 +351,7 @@ pub(crate) fn headline(plan: &Plan) -> String {
         PlanKind::Stop => "stop",
         PlanKind::Prune => "prune",
         PlanKind::Remove => "remove",
+        PlanKind::Accessory => "accessories of",
     };
     let service = match &plan.destination {
         Some(destination) => format!("{} ({destination})", plan.service),

@@ -23,7 +23,6 @@ use Unless::{Is, Never};
 ///
 /// [`crate::parse`] refuses them by name. Whoever builds an effect removes its line, and nothing else here changes.
 pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
-    ("", "accessories", Never),
     ("", "cron", Never),
     ("", "output", Never),
     ("", "sshkit", Never),

@@ -101,8 +101,8 @@ impl EngineHost {
     }
 }
 
-fn container(summary: ContainerSummary) -> Option<ObservedContainer> {
-    let state = match summary.state {
+pub(super) fn container_state(state: freehold_docker::ContainerState) -> ContainerState {
+    match state {
         freehold_docker::ContainerState::Created => ContainerState::Created,
         freehold_docker::ContainerState::Running => ContainerState::Running,
         freehold_docker::ContainerState::Paused => ContainerState::Paused,
@@ -112,7 +112,11 @@ fn container(summary: ContainerSummary) -> Option<ObservedContainer> {
         freehold_docker::ContainerState::Dead | freehold_docker::ContainerState::Other => {
             ContainerState::Dead
         }
-    };
+    }
+}
+
+fn container(summary: ContainerSummary) -> Option<ObservedContainer> {
+    let state = container_state(summary.state);
     let label = |name: &str| summary.labels.get(name).cloned().unwrap_or_default();
     Some(ObservedContainer {
         id: summary.id.to_string(),
@@ -147,10 +151,14 @@ fn tags(wanted: &Repository, summary: &ImageSummary) -> Vec<ObservedImage> {
 }
 
 fn route(project: &Project, status: &ServiceStatus) -> Route {
-    let settings = &status.settings;
     let known = project.roles.values().find(|role| role.proxy_service == status.name);
-    // What the proxy does not tell is taken to be as the project wants it.
-    let untold = known.and_then(|role| role.proxy.clone()).unwrap_or_default();
+    route_of(known.and_then(|role| role.proxy.clone()), status)
+}
+
+/// What the proxy does not tell is taken to be as the project wants it.
+pub(super) fn route_of(wanted: Option<ProxySettings>, status: &ServiceStatus) -> Route {
+    let settings = &status.settings;
+    let untold = wanted.unwrap_or_default();
     Route {
         targets: status.targets.iter().map(|target| target.address.to_string()).collect(),
         files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate: None },

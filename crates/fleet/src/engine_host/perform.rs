@@ -14,6 +14,12 @@ impl EngineHost {
             Action::BuildImage { image, place } => self.build(image, place, context).await,
             Action::DeliverImage { image, from } => self.deliver(image, from, context).await,
             Action::PrepareHost { directories, network } => self.prepare(directories, network, context).await,
+            Action::PullAccessoryImage { accessory, image, age } => {
+                self.pull_accessory_image(accessory, image, *age, context).await
+            }
+            Action::PlaceFiles { files, directories, .. } => {
+                self.place_files(files, directories, context).await
+            }
             Action::EnsureProxy { run, network } => self.ensure_proxy(run, network, context).await,
             Action::RenameContainer { from, to } => self.rename(from, to).await,
             Action::StartContainer(request) => self.start_new(request, context).await,

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use freehold_plan::state_directory;
+use freehold_plan::{PlacedDirectory, PlacedFile, state_directory};
 use freehold_ssh::quote;
 
 use crate::host::LeaseToken;
@@ -259,6 +259,55 @@ pub(super) fn write_private_file(token: &LeaseToken, path: &str, content: &str) 
         "{}umask 077; printf '%s' {} > {new} && chmod 600 {new} && mv {new} {path}",
         check_fence(token),
         quote(content)
+    )
+}
+
+/// Makes a directory of an accessory. What is in it stays.
+pub(super) fn place_directory(token: &LeaseToken, directory: &PlacedDirectory) -> String {
+    let path = quote(&directory.path);
+    let mut script = format!("{}mkdir -p {path} || exit 1\n", check_fence(token));
+    if let Some(mode) = directory.mode {
+        script.push_str(&format!("chmod {mode} {path} || exit 1\n"));
+    }
+    if let Some(owner) = &directory.owner {
+        script.push_str(&format!("chown {} {path} || exit 1\n", quote(owner)));
+    }
+    script
+}
+
+fn new_file(path: &str) -> String {
+    quote(&format!("{path}.freehold-new"))
+}
+
+/// Begins a file beside its place, readable by its owner alone.
+pub(super) fn begin_file(token: &LeaseToken, path: &str) -> String {
+    let folder = path.rsplit_once('/').map_or(".", |(folder, _)| folder);
+    format!(
+        "{}mkdir -p {} || exit 1\numask 077; : > {new} || exit 1\n",
+        check_fence(token),
+        quote(folder),
+        new = new_file(path)
+    )
+}
+
+/// Appends to a file that was begun.
+pub(super) fn append_file(token: &LeaseToken, path: &str, base64: &str) -> String {
+    format!("{}printf '%s' {} | base64 -d >> {}", check_fence(token), quote(base64), new_file(path))
+}
+
+/// Puts a file that was begun in its place. A container that has mounted the old one sees the new content only if the
+/// file itself stays, so an existing one is written over.
+pub(super) fn end_file(token: &LeaseToken, file: &PlacedFile) -> String {
+    let (path, new) = (quote(&file.path), new_file(&file.path));
+    let owner = file
+        .owner
+        .as_ref()
+        .map_or_else(String::new, |owner| format!("chown {} {path} || exit 1\n", quote(owner)));
+    format!(
+        "{}if [ -f {path} ]; then cmp -s {new} {path} || cat {new} > {path} || exit 1; rm -f {new}; else mv {new} {path} || exit 1; fi\n\
+         chmod {mode} {path} || exit 1\n{owner}",
+        check_fence(token),
+        mode = file.mode,
     )
 }
 

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use freehold_docker::{BuildCache, RegistryCredentials};
-use freehold_model::{Architecture, HostName, Repository, SecretName};
+use freehold_model::{AccessoryName, Architecture, HostName, Repository, SecretName};
 use parking_lot::RwLock;
 
 use crate::engine_host::EngineHost;
@@ -20,6 +20,22 @@ pub struct Workshop {
     /// Our executable for each architecture, from which the proxy's image is made.
     pub executables: BTreeMap<Architecture, PathBuf>,
     hosts: RwLock<BTreeMap<HostName, Weak<EngineHost>>>,
+    stock: RwLock<Stock>,
+}
+
+/// What an operation on accessories gives to hosts.
+#[derive(Default)]
+pub struct Stock {
+    /// The content of files by their path on the host. It may hold secrets.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// Names and passwords for the registries of accessories.
+    pub logins: BTreeMap<AccessoryName, RegistryCredentials>,
+}
+
+impl std::fmt::Debug for Stock {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Stock").field("files", &self.files.keys()).finish_non_exhaustive()
+    }
 }
 
 /// What an image is built from.
@@ -52,7 +68,27 @@ impl Workshop {
         registries: Vec<RegistryCredentials>,
         executables: BTreeMap<Architecture, PathBuf>,
     ) -> Arc<Self> {
-        Arc::new(Self { engine_socket, contexts, registries, executables, hosts: RwLock::default() })
+        Arc::new(Self {
+            engine_socket,
+            contexts,
+            registries,
+            executables,
+            hosts: RwLock::default(),
+            stock: RwLock::default(),
+        })
+    }
+
+    /// Lays in what accessories need.
+    pub fn lay_in(&self, stock: Stock) {
+        *self.stock.write() = stock;
+    }
+
+    pub(super) fn stocked_file(&self, path: &str) -> Option<Vec<u8>> {
+        self.stock.read().files.get(path).cloned()
+    }
+
+    pub(super) fn accessory_login(&self, accessory: &AccessoryName) -> Option<RegistryCredentials> {
+        self.stock.read().logins.get(accessory).cloned()
     }
 
     /// Makes a host known, so that its engine can build for the others.

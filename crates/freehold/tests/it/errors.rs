@@ -9,7 +9,7 @@ fn command_lines_that_are_wrong() {
     for (name, words) in [
         ("unknown command", &["banana"][..]),
         ("misspelled command", &["depoly"]),
-        ("unsupported command", &["accessory", "boot", "db"]),
+        ("unsupported command", &["build", "boot", "db"]),
         ("unsupported command of app", &["app", "maintenance"]),
         ("unsupported command of proxy", &["proxy", "reboot"]),
         ("unknown option", &["deploy", "--force"]),

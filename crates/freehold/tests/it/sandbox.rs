@@ -74,7 +74,19 @@ impl Sandbox {
             stream("stderr", &output.stderr),
             output.status.code().unwrap()
         );
-        shown.replace(&self.folder.path().display().to_string(), "[FOLDER]")
+        let shown = shown.replace(&self.folder.path().display().to_string(), "[FOLDER]");
+        shown.lines().map(|line| timeless(line) + "\n").collect::<String>().trim_end().to_owned()
+    }
+}
+
+/// Replaces the time since the start at the beginning of a line of progress.
+fn timeless(line: &str) -> String {
+    let is_time = |word: &&str| {
+        word.strip_suffix('s').is_some_and(|number| number.contains('.') && number.parse::<f64>().is_ok())
+    };
+    match line.split_whitespace().next().filter(is_time) {
+        Some(time) if line.starts_with("  ") => line.replacen(time, "0.0s", 1),
+        _ => line.to_owned(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Planner scripts: a state, a command, the plan that follows.
 
 #[cfg(test)]
+mod accessories;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod fixture;

@@ -22,11 +22,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         }
         Action::EnsureProxy { .. } => {
             if seen.proxy == ObservedProxy::Absent {
-                seen.proxy = ObservedProxy::Running {
-                    image: "freehold:1".to_owned(),
-                    is_freehold: true,
-                    routes: std::collections::BTreeMap::new(),
-                };
+                seen.proxy = fresh_proxy();
             }
         }
         Action::RenameContainer { from, to } => {
@@ -88,6 +84,8 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::AwaitHealthy { .. }
         | Action::Soak { .. }
         | Action::WriteEnvironmentFile { .. }
+        | Action::PullAccessoryImage { .. }
+        | Action::PlaceFiles { .. }
         | Action::Wait { .. } => {}
     }
 }
@@ -113,4 +111,9 @@ fn start(request: &ContainerRequest, rollout: &ReleaseId, seen: &mut ObservedHos
 
 fn container<'a>(seen: &'a mut ObservedHost, name: &ContainerName) -> Option<&'a mut ObservedContainer> {
     seen.containers.iter_mut().find(|container| container.name == *name)
+}
+
+fn fresh_proxy() -> ObservedProxy {
+    let routes = std::collections::BTreeMap::new();
+    ObservedProxy::Running { image: "freehold:1".to_owned(), is_freehold: true, routes }
 }

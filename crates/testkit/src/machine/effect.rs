@@ -1,6 +1,6 @@
 use freehold_fleet::{Explanation, HostError, Outcome, StepError};
 use freehold_model::{
-    ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId, RemoteImage,
+    ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId, RemoteImage, Tag,
 };
 use freehold_plan::{Action, BuildPlaceName, ContainerRequest, ProxyFiles, Route, Step};
 
@@ -60,6 +60,13 @@ impl Machine {
                 state.directories.extend(directories.iter().cloned());
                 Ok(changed(is_new))
             }
+            Action::PullAccessoryImage { image, .. } => {
+                let tag = image.tag.clone().or_else(|| Tag::parse("latest").ok());
+                let Some(tag) = tag else { return Ok(Outcome::AlreadyDone) };
+                let image = ImageReference { repository: image.repository.clone(), tag };
+                Ok(changed(state.images.insert(image.clone(), format!("sha256:{image}")).is_none()))
+            }
+            Action::PlaceFiles { .. } => Ok(Outcome::Done(None)),
             Action::EnsureProxy { .. } => {
                 let is_new = state.proxy.is_none();
                 state.proxy.get_or_insert_default();

@@ -22,7 +22,7 @@ struct Ready {
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
     let change = Change::prepare_without_secrets(context).await?;
     let work = async || -> Result<(), CommandError> {
-        setup::bootstrap(context, &change).await?;
+        setup::bootstrap(context, &change.hosts).await?;
         change.hooks.run(Hook::DockerSetup).await?;
         Ok(())
     };

@@ -1,0 +1,16 @@
+use freehold_plan::AccessoryVerb;
+
+use super::operation;
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Stop accessories. Their containers and data stay.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The accessory, or `all`.
+    name: String,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
+    operation::run(context, &arguments.name, AccessoryVerb::Stop).await
+}

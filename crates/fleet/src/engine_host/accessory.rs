@@ -1,0 +1,175 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use freehold_docker::{ContainerScope, RegistryProgress};
+use freehold_model::{Accessory, AccessoryName, ProxyServiceName, RemoteImage};
+use freehold_plan::{CONFIGURATION_LABEL, ImageAge, ObservedAccessory, PlacedDirectory, PlacedFile, Route};
+
+use crate::engine_host::link::Link;
+use crate::engine_host::observe::{container_state, route_of};
+use crate::engine_host::proxy::{PROXY_CONTAINER, PROXY_LABEL};
+use crate::engine_host::{EngineHost, scripts};
+use crate::event::Progress;
+use crate::failures::chain;
+use crate::host::{HostError, Outcome, StepContext, StepError};
+
+/// How much of a file goes to the host at a time.
+const PIECE_BYTES: usize = 192 * 1024;
+
+const PROXY_DEADLINE: Duration = Duration::from_secs(10);
+
+impl EngineHost {
+    /// Looks at the containers of accessories. One that has no container is left out.
+    ///
+    /// # Errors
+    /// [`HostError`] when the host or its engine does not answer.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn look_at_accessories(
+        &self,
+        accessories: &[&Accessory],
+    ) -> Result<BTreeMap<AccessoryName, ObservedAccessory>, HostError> {
+        let link = self.link().await?;
+        let mut routes = self.accessory_routes(&link, accessories).await?;
+        let mut seen = BTreeMap::new();
+        for accessory in accessories {
+            let labels = BTreeMap::from([("service".to_owned(), accessory.container.to_string())]);
+            let listed = link
+                .engine
+                .list_containers(ContainerScope::All, &labels)
+                .await
+                .map_err(|error| self.engine_error("list containers", error))?;
+            // One that was set aside by a replacement carries the label too.
+            let Some(found) = listed.into_iter().find(|found| found.name == accessory.container.as_str())
+            else {
+                continue;
+            };
+            let observed = ObservedAccessory {
+                id: found.id.to_string(),
+                name: accessory.container.clone(),
+                image: found.image.clone(),
+                state: container_state(found.state),
+                configuration: found.labels.get(CONFIGURATION_LABEL).cloned(),
+                route: ProxyServiceName::parse(accessory.container.as_str())
+                    .ok()
+                    .and_then(|service| routes.remove(&service)),
+            };
+            seen.insert(accessory.name.clone(), observed);
+        }
+        Ok(seen)
+    }
+
+    async fn accessory_routes(
+        &self,
+        link: &Link,
+        accessories: &[&Accessory],
+    ) -> Result<BTreeMap<ProxyServiceName, Route>, HostError> {
+        if accessories.iter().all(|accessory| accessory.proxy.is_none()) {
+            return Ok(BTreeMap::new());
+        }
+        let details = link
+            .engine
+            .inspect_container(PROXY_CONTAINER)
+            .await
+            .map_err(|error| self.engine_error("look at the proxy", error))?;
+        let ours = details
+            .is_some_and(|details| details.state.is_alive() && details.labels.contains_key(PROXY_LABEL));
+        if !ours {
+            return Ok(BTreeMap::new());
+        }
+        let services = self
+            .ask_proxy(link, "list its services", async |client| client.services(PROXY_DEADLINE).await)
+            .await
+            .map_err(|error| error.into_host_error(&self.name))?;
+        Ok(services
+            .into_iter()
+            .map(|status| {
+                let wanted = accessories
+                    .iter()
+                    .find(|accessory| accessory.container.as_str() == status.name.as_str())
+                    .and_then(|accessory| accessory.proxy.clone());
+                (status.name.clone(), route_of(wanted, &status))
+            })
+            .collect())
+    }
+
+    pub(super) async fn pull_accessory_image(
+        &self,
+        accessory: &AccessoryName,
+        image: &RemoteImage,
+        age: ImageAge,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        let operation = format!("pull image `{image}`");
+        let there = link.engine.inspect_image(&image.to_string()).await;
+        let is_there = there.map_err(|error| self.engine_error(&operation, error))?.is_some();
+        if is_there && age == ImageAge::Any {
+            return Ok(Outcome::AlreadyDone);
+        }
+        let engine = link
+            .dedicated_engine()
+            .await
+            .map_err(|source| StepError::Image { operation: operation.clone(), source })?;
+        let credentials = self.workshop.accessory_login(accessory);
+        let mut progress = |now: RegistryProgress| {
+            (context.progress)(Progress::Transfer {
+                bytes_sent: now.bytes,
+                bytes_total: Some(now.bytes_known),
+                layers_sent: u32::try_from(now.layers_done).unwrap_or(u32::MAX),
+                layers_total: u32::try_from(now.layers).unwrap_or(u32::MAX),
+            });
+        };
+        // Without a tag an engine would pull every one there is.
+        let name = match (&image.tag, &image.digest) {
+            (None, None) => format!("{image}:latest"),
+            _ => image.to_string(),
+        };
+        let pulled = tokio::select! {
+            pulled = engine.pull_image(&name, credentials.as_ref(), &mut progress) => pulled,
+            () = context.stop.cancelled() => return Err(StepError::Stopped),
+        };
+        match pulled {
+            Ok(()) => Ok(Outcome::Done(None)),
+            // A host in a private network may reach no registry: its image was brought there some other way.
+            Err(error) if is_there => {
+                let error = chain(&error);
+                tracing::warn!(host = %self.name, %image, %error, "image not pulled");
+                Ok(Outcome::Done(Some(format!(
+                    "the one that is there is used, as it cannot be pulled: {error}"
+                ))))
+            }
+            Err(error) => Err(self.engine_error(&operation, error).into()),
+        }
+    }
+
+    pub(super) async fn place_files(
+        &self,
+        files: &[PlacedFile],
+        directories: &[PlacedDirectory],
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        for directory in directories {
+            let script = scripts::place_directory(context.lease, directory);
+            self.fenced_script(&format!("make directory `{}`", directory.path), &script).await?;
+        }
+        for file in files {
+            let operation = format!("write file `{}`", file.path);
+            let content = self.workshop.stocked_file(&file.path).ok_or_else(|| HostError::Refused {
+                host: self.name.clone(),
+                operation: operation.clone(),
+                message: "this command was not given its content".to_owned(),
+            })?;
+            self.fenced_script(&operation, &scripts::begin_file(context.lease, &file.path)).await?;
+            for piece in content.chunks(PIECE_BYTES) {
+                let script = scripts::append_file(context.lease, &file.path, &STANDARD.encode(piece));
+                self.fenced_script(&operation, &script).await?;
+            }
+            self.fenced_script(&operation, &scripts::end_file(context.lease, file)).await?;
+        }
+        Ok(Outcome::Done(None))
+    }
+}

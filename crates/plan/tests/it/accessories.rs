@@ -1,0 +1,116 @@
+use std::collections::BTreeMap;
+
+use freehold_model::{
+    Accessory, AccessoryFile, AccessoryName, ContainerName, ContainerOptions, Environment, FileContent,
+    FileMode, Logging, RemoteImage,
+};
+use freehold_plan::{
+    AccessoryError, AccessoryRequest, AccessoryVerb, Action, ContainerState, ObservedAccessories,
+    ObservedAccessory, OnFailure, Plan, accessory, accessory_configuration,
+};
+
+use crate::fixture::{Script, host, id, render};
+
+fn database() -> Accessory {
+    Accessory {
+        name: AccessoryName::parse("db").expect("a name"),
+        container: ContainerName::parse("app-db").expect("a name"),
+        image: RemoteImage::parse("postgres:16").expect("an image"),
+        hosts: vec![host("one"), host("two")],
+        publish: Some("127.0.0.1:5432:5432".to_owned()),
+        command: None,
+        environment: Environment::default(),
+        files: vec![AccessoryFile {
+            local: "config/my.cnf".to_owned(),
+            content: FileContent::Verbatim,
+            remote: "/etc/my.cnf".to_owned(),
+            options: None,
+            mode: FileMode::DEFAULT,
+            owner: None,
+        }],
+        directories: Vec::new(),
+        volumes: vec!["data:/var/lib/postgresql/data".to_owned()],
+        labels: BTreeMap::new(),
+        options: ContainerOptions::default(),
+        logging: Logging::default(),
+        network: "kamal".to_owned(),
+        proxy: None,
+    }
+}
+
+fn seen(on: &[(&str, ContainerState)]) -> ObservedAccessories {
+    let db = database();
+    let one = |state| ObservedAccessory {
+        id: "0".repeat(64),
+        name: db.container.clone(),
+        image: "postgres:15".to_owned(),
+        state,
+        configuration: None,
+        route: None,
+    };
+    on.iter().map(|(name, state)| (host(name), BTreeMap::from([(db.name.clone(), one(*state))]))).collect()
+}
+
+fn plan(verb: AccessoryVerb, seen: &ObservedAccessories) -> Result<Plan, AccessoryError> {
+    let script = Script::new(&["one"]);
+    let db = database();
+    let request = AccessoryRequest {
+        project: &script.project,
+        accessories: vec![(&db, db.hosts.clone())],
+        verb,
+        id: id(1),
+        random: [7; 16],
+        files: &BTreeMap::from([("app-db/etc/my.cnf".to_owned(), "f1".to_owned())]),
+    };
+    accessory(&request, seen)
+}
+
+#[test]
+fn booting_leaves_what_runs_and_starts_what_was_stopped() {
+    let fresh = plan(AccessoryVerb::Boot, &seen(&[("one", ContainerState::Running)])).expect("a plan");
+    insta::assert_snapshot!("accessory_boot", render(&fresh));
+    let stopped = plan(AccessoryVerb::Boot, &seen(&[("two", ContainerState::Exited)])).expect("a plan");
+    assert!(stopped.steps().any(|step| matches!(step.action, Action::StartAgain { .. })));
+}
+
+#[test]
+fn a_replacement_can_be_put_back_until_the_new_one_is_healthy() {
+    let both = seen(&[("one", ContainerState::Running), ("two", ContainerState::Exited)]);
+    let plan = plan(AccessoryVerb::Reboot, &both).expect("a plan");
+    insta::assert_snapshot!("accessory_reboot", render(&plan));
+    let late = plan.stages.iter().filter(|stage| stage.on_failure == OnFailure::GoOn);
+    let actions: Vec<_> = late.flat_map(|stage| &stage.lanes).flat_map(|lane| &lane.steps).collect();
+    assert!(
+        actions.iter().all(|step| matches!(step.action, Action::RemoveContainer { .. })),
+        "only the removal of the old container has no way back"
+    );
+}
+
+#[test]
+fn stopping_and_starting_need_a_container() {
+    let one = seen(&[("one", ContainerState::Running)]);
+    for verb in [AccessoryVerb::Stop, AccessoryVerb::Start, AccessoryVerb::Restart] {
+        let error = plan(verb, &one).expect_err("host two has none");
+        assert_eq!(error, AccessoryError::NoContainer { host: host("two"), name: database().name });
+    }
+    let both = seen(&[("one", ContainerState::Running), ("two", ContainerState::Running)]);
+    insta::assert_snapshot!(
+        "accessory_restart",
+        render(&plan(AccessoryVerb::Restart, &both).expect("a plan"))
+    );
+}
+
+#[test]
+fn removing_takes_everything_but_named_volumes() {
+    let one = seen(&[("one", ContainerState::Running)]);
+    insta::assert_snapshot!("accessory_remove", render(&plan(AccessoryVerb::Remove, &one).expect("a plan")));
+}
+
+#[test]
+fn the_configuration_changes_with_what_the_container_is_made_from_and_not_with_its_hosts() {
+    let before = accessory_configuration(&database());
+    let moved = Accessory { hosts: vec![host("three")], ..database() };
+    assert_eq!(accessory_configuration(&moved), before);
+    let newer = Accessory { image: RemoteImage::parse("postgres:17").expect("an image"), ..database() };
+    assert_ne!(accessory_configuration(&newer), before);
+}
