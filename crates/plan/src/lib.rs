@@ -29,8 +29,8 @@ pub use images::repositories;
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
 pub use observed::{
-    ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
-    Route,
+    CertificateState, ContainerState, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
+    ObservedImage, ObservedProxy, ObservedRoute, Route,
 };
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 pub use removal::remove;

@@ -12,6 +12,7 @@
 
 mod accessories;
 mod assets;
+mod certificates;
 mod cuts;
 mod deploy_file;
 mod error_pages;

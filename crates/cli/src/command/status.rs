@@ -1,5 +1,7 @@
 use freehold_model::{HostName, Project};
-use freehold_plan::{ContainerState, ObservedContainer, ObservedHost, ObservedProxy};
+use freehold_plan::{
+    CertificateState, ContainerState, ObservedCertificate, ObservedContainer, ObservedHost, ObservedProxy,
+};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -27,6 +29,7 @@ struct HostStatus {
     proxy: &'static str,
     proxy_image: Option<String>,
     containers: Vec<ContainerStatus>,
+    certificates: Vec<ObservedCertificate>,
 }
 
 /// A container of the service.
@@ -72,6 +75,12 @@ fn host_status(project: &Project, name: &HostName, seen: &ObservedHost) -> HostS
         proxy,
         proxy_image,
         containers: containers(project, name, seen),
+        certificates: match &seen.proxy {
+            ObservedProxy::Running { routes, .. } => {
+                routes.values().flat_map(|route| route.certificates.clone()).collect()
+            }
+            ObservedProxy::Absent | ObservedProxy::Stopped { .. } => Vec::new(),
+        },
     }
 }
 
@@ -130,6 +139,34 @@ pub(crate) fn table<'a>(context: &Context, containers: impl Iterator<Item = &'a 
     table
 }
 
+/// Lays out the certificates that the proxies order.
+fn certificates(status: &Status) -> Table {
+    let mut table = Table::new(["host", "certificate", "state", ""]);
+    for host in &status.hosts {
+        for certificate in &host.certificates {
+            let time = |time: &Option<String>| time.clone().unwrap_or_default();
+            let (tone, word, more) = match certificate.state {
+                CertificateState::Valid => {
+                    (Tone::Good, "valid", format!("until {}", time(&certificate.expires_at)))
+                }
+                CertificateState::Ordering => (Tone::Warn, "being ordered", String::new()),
+                CertificateState::Failed => {
+                    let error = certificate.error.as_deref().unwrap_or_default();
+                    let next = time(&certificate.next_order_at);
+                    (Tone::Bad, "failed", format!("{error}; tried again at {next}, or by a deploy"))
+                }
+            };
+            table.row([
+                (Tone::Strong, host.host.clone()),
+                (Tone::Plain, certificate.name.clone()),
+                (tone, word.to_owned()),
+                (Tone::Plain, more),
+            ]);
+        }
+    }
+    table
+}
+
 fn lines(context: &Context, status: &Status) -> Vec<Line> {
     let mut hosts = Table::new(["host", "engine", "proxy"]);
     for host in &status.hosts {
@@ -148,6 +185,11 @@ fn lines(context: &Context, status: &Status) -> Vec<Line> {
     } else {
         lines.extend(containers.lines());
         lines.push(Line::new());
+        let certificates = certificates(status);
+        if !certificates.is_empty() {
+            lines.extend(certificates.lines());
+            lines.push(Line::new());
+        }
         lines.push(Line::new().add(Tone::Faint, "url  ").plain(status.urls.join("  ")));
     }
     lines

@@ -44,7 +44,7 @@ impl EngineHost {
                 let route = self.route_to(containers, settings, files).await?;
                 let (drain, fence) = (*drain, context.lease.fence);
                 self.switch(service, &route, Handover { drain, fence, earlier: Earlier::StandsBy }).await?;
-                Ok(Outcome::Done(None))
+                Ok(Outcome::Done(self.certificate_note(service, &route).await?))
             }
             Action::RemoveTarget { service } => {
                 let removed = self.unroute(service, context.lease.fence).await?;
