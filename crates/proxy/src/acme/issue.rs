@@ -130,7 +130,10 @@ impl Keeper {
         let current = current(text.as_bytes(), name).map_err(|error| {
             format!("what the certificate authority issued cannot be used: {}", chain(&error))
         })?;
-        authority.store.put_certificate(name, &key, &certificate).map_err(|error| chain(&error))?;
+        if let Err(error) = authority.store.put_certificate(name, &key, &certificate) {
+            // It serves all the same: to order it again would not make room on the disk.
+            self.log.error("Certificate not stored", &[("host", name), ("error", &chain(&error))]);
+        }
         Ok((current, proof))
     }
 

@@ -222,7 +222,8 @@ async fn services_without_tls_and_names_without_services() {
         exchange(&mut stream, "GET /n HTTP/1.1\r\nHost: plain.example.com\r\n\r\n", "</html>\n").await;
     assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
     for unknown in ["plain.example.com", "unknown.example.com"] {
-        assert!(agree(&rig, "first", Some(unknown)).await.is_err(), "{unknown}");
+        let error = agree(&rig, "first", Some(unknown)).await.unwrap_err();
+        assert!(format!("{error:?}").contains("UnrecognisedName"), "{unknown}: {error:?}");
     }
     rig.client().await.remove(&name("shop"), None, LIMIT).await.unwrap();
     assert_eq!(rig.open().await.get("/api/n").await.status, 200);
