@@ -30,14 +30,6 @@ pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
     ("proxy", "ssl_redirect", Never),
     ("proxy/run", "metrics_port", Never),
     ("proxy/run", "options", Never),
-    ("builder", "cache", Never),
-    ("builder", "driver", Never),
-    ("builder", "local", Is(true)),
-    ("builder", "pack", Never),
-    ("builder", "provenance", Is(false)),
-    ("builder", "remote", Never),
-    ("builder", "sbom", Is(false)),
-    ("builder", "ssh", Never),
     ("ssh", "log_level", Never),
 ];
 
