@@ -56,7 +56,7 @@ fn command(words: &[&str]) -> ExitCode {
             true
         }
         ["echo"] => std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).is_ok(),
-        ["exit", code] => return code.parse().map_or(ExitCode::FAILURE, ExitCode::from),
+        ["exit", code] => return code.parse::<u8>().map_or(ExitCode::FAILURE, ExitCode::from),
         _ => {
             log(&format!("hello: unknown command: {}", words.join(" ")));
             false

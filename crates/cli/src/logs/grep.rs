@@ -115,7 +115,6 @@ impl Grep {
         end(child.wait().await.map_err(GrepError::Pipe)?, &said)
     }
 
-    #[expect(clippy::type_complexity, reason = "the four parts are taken apart at once")]
     fn start(
         &self,
     ) -> Result<
