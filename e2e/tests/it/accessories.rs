@@ -135,7 +135,7 @@ async fn commands_run_in_an_accessory_and_its_log_is_read() {
     scene.run(&["accessory", "upload", "side"]).await.expect_code(0).unwrap();
     for host in scene.hosts() {
         let seen = "cd /root/hello-side; stat -c '%a %u:%g %n' etc/side.conf; ls -d data; cat etc/side.conf";
-        let expected = "640 1000:1000 etc/side.conf\ndata\nsize=1\npassword=pa$$ \"word\"\n\n";
+        let expected = "640 1000:1000 etc/side.conf\ndata\nsize=1\npassword=pa$$ \"word\"\n";
         assert_eq!(host.exec(seen).await.unwrap(), expected, "on {}", host.name());
     }
     let refused = scene.run(&["accessory", "exec", "side", "--reuse", "/hello", "env"]).await;
