@@ -16,6 +16,10 @@ use crate::request::{
 use crate::rollout::{certificate_inside_proxy, write_certificate};
 use crate::stages::Stages;
 
+mod step;
+
+pub use step::AccessoryStep;
+
 /// The label that says from which configuration an accessory's container was made.
 pub const CONFIGURATION_LABEL: &str = "freehold.configuration";
 
@@ -37,6 +41,8 @@ pub enum AccessoryVerb {
     Restart,
     /// Their containers, images, files and directories are removed.
     Remove,
+    /// One step of the others, alone.
+    Only(AccessoryStep),
 }
 
 /// The containers of accessories, as they were seen.
@@ -141,6 +147,7 @@ pub fn accessory(request: &AccessoryRequest<'_>, seen: &ObservedAccessories) -> 
             planner.start_again(&mut stages);
         }
         AccessoryVerb::Remove => planner.remove(&mut stages),
+        AccessoryVerb::Only(step) => planner.only(step, &mut stages),
     }
     let mut hosts: Vec<HostName> = Vec::new();
     for host in request.project.all_hosts() {

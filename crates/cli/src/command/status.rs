@@ -4,13 +4,14 @@ use freehold_plan::{
 };
 use serde::Serialize;
 
+use crate::command::accessory::{self, AccessoryStatus};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::sight::Sight;
 use crate::summary;
 use crate::ui::{Line, Table, Tone, ago};
 
-/// Show what runs on every host: engine, proxy, containers and where requests go.
+/// Show what runs on every host: engine, proxy, containers, accessories and where requests go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -20,6 +21,7 @@ struct Status {
     destination: Option<String>,
     urls: Vec<String>,
     hosts: Vec<HostStatus>,
+    accessories: Vec<AccessoryStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,16 +48,18 @@ pub(crate) struct ContainerStatus {
 }
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    let sight = Sight::prepare(context).await?;
+    let sight = Sight::of_everything(context).await?;
     let observed = sight.observe().await?;
     let project = &sight.loaded.chosen;
-    let hosts = project.hosts();
+    let hosts = sight.loaded.whole.all_hosts();
     let hosts = hosts.iter().filter_map(|name| Some((name, observed.hosts.get(name)?)));
+    let accessories = accessory::all(context, &sight.loaded.whole);
     let status = Status {
         service: project.service.to_string(),
         destination: project.destination.as_ref().map(ToString::to_string),
         urls: summary::urls(project),
         hosts: hosts.map(|(name, seen)| host_status(project, name, seen)).collect(),
+        accessories: accessory::look(&sight, &accessories).await?,
     };
     context.ui.close();
     context.ui.result(&lines(context, &status));
@@ -178,6 +182,10 @@ fn lines(context: &Context, status: &Status) -> Vec<Line> {
         ]);
     }
     let mut lines = hosts.lines();
+    if !status.accessories.is_empty() {
+        lines.push(Line::new());
+        lines.extend(accessory::table(&status.accessories).lines());
+    }
     lines.push(Line::new());
     let containers = table(context, status.hosts.iter().flat_map(|host| &host.containers));
     if containers.is_empty() {

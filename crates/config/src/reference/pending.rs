@@ -26,14 +26,6 @@ pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
     ("", "cron", Never),
     ("", "output", Never),
     ("", "sshkit", Never),
-    ("builder", "cache", Never),
-    ("builder", "driver", Never),
-    ("builder", "local", Is(true)),
-    ("builder", "pack", Never),
-    ("builder", "provenance", Is(false)),
-    ("builder", "remote", Never),
-    ("builder", "sbom", Is(false)),
-    ("builder", "ssh", Never),
     ("ssh", "log_level", Never),
 ];
 
