@@ -24,6 +24,7 @@ use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
 use crate::preflight;
 use crate::project::{self, Loaded};
+use crate::record;
 use crate::secret;
 
 /// What a command that changes hosts needs beside the project.
@@ -32,6 +33,13 @@ pub(crate) enum Build {
     /// The image is built.
     Yes(BuildCache),
     /// It is there.
+    No,
+}
+
+/// Whether a command is written down where `output` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    Yes,
     No,
 }
 
@@ -96,7 +104,18 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare(context: &'a Context, build: Build) -> Result<Self, CommandError> {
-        context.until_stopped(Self::prepare_all(context, build, needed)).await
+        context.until_stopped(Self::prepare_all(context, build, needed, Recorded::Yes)).await
+    }
+
+    /// The same for a command that looks at what a change would do, or runs something beside the application.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_without_record(
+        context: &'a Context,
+        build: Build,
+    ) -> Result<Self, CommandError> {
+        context.until_stopped(Self::prepare_all(context, build, needed, Recorded::No)).await
     }
 
     /// The same for a command that starts no container and builds nothing: a password manager is not asked for what
@@ -106,13 +125,14 @@ impl<'a> Change<'a> {
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare_without_secrets(context: &'a Context) -> Result<Self, CommandError> {
         let needed = |project: &Project| project.ssh.key_data.clone();
-        context.until_stopped(Self::prepare_all(context, Build::No, needed)).await
+        context.until_stopped(Self::prepare_all(context, Build::No, needed, Recorded::Yes)).await
     }
 
     async fn prepare_all(
         context: &'a Context,
         build: Build,
         needed: impl Fn(&Project) -> Vec<SecretName>,
+        recorded: Recorded,
     ) -> Result<Self, CommandError> {
         let loaded = project::load(context).await?;
         let repository = Repository::look(context).await?;
@@ -122,6 +142,10 @@ impl<'a> Change<'a> {
             Build::Yes(_) => Some(git::version(context, project, &repository)?),
             Build::No => git::given_version(context)?,
         };
+        if recorded == Recorded::Yes {
+            let version = version.as_ref().map(ReleaseVersion::as_str).or(repository.revision.as_deref());
+            record::begin(context, project, version, &author)?;
+        }
         let build_context = match build {
             Build::Yes(cache) => preflight::build_contexts(context, project, &repository, cache).await?,
             Build::No => BTreeMap::new(),
@@ -155,6 +179,7 @@ impl<'a> Change<'a> {
         let repository = Repository::look(context).await?;
         let author = git::author(context).await;
         let project = &loaded.whole;
+        record::begin(context, project, repository.revision.as_deref(), &author)?;
         let accessories: Vec<&Accessory> = chosen.iter().map(|(accessory, _)| accessory).collect();
         let needed = command::accessory::needed(project, &accessories);
         let secrets = secret::values(context, project, &needed).await?;

@@ -23,6 +23,7 @@ mod invocation;
 mod preflight;
 mod process;
 mod project;
+mod record;
 mod reference;
 mod secret;
 mod sight;
@@ -34,4 +35,4 @@ mod words;
 
 pub use error::CommandError;
 pub use invocation::{Invocation, Parsed};
-pub use process::{Clock, Process, SystemClock, Terminal};
+pub use process::{Clock, Logs, Process, SystemClock, Terminal};

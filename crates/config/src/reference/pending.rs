@@ -24,8 +24,6 @@ use Unless::{Is, Never};
 /// [`crate::parse`] refuses them by name. Whoever builds an effect removes its line, and nothing else here changes.
 pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
     ("", "cron", Never),
-    ("", "output", Never),
-    ("", "sshkit", Never),
     ("proxy", "ssl", Is(false)),
     ("proxy", "ssl_redirect", Never),
     ("proxy/run", "metrics_port", Never),
@@ -38,7 +36,6 @@ pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
     ("builder", "remote", Never),
     ("builder", "sbom", Is(false)),
     ("builder", "ssh", Never),
-    ("ssh", "log_level", Never),
 ];
 
 /// Returns when a key is accepted, if its effect is pending.

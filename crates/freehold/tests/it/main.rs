@@ -8,6 +8,8 @@ mod help;
 #[cfg(test)]
 mod kamal;
 #[cfg(test)]
+mod record;
+#[cfg(test)]
 mod sandbox;
 #[cfg(test)]
 mod secrets;

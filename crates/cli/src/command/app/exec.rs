@@ -135,7 +135,7 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
         return Err(UsageError::new("`--json` and `--interactive` cannot be used together").into());
     }
     let words = words(&arguments.command)?;
-    let change = Change::prepare(context, Build::No).await?;
+    let change = Change::prepare_without_record(context, Build::No).await?;
     let observed = change.observe().await?;
     let mut places = places(&change, &observed, &arguments, &words)?;
     context.ui.close();
