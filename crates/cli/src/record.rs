@@ -95,9 +95,11 @@ pub(crate) fn begin(
     };
     let file = match &output.file {
         None => None,
-        Some(folder) => Some(LogFile::create(&context.process.directory.join(folder), &about).map_err(
-            |source| FileError { operation: "make the log file of `output: file:`".to_owned(), source },
-        )?),
+        Some(folder) => {
+            Some(LogFile::create(&context.process.directory.join(folder), &about).map_err(|source| {
+                FileError { operation: "make the log file of `output: file:`".to_owned(), source }
+            })?)
+        }
     };
     let collector = match &output.otel {
         None => None,

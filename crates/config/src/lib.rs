@@ -25,6 +25,7 @@ mod source;
 mod template;
 mod yaml;
 
+pub use docker_flag::docker_flags;
 pub use mistake::{ConfigErrors, Mistake, Snippet};
 pub use project::{Parsed, parse, parse_ahead};
 pub use quantity::{InvalidQuantity, format_duration, format_size, parse_cpus, parse_duration, parse_size};

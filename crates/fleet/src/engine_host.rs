@@ -6,6 +6,7 @@ mod build;
 mod connection;
 mod container;
 mod deliver;
+mod expand;
 mod explain;
 mod files;
 mod holder;

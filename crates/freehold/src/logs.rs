@@ -71,7 +71,8 @@ impl Write for Lines {
 
 impl Drop for Lines {
     fn drop(&mut self) {
-        for line in String::from_utf8_lossy(&self.text).lines().map(str::trim).filter(|line| !line.is_empty()) {
+        for line in String::from_utf8_lossy(&self.text).lines().map(str::trim).filter(|line| !line.is_empty())
+        {
             (self.show)(line);
         }
     }

@@ -27,3 +27,4 @@ mod scene;
 mod secrets;
 mod smoke;
 mod under_load;
+mod vectors;

@@ -79,6 +79,7 @@ impl Drop for Registry {
     }
 }
 
+/// kamal-compat §5 login row 1; kamal-compat §16 row 12; kamal-compat §18 rows 13, 14
 #[tokio::test(flavor = "multi_thread")]
 async fn images_go_through_a_registry_with_a_password() {
     let mut scene = Scene::new(&["h1", "h2"]).await;

@@ -156,7 +156,9 @@ impl Collector {
         let ended = tokio::time::timeout(LAST, delivery.join_next()).await;
         let delivered = match ended {
             Ok(Some(Ok(delivered))) => delivered,
-            Ok(Some(Err(_)) | None) | Err(_) => Delivered { lost: 1, error: Some(PostError::TimedOut), sent: 0 },
+            Ok(Some(Err(_)) | None) | Err(_) => {
+                Delivered { lost: 1, error: Some(PostError::TimedOut), sent: 0 }
+            }
         };
         match lost + delivered.lost {
             0 => Ok(()),

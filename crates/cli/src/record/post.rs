@@ -121,8 +121,7 @@ impl Place {
     }
 
     async fn exchange(&self, body: String) -> Result<(), PostError> {
-        let stream =
-            TcpStream::connect((self.host.as_str(), self.port)).await.map_err(PostError::Connect)?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(PostError::Connect)?;
         match &self.tls {
             None => self.request(stream, body).await,
             Some((connector, name)) => {
@@ -169,8 +168,10 @@ impl Place {
 /// Trusts the authorities that the computer trusts, or those in the file that `SSL_CERT_FILE` names, as OpenSSL does.
 fn tls_config(process: &Process) -> Result<ClientConfig, AddressError> {
     let named = process.variable("SSL_CERT_FILE").map(|path| process.directory.join(path));
-    let bundle = named.or_else(|| BUNDLES.iter().map(Into::into).find(|path: &std::path::PathBuf| path.exists()));
-    let missing = || io::Error::new(io::ErrorKind::NotFound, "install `ca-certificates`, or set `SSL_CERT_FILE`");
+    let bundle =
+        named.or_else(|| BUNDLES.iter().map(Into::into).find(|path: &std::path::PathBuf| path.exists()));
+    let missing =
+        || io::Error::new(io::ErrorKind::NotFound, "install `ca-certificates`, or set `SSL_CERT_FILE`");
     let bundle = bundle.ok_or_else(|| AddressError::Authorities(missing()))?;
     let text = fs_err::read(&bundle).map_err(AddressError::Authorities)?;
     let mut roots = RootCertStore::empty();

@@ -58,7 +58,10 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "boot", doc: "How many hosts at a time take a new release." },
     Section { name: "logging", doc: "The log driver of the containers." },
     Section { name: "output", doc: "Where the output of commands goes besides the terminal." },
-    Section { name: "output/file", doc: "A log file on this computer for each command that changes something." },
+    Section {
+        name: "output/file",
+        doc: "A log file on this computer for each command that changes something.",
+    },
     Section { name: "output/otel", doc: "An OpenTelemetry collector." },
     Section {
         name: "cron/NAME",
@@ -145,7 +148,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("servers/ROLE", "release_command", Kind::Text).example("bin/migrate").doc("Freehold's own: a command that runs once on the new image, with the role's new environment, before the release takes requests; failing it stops the deploy."),
     key("servers/ROLE", "image", Kind::Text).default("the project's").example("\"acme/other@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"").doc("Freehold's own: one of `images` by name, or an image by digest."),
     // -- env
-    key("env", "clear", Kind::TextMap).example("{LEVEL: debug}").doc("Variables with their values."),
+    key("env", "clear", Kind::TextMap).example("{LEVEL: debug}").doc("Variables with their values. The login shell of the host replaces `${…}` in them, and nothing else."),
     key("env", "secret", TEXTS).example("[TOKEN, \"KEY:OTHER_KEY\"]").doc("Variables whose value is the secret of the same name, or `VARIABLE:SECRET`."),
     key("env", "tags", Kind::MapOf(&Kind::Section("env"))).doc("Environment for the hosts with a tag; root only."),
     // -- proxy

@@ -168,6 +168,7 @@ impl EngineHost {
             stop_timeout: role.stop_timeout,
         };
         let mut spec = container_spec(&request, secrets, home)?;
+        self.expand(&mut spec).await?;
         spec.streams = command.streams;
         for (name, value) in &command.variables {
             spec.env.insert(name.clone(), EnvValue::Clear(value.clone()));

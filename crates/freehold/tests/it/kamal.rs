@@ -40,6 +40,7 @@ fn an_alias_stands_for_its_words() {
     assert!(sandbox.run(&["here"]).ends_with("exit code 2"));
 }
 
+/// kamal-compat §18 row 6
 #[test]
 fn options_stand_anywhere_and_names_may_be_shortened() {
     let sandbox = Sandbox::with_deploy_file(LOCAL).file(".kamal/secrets", "A=1\n");
@@ -61,6 +62,7 @@ fn options_stand_anywhere_and_names_may_be_shortened() {
     }
 }
 
+/// kamal-compat §12.2 row 11
 #[test]
 fn commands_without_a_host() {
     let sandbox = Sandbox::with_deploy_file(LOCAL);
@@ -85,6 +87,7 @@ fn commands_without_a_host() {
 }
 
 /// On this machine, whose name is `localhost`, no SSH is needed.
+/// kamal-compat §12.2 row 14
 #[test]
 fn commands_run_on_the_host_itself() {
     let sandbox = Sandbox::with_deploy_file(LOCAL);

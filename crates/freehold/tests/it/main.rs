@@ -2,6 +2,8 @@
 //! mistake that needs no host.
 
 #[cfg(test)]
+mod compat;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod help;

@@ -5,8 +5,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, channel};
 
 use serde_json::Value;
 
@@ -23,7 +22,7 @@ proxy: {app_port: 3000}
 const HOOK: &str = "#!/bin/sh\necho \"the hook says hello\"\n[ -z \"$FAIL\" ]\n";
 
 /// A project on this machine with an engine that does no more than to describe itself.
-fn project(more: &str) -> (Sandbox, PathBuf) {
+pub(crate) fn project(more: &str) -> (Sandbox, PathBuf) {
     let sandbox = Sandbox::with_deploy_file(&format!("{PROJECT}{more}"))
         .executable(".kamal/hooks/docker-setup", HOOK)
         .file("config/deploy.staging.yml", "{}\n");
@@ -52,19 +51,30 @@ fn read_head(reader: &mut impl BufRead) -> Option<(String, usize)> {
             return None;
         }
     }
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+    let length = head
+        .lines()
+        .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").map(str::to_owned));
     Some((head, length.map_or(0, |length| length.parse().unwrap())))
 }
 
 /// Runs a command and returns its exit code and what it wrote to standard error.
-fn run(sandbox: &Sandbox, socket: &std::path::Path, words: &[&str], environment: &[(&str, &str)]) -> (i32, String) {
+pub(crate) fn run(
+    sandbox: &Sandbox,
+    socket: &std::path::Path,
+    words: &[&str],
+    environment: &[(&str, &str)],
+) -> (i32, String) {
     let mut command = sandbox.command(words);
-    command.env("DOCKER_HOST", format!("unix://{}", socket.display())).env("PATH", "/usr/bin:/bin").env("USER", "ann");
+    command
+        .env("DOCKER_HOST", format!("unix://{}", socket.display()))
+        .env("PATH", "/usr/bin:/bin")
+        .env("USER", "ann");
     let output = command.envs(environment.iter().copied()).output().unwrap();
     (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
 }
 
 /// kamal-compat §9 output row 1: a file for each command that changes something.
+/// kamal-compat §12.2 row 13
 #[test]
 fn commands_that_change_something_leave_a_file() {
     let (sandbox, socket) = project("output: {file: {path: logs/deploys}}\n");
@@ -109,41 +119,44 @@ fn a_folder_that_cannot_be_made_stops_the_command() {
     let sandbox = sandbox.file("taken", "");
     let (code, shown) = run(&sandbox, &socket, &["server", "bootstrap"], &[]);
     assert_eq!(code, 3, "{shown}");
-    assert!(shown.contains("cannot make the log file of `output: file:`") && shown.contains("taken"), "{shown}");
+    assert!(
+        shown.contains("cannot make the log file of `output: file:`") && shown.contains("taken"),
+        "{shown}"
+    );
     assert!(!shown.contains("hello"));
 }
 
 /// A collector that answers as it is told, the last answer for ever, and keeps what it gets.
 struct Collector {
     endpoint: String,
-    requests: Arc<Mutex<Vec<(String, Value)>>>,
-    _thread: JoinHandle<()>,
+    requests: Receiver<(String, Value)>,
 }
 
 impl Collector {
     fn start(statuses: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&requests);
-        let thread = std::thread::spawn(move || {
+        let (kept, requests) = channel();
+        // It ends with the test's process.
+        std::thread::spawn(move || {
             for index in 0.. {
                 let Ok((stream, _)) = listener.accept() else { return };
                 let mut reader = BufReader::new(stream);
                 let Some((head, length)) = read_head(&mut reader) else { continue };
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
-                kept.lock().unwrap().push((head, serde_json::from_slice(&body).unwrap()));
+                kept.send((head, serde_json::from_slice(&body).unwrap())).unwrap();
                 let status = statuses.get(index).or(statuses.last()).unwrap();
                 let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n{{}}");
                 reader.get_mut().write_all(answer.as_bytes()).unwrap();
             }
         });
-        Self { endpoint, requests, _thread: thread }
+        Self { endpoint, requests }
     }
 
+    /// Returns what came since the last time.
     fn requests(&self) -> Vec<(String, Value)> {
-        self.requests.lock().unwrap().clone()
+        self.requests.try_iter().collect()
     }
 }
 
@@ -168,7 +181,12 @@ fn a_collector_gets_all_output_and_how_the_command_ended() {
     assert_eq!(requests[0].1, requests[1].1);
     let (head, body) = &requests[1];
     assert!(head.starts_with("POST /v1/logs HTTP/1.1\r\n"), "{head}");
-    assert!(head.contains("content-type: application/json") && head.contains("api-key: marked") && head.contains("x-scope: shop"), "{head}");
+    assert!(
+        head.contains("content-type: application/json")
+            && head.contains("api-key: marked")
+            && head.contains("x-scope: shop"),
+        "{head}"
+    );
     let resource = &body["resourceLogs"][0]["resource"]["attributes"];
     let of = |name: &str| attribute(resource, name).unwrap_or_default();
     assert_eq!(of("service.name"), "kamal");
@@ -186,7 +204,9 @@ fn a_collector_gets_all_output_and_how_the_command_ended() {
     assert_eq!(attribute(&first["attributes"], "kamal.hosts").unwrap(), "localhost");
     assert!(attribute(&last["attributes"], "kamal.runtime").unwrap().parse::<f64>().is_ok());
     assert!(records.iter().all(|record| record["timeUnixNano"].as_str().unwrap().len() == 19));
-    let said = |text: &str| records.iter().any(|record| record["body"]["stringValue"].as_str().unwrap().contains(text));
+    let said = |text: &str| {
+        records.iter().any(|record| record["body"]["stringValue"].as_str().unwrap().contains(text))
+    };
     assert!(said("the hook says hello") && said("connected (local)"), "{body}");
 }
 
@@ -199,7 +219,10 @@ fn a_failure_is_an_event_and_a_deaf_collector_is_none() {
     let (_, body) = collector.requests().pop().unwrap();
     let records = body["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
     let last = records.last().unwrap();
-    assert_eq!((&last["eventName"], &last["severityNumber"]), (&Value::from("kamal.failed"), &Value::from(17)));
+    assert_eq!(
+        (&last["eventName"], &last["severityNumber"]),
+        (&Value::from("kamal.failed"), &Value::from(17))
+    );
     assert_eq!(attribute(&last["attributes"], "exception.type").unwrap(), "Failed");
     assert!(attribute(&last["attributes"], "exception.message").unwrap().contains("`docker-setup`"));
 
@@ -208,7 +231,10 @@ fn a_failure_is_an_event_and_a_deaf_collector_is_none() {
     let (sandbox, socket) = project(&setting);
     let (code, shown) = run(&sandbox, &socket, &["server", "bootstrap"], &[]);
     assert_eq!(code, 0, "the command goes on without: {shown}");
-    assert!(shown.contains("log records did not reach") && shown.contains("it answered `403 Forbidden`"), "{shown}");
+    assert!(
+        shown.contains("log records did not reach") && shown.contains("it answered `403 Forbidden`"),
+        "{shown}"
+    );
     assert_eq!(refusing.requests().len(), 1, "an answer that is final is not asked for again");
     let (sandbox, socket) = project("output: {otel: {endpoint: \"http://127.0.0.1:1\"}}\n");
     let (code, shown) = run(&sandbox, &socket, &["server", "bootstrap"], &[]);

@@ -29,11 +29,7 @@ const JITTER: Duration = Duration::from_millis(100);
 ///
 /// # Cancel safety
 /// Changes nothing.
-pub(super) async fn look_up<T, F>(
-    ask: impl Fn() -> F,
-    name: &str,
-    lookups: &Lookups<'_>,
-) -> io::Result<T>
+pub(super) async fn look_up<T, F>(ask: impl Fn() -> F, name: &str, lookups: &Lookups<'_>) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
 {
