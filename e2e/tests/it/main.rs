@@ -31,3 +31,4 @@ mod scene;
 mod secrets;
 mod smoke;
 mod under_load;
+mod vectors;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use freehold_model::{
-    ContainerOptions, Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, RareOptions,
+    ContainerOptions, Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, RareOptions,
 };
 use serde::Serialize;
 
@@ -141,7 +141,21 @@ struct BindOptions {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct VolumeOptions {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     no_copy: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    driver_config: Option<DriverConfig>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DriverConfig {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    options: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -269,6 +283,14 @@ fn device_request(request: &GpuRequest) -> DeviceRequestBody {
     }
 }
 
+fn volume_options(mount: &Mount) -> Option<VolumeOptions> {
+    let NewVolume { driver, options, labels } = mount.new_volume.clone();
+    let has_driver = driver.is_some() || !options.is_empty();
+    let is_set = mount.no_copy || has_driver || !labels.is_empty();
+    let driver_config = has_driver.then_some(DriverConfig { name: driver, options });
+    is_set.then_some(VolumeOptions { no_copy: mount.no_copy, labels, driver_config })
+}
+
 fn mount(mount: &Mount) -> MountBody {
     let is_sized = mount.size_bytes.is_some() || mount.mode.is_some();
     MountBody {
@@ -277,7 +299,7 @@ fn mount(mount: &Mount) -> MountBody {
         target: mount.target.clone(),
         read_only: mount.read_only,
         bind_options: mount.propagation.clone().map(|propagation| BindOptions { propagation }),
-        volume_options: mount.no_copy.then_some(VolumeOptions { no_copy: true }),
+        volume_options: volume_options(mount),
         tmpfs_options: is_sized.then_some(TmpfsOptions { size_bytes: mount.size_bytes, mode: mount.mode }),
     }
 }
@@ -356,6 +378,7 @@ mod tests {
             no_copy: false,
             size_bytes: Some(64),
             mode: Some(0o1777),
+            new_volume: NewVolume::default(),
         };
         assert_eq!(
             written(|options| {
