@@ -132,7 +132,9 @@ impl<'a> Change<'a> {
             }
             all
         };
-        context.until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all, Recorded::Yes)).await
+        context
+            .until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all, Recorded::Yes))
+            .await
     }
 
     /// The same for a command that looks at what a change would do, or runs something beside the application.

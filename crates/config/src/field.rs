@@ -1,6 +1,6 @@
 //! Checked access to the tree: every look-up that does not fit its type becomes a mistake.
 
-use crate::reference::{Support, Unless, keys_of, nearest, pending};
+use crate::reference::{Support, is_pending, keys_of, nearest};
 use crate::report::{Finding, Report};
 use crate::source::Place;
 use crate::yaml::{Entry, Node, ScalarKind, Value, shorten};
@@ -315,15 +315,6 @@ fn unknown_key(section: &str, field: &Field<'_>, name: &str) -> Finding {
 fn as_integer(text: &str) -> Option<u64> {
     let seconds = || crate::quantity::parse_duration(text).ok().filter(|time| time.subsec_nanos() == 0);
     text.parse().ok().or_else(|| seconds().filter(|_| text.ends_with('s')).map(|time| time.as_secs()))
-}
-
-/// A value in few words: the scalar as written, or the kind of collection.
-fn brief(node: &Node) -> String {
-    match &node.value {
-        Value::Scalar(scalar) => shorten(&scalar.raw),
-        Value::List(_) => "[…]".to_owned(),
-        Value::Map(_) => "{…}".to_owned(),
-    }
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -12,8 +12,8 @@
 
 mod accessories;
 mod assets;
-mod certificates;
 mod builders;
+mod certificates;
 mod cuts;
 mod deploy_file;
 mod error_pages;

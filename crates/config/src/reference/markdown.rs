@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{Support, Unless, keys_of, pending, table::SECTIONS};
+use super::{Support, is_pending, keys_of, table::SECTIONS};
 use crate::docker_flag::{FLAGS, UNSUPPORTED};
 
 const OPENING: &str = "# The deploy file

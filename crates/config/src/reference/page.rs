@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{Key, Support, keys_of, pending, table::SECTIONS};
+use super::{Key, Support, is_pending, keys_of, table::SECTIONS};
 use crate::docker_flag::{FLAGS, UNSUPPORTED};
 
 /// A page of the documentation: its name, Kamal's where Kamal has it, and the sections and root keys that it is about.
