@@ -155,6 +155,9 @@ pub(crate) enum Command {
     Accessory(command::accessory::Args),
     Lock(command::lock::Args),
     Audit(command::audit::Args),
+    Config(command::config::Args),
+    Build(command::build::Args),
+    Registry(command::registry::Args),
     Secrets(command::secrets::Args),
     Server(command::server::Args),
     Prune(command::prune::Args),
@@ -172,20 +175,25 @@ pub(crate) enum Command {
 
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
-    ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback"]),
-    ("Look", &["status", "releases", "audit", "lock", "app", "accessory", "secrets", "server"]),
+    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "rollback"]),
+    (
+        "Look",
+        &[
+            "status",
+            "releases",
+            "config",
+            "audit",
+            "lock",
+            "app",
+            "accessory",
+            "secrets",
+            "registry",
+            "server",
+        ],
+    ),
     ("Repair", &["resume", "abort", "prune", "remove"]),
     ("Freehold itself", &["docs", "version", "completion", "help"]),
 ];
 
 /// Kamal's commands that this version does not have, by their words.
-pub(crate) const UNSUPPORTED: [&[&str]; 8] = [
-    &["accessory", "exec"],
-    &["accessory", "logs"],
-    &["build"],
-    &["config"],
-    &["proxy"],
-    &["registry"],
-    &["app", "live"],
-    &["app", "maintenance"],
-];
+pub(crate) const UNSUPPORTED: [&[&str]; 3] = [&["proxy"], &["app", "live"], &["app", "maintenance"]];

@@ -4,7 +4,9 @@ pub(crate) mod abort;
 pub(crate) mod accessory;
 pub(crate) mod app;
 pub(crate) mod audit;
+pub(crate) mod build;
 pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod deploy;
 pub(crate) mod docs;
 pub(crate) mod help;
@@ -14,6 +16,7 @@ pub(crate) mod plan;
 pub(crate) mod prune;
 pub(crate) mod redeploy;
 pub(crate) mod reference;
+pub(crate) mod registry;
 pub(crate) mod releases;
 pub(crate) mod remove;
 pub(crate) mod resume;
@@ -45,6 +48,9 @@ impl Command {
             Self::Accessory(arguments) => arguments.name(),
             Self::Lock(arguments) => arguments.name(),
             Self::Audit(_) => "audit",
+            Self::Config(_) => "config",
+            Self::Build(arguments) => arguments.name(),
+            Self::Registry(arguments) => arguments.name(),
             Self::Secrets(arguments) => arguments.name(),
             Self::Server(arguments) => arguments.name(),
             Self::Prune(arguments) => arguments.name(),
@@ -74,6 +80,9 @@ impl Command {
             Self::Accessory(arguments) => accessory::run(context, arguments).await,
             Self::Lock(arguments) => context.until_stopped(lock::run(context, arguments)).await,
             Self::Audit(arguments) => context.until_stopped(audit::run(context, &arguments)).await,
+            Self::Config(arguments) => context.until_stopped(config::run(context, &arguments)).await,
+            Self::Build(arguments) => build::run(context, arguments).await,
+            Self::Registry(arguments) => registry::run(context, arguments).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,
             Self::Server(arguments) => server::run(context, arguments).await,
             Self::Prune(arguments) => prune::run(context, &arguments).await,

@@ -379,7 +379,8 @@ mod tests {
         let tmpfs = value::mount("type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1777").unwrap();
         assert_eq!((tmpfs.size_bytes, tmpfs.mode), (Some(64 << 20), Some(0o1777)));
         assert!(value::mount("source=data,target=/data,volume-nocopy").unwrap().no_copy);
-        let shared = "source=n,target=/n,volume-driver=local,volume-opt=type=nfs,\"volume-opt=o=addr=10.0.0.9,rw\"";
+        let shared =
+            "source=n,target=/n,volume-driver=local,volume-opt=type=nfs,\"volume-opt=o=addr=10.0.0.9,rw\"";
         let options = value::mount(shared).unwrap().new_volume.options;
         assert_eq!(options["o"], "addr=10.0.0.9,rw");
         for bad in [

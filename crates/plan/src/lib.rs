@@ -7,6 +7,7 @@
 //! executor walks through, that is printed, saved for `resume` and compared in tests.
 
 mod accessory;
+mod build_tool;
 mod images;
 mod lifecycle;
 mod naming;
@@ -22,15 +23,18 @@ mod tidy;
 mod title;
 
 pub use accessory::{
-    AccessoryError, AccessoryRequest, AccessoryVerb, CONFIGURATION_LABEL, ObservedAccessories,
+    AccessoryError, AccessoryRequest, AccessoryStep, AccessoryVerb, CONFIGURATION_LABEL, ObservedAccessories,
     ObservedAccessory, accessory, accessory_configuration,
 };
-pub use images::repositories;
+pub use build_tool::{
+    BuildTool, Buildx, BuildxCommand, BuildxKind, PackCommand, build_tool, expand_variables,
+};
+pub use images::{BuiltImage, built_images, image_of, registry_name, repositories};
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
 pub use observed::{
-    ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
-    Route,
+    CertificateState, ContainerState, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
+    ObservedImage, ObservedProxy, ObservedRoute, Route,
 };
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 pub use removal::remove;

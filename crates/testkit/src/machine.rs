@@ -226,7 +226,9 @@ impl Machine {
                 is_freehold: true,
                 routes: routes
                     .iter()
-                    .map(|(name, route)| (name.clone(), ObservedRoute { route: route.clone() }))
+                    .map(|(name, route)| {
+                        (name.clone(), ObservedRoute { route: route.clone(), certificates: Vec::new() })
+                    })
                     .collect(),
             },
         };

@@ -30,19 +30,21 @@ mod error;
 mod gate;
 mod probe;
 mod service;
+mod tls;
 mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use client::ProxyClient;
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
-    DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot, Tls,
+    DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
 pub use gate::{Gate, GateReply, GateRequest};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};
 pub use service::{
-    DrainingGeneration, HealthState, InFlight, Reason, ServiceList, ServiceStatus, TargetStatus,
-    TrafficCounters, VersionReply,
+    CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason, ServiceList,
+    ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
+pub use tls::{Acme, CertificateSource, Tls};
 pub use version::API_VERSION;

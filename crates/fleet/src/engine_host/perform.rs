@@ -11,8 +11,8 @@ use crate::host::{HostError, Outcome, StepContext, StepError};
 impl EngineHost {
     pub(super) async fn do_step(&self, step: &Step, context: &StepContext<'_>) -> Result<Outcome, StepError> {
         match &step.action {
-            Action::BuildImage { image, place } => self.build(image, place, context).await,
-            Action::DeliverImage { image, from } => self.deliver(image, from, context).await,
+            Action::BuildImage { image, place } => self.workshop.build(image, place, &context.work()).await,
+            Action::DeliverImage { image, from } => self.deliver(image, from, &context.work()).await,
             Action::PrepareHost { directories, network } => self.prepare(directories, network, context).await,
             Action::PullAccessoryImage { accessory, image, age } => {
                 self.pull_accessory_image(accessory, image, *age, context).await
@@ -27,10 +27,12 @@ impl EngineHost {
             Action::AwaitHealthy { subject, container, readiness } => {
                 self.await_healthy(subject, container, readiness, context).await
             }
-            Action::CheckRegistry { registry, place } => self.check_registry(registry, place).await,
-            Action::PushImage { image, latest, from } => self.push(image, latest, from, context).await,
+            Action::CheckRegistry { registry, place } => self.workshop.check_registry(registry, place).await,
+            Action::PushImage { image, latest, from } => {
+                self.workshop.push(image, latest, from, &context.work()).await
+            }
             Action::PullImage { image, origin, service } => {
-                self.pull(image, origin, service.as_ref(), context).await
+                self.pull(image, origin, service.as_ref(), &context.work()).await
             }
             Action::BridgeAssets(bridge) => self.bridge_assets(bridge, context).await,
             Action::WriteErrorPages { directory, pages } => {
@@ -44,7 +46,7 @@ impl EngineHost {
                 let route = self.route_to(containers, settings, files).await?;
                 let (drain, fence) = (*drain, context.lease.fence);
                 self.switch(service, &route, Handover { drain, fence, earlier: Earlier::StandsBy }).await?;
-                Ok(Outcome::Done(None))
+                Ok(Outcome::Done(self.certificate_note(service, &route).await?))
             }
             Action::RemoveTarget { service } => {
                 let removed = self.unroute(service, context.lease.fence).await?;

@@ -2,7 +2,13 @@
 //! mistake that needs no host.
 
 #[cfg(test)]
+mod accessories;
+#[cfg(test)]
+mod builds;
+#[cfg(test)]
 mod compat;
+#[cfg(test)]
+mod config;
 #[cfg(test)]
 mod errors;
 #[cfg(test)]

@@ -42,7 +42,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             let targets = containers.iter().map(target).collect();
             let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
             let route = Route { targets, settings: (**settings).clone(), files: files.clone() };
-            routes.insert(service.clone(), ObservedRoute { route });
+            routes.insert(service.clone(), ObservedRoute { route, certificates: Vec::new() });
         }
         Action::RemoveTarget { service } => {
             if let ObservedProxy::Running { routes, .. } = &mut seen.proxy {
