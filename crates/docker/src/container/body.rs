@@ -75,6 +75,9 @@ pub(crate) struct CreateBody {
     hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     domainname: Option<String>,
+    /// Where engines before version 1.44 of the API look for it; newer ones look at the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac_address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     attach_stdin: bool,
