@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use freehold_docker::Untagged;
 use freehold_model::{ContainerName, ImageReference, ProxySettings, Release};
-use freehold_plan::{Action, ProxyFiles, Route, Step, Undo};
+use freehold_plan::{APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, Route, Step, Undo};
 
 use crate::engine_host::proxy::{Earlier, Handover};
 use crate::engine_host::{EngineHost, scripts};
@@ -107,6 +107,11 @@ impl EngineHost {
                     Action::SwitchTarget { drain, .. } => *drain,
                     _ => Duration::from_secs(30),
                 };
+                // The earlier route needs its certificate, which a step before this one may have replaced, perhaps by one that
+                // cannot be used.
+                if let Some(directory) = route.files.certificate.as_deref().and_then(on_host) {
+                    self.restore_certificate(&directory, context).await?;
+                }
                 let handover = Handover { drain: limit, fence: context.lease.fence, earlier: Earlier::Ends };
                 self.switch(service, route, handover).await?;
                 // The next step back removes the new container: what it is answering must end first.
@@ -240,6 +245,11 @@ impl EngineHost {
             Untagged::InUse => Outcome::Done(Some("left: a container that is not ours uses it".to_owned())),
         })
     }
+}
+
+/// Returns a folder that the proxy reads as it is called on the host, relative to the login directory.
+fn on_host(inside: &str) -> Option<String> {
+    Some(format!("{APPS_CONFIG}{}", inside.strip_prefix(APPS_CONFIG_IN_PROXY)?))
 }
 
 async fn pause(duration: Duration, context: &StepContext<'_>) -> Result<Outcome, StepError> {
