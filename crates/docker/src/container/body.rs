@@ -253,6 +253,7 @@ pub(crate) fn create_body(spec: &ContainerSpec) -> Result<CreateBody, SpecError>
     Ok(CreateBody {
         hostname: options.rare.hostname.clone().or_else(|| spec.hostname.clone()),
         domainname: options.rare.domain_name.clone(),
+        mac_address: options.rare.mac_address.clone(),
         user: options.user.clone(),
         attach_stdin: input,
         attach_stdout: attached,
