@@ -110,17 +110,6 @@ impl<'a> Change<'a> {
         context.until_stopped(Self::prepare_all(context, build, needed, names, Recorded::Yes)).await
     }
 
-    /// The same for a command that looks at what a change would do, or runs something beside the application.
-    ///
-    /// # Errors
-    /// What is wrong; no host was asked anything yet.
-    pub(crate) async fn prepare_without_record(
-        context: &'a Context,
-        build: Build,
-    ) -> Result<Self, CommandError> {
-        context.until_stopped(Self::prepare_all(context, build, needed, names, Recorded::No)).await
-    }
-
     /// The same for a command that only builds and moves images: with the secrets of builds and registries.
     ///
     /// # Errors
@@ -143,9 +132,18 @@ impl<'a> Change<'a> {
             }
             all
         };
-        context
-            .until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all, Recorded::Yes))
-            .await
+        context.until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all, Recorded::Yes)).await
+    }
+
+    /// The same for a command that looks at what a change would do, or runs something beside the application.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_without_record(
+        context: &'a Context,
+        build: Build,
+    ) -> Result<Self, CommandError> {
+        context.until_stopped(Self::prepare_all(context, build, needed, names, Recorded::No)).await
     }
 
     /// The same for a command that starts no container and builds nothing: a password manager is not asked for what

@@ -282,17 +282,10 @@ fn check_key(section: &str, field: &Field<'_>, name: &str, report: &mut Report) 
         let message = format!("`{name}` has no effect");
         report.warn(Finding::new(field.key_at, &field.path, message).help(help));
     }
-    if let Some(unless) = pending(section, name).filter(|unless| !unless.is_met(field)) {
-        let what = match unless {
-            Unless::Never => format!("`{name}`"),
-            Unless::Is(_) => format!("`{name}: {}`", brief(field.node)),
-        };
-        let message = format!("{what} is not supported by this version of freehold");
+    if is_pending(section, name) {
+        let message = format!("`{name}` is not supported by this version of freehold");
         let finding = Finding::new(field.key_at, &field.path, message).covering_the_rest();
-        report.pending(match unless {
-            Unless::Is(value) => finding.help(format!("only `{name}: {value}` is supported yet")),
-            Unless::Never => finding.help("remove it, or stay with Kamal until it is supported"),
-        });
+        report.pending(finding.help("remove it, or stay with Kamal until it is supported"));
     }
 }
 
