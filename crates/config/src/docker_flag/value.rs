@@ -289,7 +289,7 @@ pub(super) fn gpus(text: &str) -> Result<GpuRequest, Problem> {
     }
     // Docker's client asks for `gpu` always.
     if !request.capabilities.iter().any(|capability| capability == "gpu") {
-        request.capabilities.insert(0, "gpu".to_owned());
+        request.capabilities.push("gpu".to_owned());
     }
     Ok(request)
 }

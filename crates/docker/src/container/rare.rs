@@ -145,8 +145,7 @@ struct VolumeOptions {
     no_copy: bool,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    driver_config: Option<DriverConfig>,
+    driver_config: DriverConfig,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,7 +200,7 @@ pub(super) fn endpoints(
     let rare = &options.rare;
     let has_address = rare.ip.is_some() || rare.ip6.is_some() || !rare.link_local_ip.is_empty();
     let is_plain = aliases.is_empty() && !has_address && rare.link.is_empty() && rare.mac_address.is_none();
-    if is_plain && rare.network.is_empty() {
+    if is_plain {
         return BTreeMap::new();
     }
     let addresses = has_address.then(|| Addresses {
@@ -211,10 +210,7 @@ pub(super) fn endpoints(
     });
     let own =
         Endpoint { aliases, addresses, links: rare.link.clone(), mac_address: rare.mac_address.clone() };
-    let mut endpoints: BTreeMap<String, Endpoint> =
-        rare.network.iter().map(|name| (name.clone(), Endpoint::default())).collect();
-    endpoints.insert(network.to_owned(), own);
-    endpoints
+    BTreeMap::from([(network.to_owned(), own)])
 }
 
 /// Makes the rare part of `HostConfig`.
@@ -285,9 +281,9 @@ fn device_request(request: &GpuRequest) -> DeviceRequestBody {
 
 fn volume_options(mount: &Mount) -> Option<VolumeOptions> {
     let NewVolume { driver, options, labels } = mount.new_volume.clone();
-    let has_driver = driver.is_some() || !options.is_empty();
-    let is_set = mount.no_copy || has_driver || !labels.is_empty();
-    let driver_config = has_driver.then_some(DriverConfig { name: driver, options });
+    let is_set = mount.no_copy || !mount.new_volume.is_default();
+    // Docker's client sends the driver with each of the options, also where nothing of it is set.
+    let driver_config = DriverConfig { name: driver, options };
     is_set.then_some(VolumeOptions { no_copy: mount.no_copy, labels, driver_config })
 }
 
@@ -408,7 +404,6 @@ mod tests {
         assert_eq!(
             endpoints,
             json!({
-                "backend": {},
                 "kamal": {"Aliases": ["web"], "IPAMConfig": {"IPv4Address": "172.30.0.2"}},
             })
         );
