@@ -179,13 +179,11 @@ pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
 ];
 
 /// Kamal's commands that this version does not have, by their words.
-pub(crate) const UNSUPPORTED: [&[&str]; 8] = [
+pub(crate) const UNSUPPORTED: [&[&str]; 6] = [
     &["accessory", "exec"],
     &["accessory", "logs"],
     &["build"],
     &["config"],
     &["proxy"],
     &["registry"],
-    &["app", "live"],
-    &["app", "maintenance"],
 ];

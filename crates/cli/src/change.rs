@@ -274,6 +274,8 @@ impl<'a> Change<'a> {
             PlanKind::Stop => "Stopped app".to_owned(),
             PlanKind::Prune => "Pruned containers and images".to_owned(),
             PlanKind::Remove => "Removed app".to_owned(),
+            PlanKind::Maintenance => "Began maintenance".to_owned(),
+            PlanKind::Live => "Ended maintenance".to_owned(),
             PlanKind::Accessory => self.act.clone().unwrap_or_default(),
         };
         let message = match error {

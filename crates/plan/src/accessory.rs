@@ -8,7 +8,7 @@ use freehold_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::naming::{NETWORK, RELEASE_LABEL, hex_digits, state_directory};
-use crate::observed::{ContainerState, Route};
+use crate::observed::{ContainerState, ProxyMaker, Route};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::{
     ContainerRequest, ImageAge, PlacedDirectory, PlacedFile, ProxyFiles, Readiness, Subject,
@@ -74,6 +74,8 @@ pub struct AccessoryRequest<'a> {
     pub random: [u8; 16],
     /// Fingerprints of the local files that accessories mount, by their path on the host.
     pub files: &'a BTreeMap<String, String>,
+    /// The proxies of the hosts that were seen.
+    pub proxies: BTreeMap<HostName, ProxyMaker>,
 }
 
 /// Why an operation on accessories could not be planned.
@@ -260,6 +262,10 @@ impl Planner<'_> {
         }
     }
 
+    fn maker(&self, host: &HostName) -> ProxyMaker {
+        self.request.proxies.get(host).copied().unwrap_or_default()
+    }
+
     fn placed(&self, accessory: &Accessory) -> (Vec<PlacedFile>, Vec<PlacedDirectory>) {
         let files = accessory.files.iter().map(|file| {
             let path = accessory.file_path(file);
@@ -335,7 +341,8 @@ impl Planner<'_> {
         let deadline = self.request.project.timeouts.deploy;
         let readiness = match &accessory.proxy {
             Some(proxy) => {
-                Readiness::Answers { port: proxy.app_port, check: proxy.health_check.clone(), deadline }
+                let (check, maker) = (proxy.health_check.clone(), self.maker(host));
+                Readiness::Answers { port: proxy.app_port, check, deadline, proxy: maker }
             }
             None => Readiness::Runs { delay: SETTLING, deadline },
         };
@@ -379,6 +386,8 @@ impl Planner<'_> {
                 settings: Box::new(settings.clone()),
                 files: ProxyFiles::default(),
                 drain: self.request.project.timeouts.drain,
+                proxy: self.maker(host),
+                health_limit: self.maker(host).health_limit(self.request.project),
             };
             stages.step(host, action, Undo::RestoreRoute { service, previous });
         }
@@ -406,7 +415,7 @@ impl Planner<'_> {
             let seen = Self::there(accessory, host, seen)?;
             let leaves = self.request.verb == AccessoryVerb::Stop && seen.route.is_some();
             if let Some(service) = proxy_service(accessory).filter(|_| leaves) {
-                stages.step(host, Action::RemoveTarget { service }, Undo::Impossible);
+                stages.step(host, Action::RemoveTarget { service, proxy: self.maker(host) }, Undo::Impossible);
             }
             Self::step_stop(stages, accessory, host);
         }
@@ -420,7 +429,7 @@ impl Planner<'_> {
             if let Some(service) =
                 proxy_service(accessory).filter(|_| seen.is_some_and(|seen| seen.route.is_some()))
             {
-                stages.step(host, Action::RemoveTarget { service }, Undo::Impossible);
+                stages.step(host, Action::RemoveTarget { service, proxy: self.maker(host) }, Undo::Impossible);
             }
             if seen.is_some() {
                 Self::step_stop(stages, accessory, host);

@@ -7,7 +7,9 @@
 //! executor walks through, that is printed, saved for `resume` and compared in tests.
 
 mod accessory;
+mod gate;
 mod images;
+mod kamal_proxy;
 mod lifecycle;
 mod naming;
 mod observed;
@@ -25,12 +27,14 @@ pub use accessory::{
     AccessoryError, AccessoryRequest, AccessoryVerb, CONFIGURATION_LABEL, ObservedAccessories,
     ObservedAccessory, accessory, accessory_configuration,
 };
+pub use gate::{Gate, GateError, set_gate};
 pub use images::repositories;
+pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags};
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
 pub use observed::{
     ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
-    Route,
+    ProxyMaker, Route,
 };
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 pub use removal::remove;

@@ -8,7 +8,7 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Route;
+use crate::{Gate, ProxyMaker, Route};
 use crate::request::{
     AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
     ProxyFiles, Readiness, ReleaseCommand, Subject,
@@ -70,6 +70,12 @@ pub enum PlanKind {
     Remove,
     /// Accessories.
     Accessory,
+    /// Answering visitors with a page instead of the service.
+    Maintenance,
+    /// Serving again after that.
+    Live,
+    /// The proxies of the hosts.
+    Proxy,
 }
 
 /// A part of a plan that must be finished on every host before the next part begins.
@@ -289,11 +295,32 @@ pub enum Action {
         files: ProxyFiles,
         /// How long requests in flight on the old target may take.
         drain: Duration,
+        /// Whose proxy it is.
+        #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
+        proxy: ProxyMaker,
+        /// How long a kamal-proxy may wait until the containers are healthy, which it finds out by itself.
+        #[serde(default, skip_serializing_if = "Duration::is_zero")]
+        health_limit: Duration,
     },
     /// Takes a service out of the proxy. Done already: the proxy does not know it.
     RemoveTarget {
         /// The service's name in the proxy.
         service: ProxyServiceName,
+        /// Whose proxy it is.
+        #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
+        proxy: ProxyMaker,
+    },
+    /// Opens or closes the way of a service's requests to its containers. Done already: it is so.
+    SetGate {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The new state.
+        gate: Gate,
+        /// How long requests in flight may take where it is closed.
+        drain: Duration,
+        /// Whose proxy it is.
+        #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
+        proxy: ProxyMaker,
     },
     /// Watches containers and their answers.
     Soak {
@@ -394,6 +421,13 @@ pub enum Undo {
         service: ProxyServiceName,
         /// The earlier route.
         previous: Option<Box<Route>>,
+    },
+    /// Sets the gate that was there before.
+    RestoreGate {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The earlier state.
+        previous: Gate,
     },
     /// Removes folders that the step made.
     RemoveDirectories {

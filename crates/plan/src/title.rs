@@ -1,7 +1,16 @@
 use std::fmt;
 
+use crate::gate::Gate;
+use crate::observed::ProxyMaker;
 use crate::plan::{Action, Undo};
 use crate::request::BuildPlaceName;
+
+fn proxy_name(maker: ProxyMaker) -> &'static str {
+    match maker {
+        ProxyMaker::Freehold => "the proxy",
+        ProxyMaker::Kamal => "kamal-proxy",
+    }
+}
 
 impl fmt::Display for Action {
     /// Says in a few words what is done: `start app-web-3f2a`.
@@ -29,11 +38,21 @@ impl fmt::Display for Action {
             Self::RunReleaseCommand(command) => {
                 write!(formatter, "run the release command of {}", command.role)
             }
-            Self::SwitchTarget { service, containers, .. } => {
+            Self::SwitchTarget { service, containers, proxy, .. } => {
                 let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
-                write!(formatter, "send requests of {service} to {}", names.join(", "))
+                write!(formatter, "send requests of {service} to {}", names.join(", "))?;
+                if proxy.is_freehold() { Ok(()) } else { formatter.write_str(" through kamal-proxy") }
             }
-            Self::RemoveTarget { service } => write!(formatter, "take {service} out of the proxy"),
+            Self::RemoveTarget { service, proxy } => {
+                write!(formatter, "take {service} out of {}", proxy_name(*proxy))
+            }
+            Self::SetGate { service, gate: Gate::Open, .. } => write!(formatter, "serve {service} again"),
+            Self::SetGate { service, gate: Gate::Paused { .. }, .. } => {
+                write!(formatter, "let requests of {service} wait")
+            }
+            Self::SetGate { service, gate: Gate::Stopped { .. }, .. } => {
+                write!(formatter, "answer requests of {service} with a page")
+            }
             Self::Soak { duration, .. } => {
                 write!(formatter, "watch the new release for {} s", duration.as_secs_f64())
             }
@@ -91,6 +110,10 @@ impl fmt::Display for Undo {
             Self::RestoreRoute { service, previous: Some(route) } => {
                 write!(formatter, "send requests of {service} back to {}", route.targets.join(", "))
             }
+            Self::RestoreGate { service, previous: Gate::Open } => {
+                write!(formatter, "serve {service} again")
+            }
+            Self::RestoreGate { service, .. } => write!(formatter, "close {service} again"),
             Self::RemoveDirectories { directories } => write!(formatter, "remove {}", directories.join(", ")),
             Self::RestoreCertificate { .. } => formatter.write_str("put the earlier certificate back"),
         }

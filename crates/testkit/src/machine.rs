@@ -9,8 +9,8 @@ use freehold_model::{
     RoleName,
 };
 use freehold_plan::{
-    ContainerState, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan,
-    Route, repositories,
+    ContainerState, Gate, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan,
+    ProxyMaker, Route, repositories,
 };
 use parking_lot::Mutex;
 
@@ -29,6 +29,8 @@ struct State {
     containers: Vec<FakeContainer>,
     images: BTreeMap<ImageReference, String>,
     proxy: Option<BTreeMap<ProxyServiceName, Route>>,
+    /// Gates that were moved.
+    gates: BTreeMap<ProxyServiceName, Gate>,
     releases: Vec<Release>,
     has_network: bool,
     directories: BTreeSet<String>,
@@ -223,10 +225,14 @@ impl Machine {
             None => ObservedProxy::Absent,
             Some(routes) => ObservedProxy::Running {
                 image: "freehold:test".to_owned(),
-                is_freehold: true,
+                maker: ProxyMaker::Freehold,
+                is_outdated: false,
                 routes: routes
                     .iter()
-                    .map(|(name, route)| (name.clone(), ObservedRoute { route: route.clone() }))
+                    .map(|(name, route)| {
+                        let gate = state.gates.get(name).cloned().unwrap_or_default();
+                        (name.clone(), ObservedRoute { route: route.clone(), gate })
+                    })
                     .collect(),
             },
         };
@@ -237,6 +243,7 @@ impl Machine {
             containers,
             images,
             proxy,
+            proxy_boot: None,
             releases: state
                 .releases
                 .iter()

@@ -352,6 +352,8 @@ pub(crate) fn headline(plan: &Plan) -> String {
         PlanKind::Prune => "prune",
         PlanKind::Remove => "remove",
         PlanKind::Accessory => "accessories of",
+        PlanKind::Maintenance => "maintenance of",
+        PlanKind::Live => "live again:",
     };
     let service = match &plan.destination {
         Some(destination) => format!("{} ({destination})", plan.service),

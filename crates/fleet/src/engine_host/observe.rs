@@ -7,7 +7,7 @@ use freehold_model::{
     Repository, RoleName, Tag,
 };
 use freehold_plan::{
-    ContainerState, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
+    ContainerState, Gate, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
     ProxyFiles, RELEASE_LABEL, Route, repositories,
 };
 use freehold_wire::ServiceStatus;
@@ -93,7 +93,8 @@ impl EngineHost {
                 .await;
             for status in services.map_err(|error| error.into_host_error(&self.name))? {
                 if project.roles.values().any(|role| role.proxy_service == status.name) {
-                    routes.insert(status.name.clone(), ObservedRoute { route: route(project, &status) });
+                    let observed = ObservedRoute { route: route(project, &status), gate: gate(&status.gate) };
+                    routes.insert(status.name.clone(), observed);
                 }
             }
         }
@@ -148,6 +149,16 @@ fn tags(wanted: &Repository, summary: &ImageSummary) -> Vec<ObservedImage> {
             Some(ObservedImage { reference, id: summary.id.clone() })
         })
         .collect()
+}
+
+fn gate(gate: &freehold_wire::Gate) -> Gate {
+    match gate {
+        freehold_wire::Gate::Open => Gate::Open,
+        freehold_wire::Gate::Paused { max_pause_ms } => {
+            Gate::Paused { limit: Duration::from_millis(*max_pause_ms) }
+        }
+        freehold_wire::Gate::Stopped { message } => Gate::Stopped { message: message.clone() },
+    }
 }
 
 fn route(project: &Project, status: &ServiceStatus) -> Route {

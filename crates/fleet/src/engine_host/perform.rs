@@ -50,6 +50,9 @@ impl EngineHost {
                 let removed = self.unroute(service, context.lease.fence).await?;
                 Ok(if removed { Outcome::Done(None) } else { Outcome::AlreadyDone })
             }
+            Action::SetGate { service, gate, drain } => {
+                self.set_gate(service, gate, *drain, context.lease.fence).await
+            }
             Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,
             Action::StopContainer { container, drain, timeout, .. } => {
                 let note = match drain {
@@ -112,6 +115,9 @@ impl EngineHost {
             }
             Undo::RestoreRoute { service, previous: None } => {
                 self.unroute(service, context.lease.fence).await?;
+            }
+            Undo::RestoreGate { service, previous } => {
+                self.set_gate(service, previous, Duration::ZERO, context.lease.fence).await?;
             }
             Undo::RemoveDirectories { directories } => self.remove_directories(directories, context).await?,
             Undo::RestoreCertificate { directory } => self.restore_certificate(directory, context).await?,

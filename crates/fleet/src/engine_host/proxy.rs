@@ -8,10 +8,10 @@ use freehold_model::{
     ContainerName, ContainerOptions, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName,
     ProxySettings, RestartPolicy,
 };
-use freehold_plan::Route;
+use freehold_plan::{Gate, Route};
 use freehold_wire::{
-    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, HealthCheck, HealthGate,
-    HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
+    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, GateRequest, HealthCheck,
+    HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
     ServiceSettings, TargetAddress,
 };
 
@@ -321,6 +321,33 @@ impl EngineHost {
         }
     }
 
+    /// Opens or closes the way to a service's targets. Where it is closed, what is in flight ends first, or the time is
+    /// over.
+    pub(super) async fn set_gate(
+        &self,
+        service: &ProxyServiceName,
+        gate: &Gate,
+        drain: Duration,
+        fence: u64,
+    ) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        let gate = wire_gate(gate);
+        let request =
+            GateRequest { gate: gate.clone(), drain_timeout_ms: milliseconds(drain), fence: Some(fence) };
+        let operation = format!("open or close `{service}`");
+        let reply = self
+            .ask_proxy(&link, &operation, async |client| {
+                client.set_gate(service, &request, drain + CONTROL_DEADLINE).await
+            })
+            .await
+            .map_err(|failure| self.proxy_refusal(failure))?;
+        if reply.previous == gate {
+            return Ok(Outcome::AlreadyDone);
+        }
+        let cut = reply.drained.filter(|drained| drained.requests_left > 0);
+        Ok(Outcome::Done(cut.map(|drained| format!("cut {} requests", drained.requests_left))))
+    }
+
     fn proxy_refusal(&self, failure: ProxyFailure) -> StepError {
         match failure {
             ProxyFailure::Proxy { error: ProxyError::Fenced { .. }, .. } => {
@@ -357,6 +384,14 @@ impl EngineHost {
         let options = freehold_docker::RemoveOptions { force: true, anonymous_volumes: true };
         link.engine.remove_container(PROXY_CONTAINER, options).await.map_err(failed("remove the proxy"))?;
         Ok(true)
+    }
+}
+
+fn wire_gate(gate: &Gate) -> freehold_wire::Gate {
+    match gate {
+        Gate::Open => freehold_wire::Gate::Open,
+        Gate::Paused { limit } => freehold_wire::Gate::Paused { max_pause_ms: milliseconds(*limit) },
+        Gate::Stopped { message } => freehold_wire::Gate::Stopped { message: message.clone() },
     }
 }
 

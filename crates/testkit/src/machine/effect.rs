@@ -79,8 +79,15 @@ impl Machine {
             Action::SwitchTarget { service, containers, settings, files, .. } => {
                 self.switch(state, service, containers, (settings, files))
             }
-            Action::RemoveTarget { service } => {
+            Action::RemoveTarget { service, .. } => {
                 Ok(changed(state.proxy.as_mut().is_some_and(|routes| routes.remove(service).is_some())))
+            }
+            Action::SetGate { service, gate, .. } => {
+                if !state.proxy.as_ref().is_some_and(|routes| routes.contains_key(service)) {
+                    return Err(self.refused(action, "the proxy does not serve it").into());
+                }
+                let before = state.gates.insert(service.clone(), gate.clone()).unwrap_or_default();
+                Ok(changed(before != *gate))
             }
             Action::Soak { containers, .. } => self.soak(state, containers),
             Action::StopContainer { container, .. } => match state.container(container) {
@@ -223,7 +230,8 @@ impl Machine {
             };
             targets.push(format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port));
         }
-        let route = Route { targets, settings: settings.clone(), files: files.clone() };
+        let (settings, files) = (settings.clone(), files.clone());
+        let route = Route { targets, settings, files, kamal_flags: Vec::new() };
         let Some(routes) = &mut state.proxy else {
             return Err(self.refused(format!("switch {service}"), "there is no proxy").into());
         };

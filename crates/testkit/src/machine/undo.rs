@@ -38,6 +38,9 @@ impl Machine {
                 state.directories.retain(|directory| !directories.contains(directory));
             }
             Undo::RestoreCertificate { .. } => {}
+            Undo::RestoreGate { service, previous } => {
+                state.gates.insert(service.clone(), previous.clone());
+            }
             Undo::RestoreRoute { service, previous } => {
                 if let Some(routes) = &mut state.proxy {
                     match previous {
