@@ -153,6 +153,8 @@ pub(crate) enum Command {
     Status(command::status::Args),
     App(command::app::Args),
     Accessory(command::accessory::Args),
+    Proxy(command::proxy::Args),
+    Adopt(command::adopt::Args),
     Lock(command::lock::Args),
     Audit(command::audit::Args),
     Secrets(command::secrets::Args),
@@ -172,8 +174,8 @@ pub(crate) enum Command {
 
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
-    ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback"]),
-    ("Look", &["status", "releases", "audit", "lock", "app", "accessory", "secrets", "server"]),
+    ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback", "adopt"]),
+    ("Look", &["status", "releases", "audit", "lock", "app", "accessory", "proxy", "secrets", "server"]),
     ("Repair", &["resume", "abort", "prune", "remove"]),
     ("Freehold itself", &["docs", "version", "completion", "help"]),
 ];
@@ -184,6 +186,6 @@ pub(crate) const UNSUPPORTED: [&[&str]; 6] = [
     &["accessory", "logs"],
     &["build"],
     &["config"],
-    &["proxy"],
+    &["proxy", "logs"],
     &["registry"],
 ];

@@ -6,6 +6,7 @@ use freehold_plan::Observed;
 
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::filter;
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
@@ -45,6 +46,15 @@ impl Sight {
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn of_lock(context: &Context) -> Result<Self, CommandError> {
         Self::of(context, |loaded| loaded.whole.hosts().into_iter().take(1).collect()).await
+    }
+
+    /// The same for the hosts that have anything behind the proxy.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_proxies(context: &Context) -> Result<Self, CommandError> {
+        let names = |loaded: &Loaded| filter::proxy_hosts(&loaded.whole, &loaded.chosen, &context.arguments);
+        Self::of(context, names).await
     }
 
     /// The same for the hosts of accessories.

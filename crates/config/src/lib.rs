@@ -17,6 +17,7 @@ mod docker_flag;
 mod field;
 mod mistake;
 mod project;
+mod proxy_boot;
 mod quantity;
 mod reference;
 mod report;
@@ -27,6 +28,7 @@ mod yaml;
 
 pub use mistake::{ConfigErrors, Mistake, Snippet};
 pub use project::{Parsed, parse, parse_ahead};
+pub use proxy_boot::{ProxyBootError, parse_proxy_boot};
 pub use quantity::{InvalidQuantity, format_duration, format_size, parse_cpus, parse_duration, parse_size};
 pub use reference::{docs, docs_pages, json_schema, reference_markdown};
 pub use shell_word::{InvalidWords, join_words, split_literal_words, split_words};

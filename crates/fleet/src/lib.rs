@@ -18,8 +18,8 @@ mod world;
 
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
-    Attached, AttachedControl, BuildContext, EngineHost, EngineState, OneOff, Reach, ServerCommand,
-    ServerControl, SshReach, Stock, Workshop,
+    Attached, AttachedControl, BootFile, BuildContext, EngineHost, EngineState, OneOff, ProxyDetails,
+    ProxyHistory, Reach, ServerCommand, ServerControl, ServiceDetails, SshReach, Stock, Workshop,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};

@@ -8,6 +8,8 @@ mod failure;
 #[cfg(feature = "client")]
 mod interrupt;
 #[cfg(feature = "proxy")]
+mod on_host;
+#[cfg(feature = "proxy")]
 mod proxy;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,13 @@ use failure::Format;
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     #[cfg(feature = "proxy")]
-    if let Some((invocation, arguments)) = proxy::role(&words) {
+    if let [_, first, script] = words.as_slice()
+        && first == on_host::WORD
+    {
+        return on_host::run(script);
+    }
+    #[cfg(feature = "proxy")]
+    if let Some((invocation, arguments)) = proxy::role(&words, &environment()) {
         return proxy::run(invocation, arguments);
     }
     #[cfg(feature = "client")]

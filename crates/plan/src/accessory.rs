@@ -7,6 +7,7 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::kamal_proxy::undo_waiting;
 use crate::naming::{NETWORK, RELEASE_LABEL, hex_digits, state_directory};
 use crate::observed::{ContainerState, ProxyMaker, Route};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
@@ -346,12 +347,13 @@ impl Planner<'_> {
             }
             None => Readiness::Runs { delay: SETTLING, deadline },
         };
+        let undo = undo_waiting(&accessory.container, &readiness);
         let action = Action::AwaitHealthy {
             subject: (&accessory.name).into(),
             container: accessory.container.clone(),
             readiness,
         };
-        stages.step(host, action, Undo::Nothing);
+        stages.step(host, action, undo);
     }
 
     fn step_start(stages: &mut Stages, accessory: &Accessory, host: &HostName) {
@@ -415,7 +417,11 @@ impl Planner<'_> {
             let seen = Self::there(accessory, host, seen)?;
             let leaves = self.request.verb == AccessoryVerb::Stop && seen.route.is_some();
             if let Some(service) = proxy_service(accessory).filter(|_| leaves) {
-                stages.step(host, Action::RemoveTarget { service, proxy: self.maker(host) }, Undo::Impossible);
+                stages.step(
+                    host,
+                    Action::RemoveTarget { service, proxy: self.maker(host) },
+                    Undo::Impossible,
+                );
             }
             Self::step_stop(stages, accessory, host);
         }
@@ -429,7 +435,11 @@ impl Planner<'_> {
             if let Some(service) =
                 proxy_service(accessory).filter(|_| seen.is_some_and(|seen| seen.route.is_some()))
             {
-                stages.step(host, Action::RemoveTarget { service, proxy: self.maker(host) }, Undo::Impossible);
+                stages.step(
+                    host,
+                    Action::RemoveTarget { service, proxy: self.maker(host) },
+                    Undo::Impossible,
+                );
             }
             if seen.is_some() {
                 Self::step_stop(stages, accessory, host);

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use freehold_model::{HealthCheck, ProxyServiceName, ProxySettings, Tls};
+use freehold_model::{ContainerName, HealthCheck, ProxyServiceName, ProxySettings, Tls};
 
-use crate::request::ProxyFiles;
+use crate::observed::ProxyMaker;
+use crate::plan::Undo;
+use crate::request::{ProxyFiles, Readiness};
 
 /// A call of `kamal-proxy deploy`.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +71,22 @@ pub fn kamal_flags(settings: &ProxySettings, files: &ProxyFiles) -> Vec<String> 
         flags.value("error-pages", folder.clone());
     }
     flags.0
+}
+
+/// Returns the name under which a kamal-proxy checks a container before it gets any traffic.
+#[must_use]
+pub fn probe_service(container: &ContainerName) -> Option<ProxyServiceName> {
+    ProxyServiceName::parse(format!("{container}-probe")).ok()
+}
+
+/// Returns what is left to be undone of waiting for a container.
+pub(crate) fn undo_waiting(container: &ContainerName, readiness: &Readiness) -> Undo {
+    match (readiness, probe_service(container)) {
+        (Readiness::Answers { proxy: ProxyMaker::Kamal, .. }, Some(service)) => {
+            Undo::RestoreRoute { service, previous: None }
+        }
+        _ => Undo::Nothing,
+    }
 }
 
 /// Flags under construction.

@@ -14,6 +14,7 @@ mod lifecycle;
 mod naming;
 mod observed;
 mod plan;
+mod proxy;
 mod removal;
 mod request;
 mod retention;
@@ -29,7 +30,7 @@ pub use accessory::{
 };
 pub use gate::{Gate, GateError, set_gate};
 pub use images::repositories;
-pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags};
+pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags, probe_service};
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
 pub use observed::{
@@ -37,6 +38,10 @@ pub use observed::{
     ProxyMaker, Route,
 };
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
+pub use proxy::{
+    Bridging, Handover, Incoming, PROXY_BEFORE, ProxyPlanError, ProxyVerb, handover, kamal_image, proxy,
+    remove_proxy,
+};
 pub use removal::remove;
 pub use request::{
     AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,

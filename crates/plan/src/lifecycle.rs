@@ -1,5 +1,6 @@
 use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Project, ReleaseId, Role, RoleName};
 
+use crate::kamal_proxy::undo_waiting;
 use crate::observed::{Observed, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::rollout::{proxy_files, readiness, roles_on, stop_timeout};
@@ -49,12 +50,10 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
                 }
             }
             for name in &names {
-                let action = Action::AwaitHealthy {
-                    subject: (&role.name).into(),
-                    container: name.clone(),
-                    readiness: readiness(project, role, seen.proxy.maker()),
-                };
-                stages.step(&host, action, Undo::Nothing);
+                let readiness = readiness(project, role, seen.proxy.maker());
+                let undo = undo_waiting(name, &readiness);
+                let (subject, container) = ((&role.name).into(), name.clone());
+                stages.step(&host, Action::AwaitHealthy { subject, container, readiness }, undo);
             }
             if let Some(settings) = &role.proxy {
                 let previous = seen.route(&role.proxy_service).cloned().map(Box::new);
@@ -119,7 +118,8 @@ pub fn stop(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
         let Some(seen) = observed.hosts.get(&host) else { continue };
         for (role, _) in roles_on(project, &host) {
             if seen.route(&role.proxy_service).is_some() {
-                let action = Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
+                let action =
+                    Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
                 stages.step(&host, action, Undo::Impossible);
             }
             for container in

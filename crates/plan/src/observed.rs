@@ -2,9 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use freehold_model::{
-    Architecture, ContainerName, HostName, ImageReference, Project, ProxyRun, ProxyServiceName, ProxySettings,
-    Release,
-    ReleaseId, RoleName,
+    Architecture, ContainerName, HostName, ImageReference, Project, ProxyRun, ProxyServiceName,
+    ProxySettings, Release, ReleaseId, RoleName,
 };
 use serde::{Deserialize, Serialize};
 

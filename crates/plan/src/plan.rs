@@ -8,11 +8,11 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, ProxyMaker, Route};
 use crate::request::{
     AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
     ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
+use crate::{Gate, ProxyMaker, Route};
 
 /// Everything that one command will do, decided before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,6 +231,51 @@ pub enum Action {
         /// The network's name.
         network: String,
     },
+    /// Brings the image of Freehold's proxy to the host. Done already: it has it.
+    DeliverProxyImage,
+    /// Pulls the image of a kamal-proxy. Done already: the host has it.
+    PullProxyImage {
+        /// The image.
+        image: RemoteImage,
+    },
+    /// Starts a second proxy that knows every route of the one that serves. Done already: it runs.
+    StartStandIn {
+        /// The network's name.
+        network: String,
+    },
+    /// Sends new connections to the proxy's ports to the stand-in. Doing it again changes nothing.
+    DivertPorts {
+        /// The network's name.
+        network: String,
+    },
+    /// Lets connections reach the proxy itself again. Doing it again changes nothing.
+    ReleasePorts,
+    /// Lets the proxy end what it has begun, stops it and keeps its container under another name. Done already: there is
+    /// none of its name.
+    SetProxyAside {
+        /// The name under which it is kept.
+        name: ContainerName,
+        /// How long requests in flight may take.
+        drain: Duration,
+    },
+    /// Makes and starts a proxy. Done already: one runs.
+    StartProxy {
+        /// Whose it is.
+        maker: ProxyMaker,
+        /// How it runs.
+        run: ProxyRun,
+        /// The network's name.
+        network: String,
+    },
+    /// Gives the proxy that was kept its name back and starts it. Done already: it runs.
+    BringProxyBack {
+        /// The name under which it is kept.
+        name: ContainerName,
+    },
+    /// Lets the stand-in end what it has begun and removes it. Done already: there is none.
+    RemoveStandIn,
+    /// Removes the images of proxies that no container is made from.
+    RemoveProxyImages,
     /// Gives a container another name. Done already: there is one of the new name and none of the old.
     RenameContainer {
         /// The old name.
@@ -428,6 +473,27 @@ pub enum Undo {
         service: ProxyServiceName,
         /// The earlier state.
         previous: Gate,
+    },
+    /// Removes the stand-in once it has ended what it has begun.
+    RemoveStandIn,
+    /// Lets connections reach the proxy itself again.
+    ReleasePorts,
+    /// Sends connections to the stand-in again.
+    DivertPorts {
+        /// The network's name.
+        network: String,
+    },
+    /// Stops the proxy that came and removes it.
+    RemoveProxy,
+    /// Gives the proxy that was set aside its name back and starts it.
+    BringProxyBack {
+        /// The name under which it is kept.
+        name: ContainerName,
+    },
+    /// Stops the proxy and keeps its container under another name.
+    SetProxyAside {
+        /// The name under which it is kept.
+        name: ContainerName,
     },
     /// Removes folders that the step made.
     RemoveDirectories {

@@ -5,6 +5,7 @@ use freehold_model::{
 };
 
 use crate::images::image_of;
+use crate::kamal_proxy::undo_waiting;
 use crate::naming::{assets_directory, container_version, latest_image};
 use crate::observed::{Observed, ObservedHost, ProxyMaker};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
@@ -120,9 +121,10 @@ pub fn rollback(
             }
             for container in &containers {
                 let readiness = readiness(project, &recorded.role, seen.proxy.maker());
+                let undo = undo_waiting(container, &readiness);
                 let action =
                     Action::AwaitHealthy { subject: name.into(), container: container.clone(), readiness };
-                stages.step(host, action, Undo::Nothing);
+                stages.step(host, action, undo);
             }
             roles.push((recorded.clone(), containers));
         }

@@ -28,6 +28,19 @@ impl fmt::Display for Action {
             Self::PlaceFiles { subject, .. } => write!(formatter, "place the files of {subject}"),
             Self::PrepareHost { .. } => formatter.write_str("prepare the host"),
             Self::EnsureProxy { .. } => formatter.write_str("make sure that the proxy runs"),
+            Self::DeliverProxyImage => formatter.write_str("deliver the proxy's image"),
+            Self::PullProxyImage { image } => write!(formatter, "pull {image}"),
+            Self::StartStandIn { .. } => formatter.write_str("start a proxy that stands in"),
+            Self::DivertPorts { .. } => formatter.write_str("send new connections to the stand-in"),
+            Self::ReleasePorts => formatter.write_str("send new connections to the proxy"),
+            Self::SetProxyAside { name, .. } => write!(formatter, "stop the proxy and keep it as {name}"),
+            Self::StartProxy { maker: ProxyMaker::Freehold, .. } => {
+                formatter.write_str("start Freehold's proxy")
+            }
+            Self::StartProxy { maker: ProxyMaker::Kamal, .. } => formatter.write_str("start kamal-proxy"),
+            Self::BringProxyBack { name } => write!(formatter, "start the proxy kept as {name} again"),
+            Self::RemoveStandIn => formatter.write_str("remove the stand-in"),
+            Self::RemoveProxyImages => formatter.write_str("remove the images of the proxy"),
             Self::RenameContainer { from, to } => write!(formatter, "rename {from} to {to}"),
             Self::StartContainer(request) => write!(formatter, "start {}", request.name),
             Self::StartAgain { container, .. } => write!(formatter, "start {container} again"),
@@ -87,6 +100,7 @@ impl Action {
                 | Self::PullImage { .. }
                 | Self::DeliverImage { .. }
                 | Self::PullAccessoryImage { .. }
+                | Self::PullProxyImage { .. }
                 | Self::AwaitHealthy { .. }
                 | Self::Soak { .. }
                 | Self::Wait { .. }
@@ -110,6 +124,12 @@ impl fmt::Display for Undo {
             Self::RestoreRoute { service, previous: Some(route) } => {
                 write!(formatter, "send requests of {service} back to {}", route.targets.join(", "))
             }
+            Self::RemoveStandIn => formatter.write_str("remove the stand-in"),
+            Self::ReleasePorts => formatter.write_str("send new connections to the proxy"),
+            Self::DivertPorts { .. } => formatter.write_str("send new connections to the stand-in"),
+            Self::RemoveProxy => formatter.write_str("remove the new proxy"),
+            Self::BringProxyBack { name } => write!(formatter, "start the proxy kept as {name} again"),
+            Self::SetProxyAside { name } => write!(formatter, "stop the proxy and keep it as {name}"),
             Self::RestoreGate { service, previous: Gate::Open } => {
                 write!(formatter, "serve {service} again")
             }

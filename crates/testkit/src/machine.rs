@@ -29,6 +29,14 @@ struct State {
     containers: Vec<FakeContainer>,
     images: BTreeMap<ImageReference, String>,
     proxy: Option<BTreeMap<ProxyServiceName, Route>>,
+    /// Whose proxy runs.
+    proxy_maker: Option<ProxyMaker>,
+    /// Proxies that were set aside.
+    aside: BTreeMap<ContainerName, ProxyMaker>,
+    /// Whether a second proxy runs.
+    stands_in: bool,
+    /// Whether connections go to it.
+    is_diverted: bool,
     /// Gates that were moved.
     gates: BTreeMap<ProxyServiceName, Gate>,
     releases: Vec<Release>,
@@ -225,7 +233,7 @@ impl Machine {
             None => ObservedProxy::Absent,
             Some(routes) => ObservedProxy::Running {
                 image: "freehold:test".to_owned(),
-                maker: ProxyMaker::Freehold,
+                maker: state.proxy_maker.unwrap_or_default(),
                 is_outdated: false,
                 routes: routes
                     .iter()

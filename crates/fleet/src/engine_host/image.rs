@@ -148,6 +148,8 @@ fn proxy_image(reference: ImageReference, architecture: Architecture, executable
             env: BTreeMap::from([
                 ("HOME".to_owned(), "/home/kamal-proxy".to_owned()),
                 ("PATH".to_owned(), "/usr/local/bin".to_owned()),
+                // In its container, all of `freehold proxy` is the proxy's own command line.
+                ("FREEHOLD_ROLE".to_owned(), "proxy".to_owned()),
             ]),
             labels: BTreeMap::from([
                 ("org.opencontainers.image.title".to_owned(), "kamal-proxy".to_owned()),

@@ -1,16 +1,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use freehold_docker::{ContainerScope, ContainerSummary, ImageSummary};
+use freehold_docker::{ContainerDetails, ContainerScope, ContainerSummary, ImageSummary};
 use freehold_model::{
     Buffering, ContainerName, ImageReference, LoggedHeaders, Project, ProxySettings, Release, ReleaseId,
     Repository, RoleName, Tag,
 };
 use freehold_plan::{
-    ContainerState, Gate, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
-    ProxyFiles, RELEASE_LABEL, Route, repositories,
+    ContainerState, Gate, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy,
+    ObservedRoute, ProxyFiles, ProxyMaker, RELEASE_LABEL, Route, repositories,
 };
-use freehold_wire::ServiceStatus;
+use freehold_wire::{KamalService, ServiceSettings, ServiceStatus, TargetAddress};
 
 use crate::engine_host::link::Link;
 use crate::engine_host::proxy::{PROXY_CONTAINER, PROXY_LABEL};
@@ -23,7 +23,7 @@ impl EngineHost {
         let labels = BTreeMap::from([("service".to_owned(), project.service.to_string())]);
         let engine = &link.engine;
         let failed = |operation: &'static str| move |error| self.engine_error(operation, error);
-        let (info, containers, images, has_network, proxy, releases) = tokio::try_join!(
+        let (info, containers, images, has_network, proxy, proxy_boot, releases) = tokio::try_join!(
             async { engine.info().await.map_err(failed("ask the engine for its version")) },
             async {
                 engine.list_containers(ContainerScope::All, &labels).await.map_err(failed("list containers"))
@@ -35,6 +35,7 @@ impl EngineHost {
             },
             async { engine.has_network(NETWORK).await.map_err(failed("look for the network")) },
             self.look_at_proxy(&link, project),
+            self.boot_config(),
             self.stored_releases(project),
         )?;
         let mut containers: Vec<ObservedContainer> = containers.into_iter().filter_map(container).collect();
@@ -50,6 +51,7 @@ impl EngineHost {
                 .flat_map(|(name, list)| list.iter().flat_map(|summary| tags(name, summary)))
                 .collect(),
             proxy,
+            proxy_boot,
             releases,
         })
     }
@@ -71,7 +73,8 @@ impl EngineHost {
     }
 
     async fn look_at_proxy(&self, link: &Link, project: &Project) -> Result<ObservedProxy, HostError> {
-        if project.roles.values().all(|role| role.proxy.is_none()) {
+        let accessories = project.accessories.values().any(|accessory| accessory.proxy.is_some());
+        if project.roles.values().all(|role| role.proxy.is_none()) && !accessories {
             return Ok(ObservedProxy::Absent);
         }
         let details = link
@@ -80,26 +83,52 @@ impl EngineHost {
             .await
             .map_err(|error| self.engine_error("look at the proxy", error))?;
         let Some(details) = details else { return Ok(ObservedProxy::Absent) };
-        let is_freehold = details.labels.contains_key(PROXY_LABEL);
         let image = details.image.clone();
+        let maker = maker(&details);
         if !details.state.is_alive() {
-            return Ok(ObservedProxy::Stopped { image, is_freehold });
+            return Ok(ObservedProxy::Stopped { image, maker });
         }
-        let mut routes = BTreeMap::new();
-        if is_freehold {
-            let deadline = Duration::from_secs(10);
-            let services = self
-                .ask_proxy(link, "list its services", async |client| client.services(deadline).await)
-                .await;
-            for status in services.map_err(|error| error.into_host_error(&self.name))? {
-                if project.roles.values().any(|role| role.proxy_service == status.name) {
-                    let observed = ObservedRoute { route: route(project, &status), gate: gate(&status.gate) };
-                    routes.insert(status.name.clone(), observed);
+        match maker {
+            ProxyMaker::Freehold => self.look_at_our_proxy(link, project, image).await,
+            ProxyMaker::Kamal => {
+                let mut routes = BTreeMap::new();
+                for service in self.kamal_services(link).await? {
+                    let known =
+                        project.roles.values().find(|role| role.proxy_service.as_str() == service.name);
+                    let Some(role) = known else { continue };
+                    let route = kamal_route(role.proxy.clone(), &service);
+                    let gate = gate(&service.gate());
+                    routes.insert(role.proxy_service.clone(), ObservedRoute { route, gate });
                 }
+                Ok(ObservedProxy::Running { image, maker, is_outdated: false, routes })
             }
         }
-        Ok(ObservedProxy::Running { image, is_freehold, routes })
     }
+
+    async fn look_at_our_proxy(
+        &self,
+        link: &Link,
+        project: &Project,
+        image: String,
+    ) -> Result<ObservedProxy, HostError> {
+        let deadline = Duration::from_secs(10);
+        let services =
+            self.ask_proxy(link, "list its services", async |client| client.services(deadline).await).await;
+        let services = services.map_err(|error| error.into_host_error(&self.name))?;
+        let mut routes = BTreeMap::new();
+        for status in services {
+            if project.roles.values().any(|role| role.proxy_service == status.name) {
+                let observed = ObservedRoute { route: route(project, &status), gate: gate(&status.gate) };
+                routes.insert(status.name.clone(), observed);
+            }
+        }
+        Ok(ObservedProxy::Running { image, maker: ProxyMaker::Freehold, is_outdated: false, routes })
+    }
+}
+
+/// Says whose proxy a container is.
+pub(super) fn maker(details: &ContainerDetails) -> ProxyMaker {
+    if details.labels.contains_key(PROXY_LABEL) { ProxyMaker::Freehold } else { ProxyMaker::Kamal }
 }
 
 pub(super) fn container_state(state: freehold_docker::ContainerState) -> ContainerState {
@@ -166,16 +195,35 @@ fn route(project: &Project, status: &ServiceStatus) -> Route {
     route_of(known.and_then(|role| role.proxy.clone()), status)
 }
 
-/// What the proxy does not tell is taken to be as the project wants it.
 pub(super) fn route_of(wanted: Option<ProxySettings>, status: &ServiceStatus) -> Route {
-    let settings = &status.settings;
+    route_from(wanted, &status.settings, status.targets.iter().map(|target| target.address.clone()).collect())
+}
+
+/// The route of a service of kamal-proxy. Where it has settings that are not ours, the flags alone set it again.
+pub(super) fn kamal_route(wanted: Option<ProxySettings>, service: &KamalService) -> Route {
+    let targets = service.targets().iter().filter_map(|target| TargetAddress::parse(target).ok()).collect();
+    let settings = service.settings().unwrap_or_default();
+    Route {
+        targets: service.targets(),
+        kamal_flags: service.flags(),
+        ..route_from(wanted, &settings, targets)
+    }
+}
+
+/// What the proxy does not tell is taken to be as the project wants it.
+fn route_from(
+    wanted: Option<ProxySettings>,
+    settings: &ServiceSettings,
+    targets: Vec<TargetAddress>,
+) -> Route {
     let untold = wanted.unwrap_or_default();
     Route {
-        targets: status.targets.iter().map(|target| target.address.to_string()).collect(),
+        kamal_flags: Vec::new(),
+        targets: targets.iter().map(ToString::to_string).collect(),
         files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate: None },
         settings: ProxySettings {
             hosts: settings.hosts.iter().filter(|host| !host.is_any()).map(ToString::to_string).collect(),
-            app_port: status.targets.first().map_or(80, |target| target.address.port()),
+            app_port: targets.first().map_or(80, TargetAddress::port),
             health_check: freehold_model::HealthCheck {
                 path: settings.health_check.path.clone(),
                 interval: Duration::from_millis(settings.health_check.interval_ms),

@@ -8,15 +8,16 @@ use freehold_model::{
     ContainerName, ContainerOptions, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName,
     ProxySettings, RestartPolicy,
 };
-use freehold_plan::{Gate, Route};
+use freehold_plan::{Gate, ProxyMaker, Route};
 use freehold_wire::{
     ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, GateRequest, HealthCheck,
     HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
-    ServiceSettings, TargetAddress,
+    ServiceSettings, ServiceStatus, TargetAddress,
 };
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::link::Link;
+use crate::engine_host::observe::maker;
 use crate::event::{Progress, milliseconds};
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
@@ -131,12 +132,38 @@ impl EngineHost {
     }
 
     async fn open_proxy(&self, link: &Link) -> Result<ProxyClient, ProxyFailure> {
+        self.open_proxy_in(link, PROXY_CONTAINER).await
+    }
+
+    /// Lists the services of a proxy of ours in a container, as soon as it answers.
+    pub(super) async fn services_of(
+        &self,
+        link: &Link,
+        container: &str,
+    ) -> Result<Vec<ServiceStatus>, StepError> {
+        let deadline = Instant::now() + CONTROL_DEADLINE;
+        loop {
+            let answer = match self.open_proxy_in(link, container).await {
+                Ok(mut client) => client.services(CONTROL_DEADLINE).await.map_err(|error| {
+                    ProxyFailure::Proxy { operation: "list its services".to_owned(), error }
+                }),
+                Err(failure) => Err(failure),
+            };
+            match answer {
+                Ok(services) => return Ok(services),
+                Err(failure) if Instant::now() >= deadline => return Err(failure.into_step_error(&self.name)),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    async fn open_proxy_in(&self, link: &Link, container: &str) -> Result<ProxyClient, ProxyFailure> {
         let spec = ExecSpec {
             argv: ["/freehold", "proxy", "api"].map(str::to_owned).to_vec(),
             stdin: true,
             ..ExecSpec::default()
         };
-        let session = link.engine.exec(PROXY_CONTAINER, &spec).await.map_err(|error| {
+        let session = link.engine.exec(container, &spec).await.map_err(|error| {
             ProxyFailure::Host(HostError::Engine {
                 host: self.name.clone(),
                 operation: "reach the proxy".to_owned(),
@@ -165,7 +192,10 @@ impl EngineHost {
                 return Ok(Outcome::AlreadyDone);
             }
             link.engine.start_container(PROXY_CONTAINER).await.map_err(failed("start the proxy"))?;
-            self.await_proxy(&link).await?;
+            match maker(&details) {
+                ProxyMaker::Freehold => self.await_proxy(&link).await?,
+                ProxyMaker::Kamal => self.await_kamal_proxy().await?,
+            }
             return Ok(Outcome::Done(Some("started again".to_owned())));
         }
         let image = self.deliver_proxy_image(&link, context).await?;
@@ -193,7 +223,7 @@ impl EngineHost {
     }
 
     /// Waits until the proxy answers on its control socket.
-    async fn await_proxy(&self, link: &Link) -> Result<(), StepError> {
+    pub(super) async fn await_proxy(&self, link: &Link) -> Result<(), StepError> {
         let deadline = Instant::now() + CONTROL_DEADLINE;
         let mut pause = Duration::from_millis(20);
         loop {
@@ -446,7 +476,7 @@ fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {
 }
 
 /// Describes the proxy's container: Kamal 2.12's names, volume and network, our image.
-fn proxy_spec(
+pub(super) fn proxy_spec(
     run: &ProxyRun,
     network: &str,
     home: &str,

@@ -5,6 +5,7 @@ use freehold_model::{ContainerName, Environment, HostName, RestartPolicy, Role, 
 
 use crate::Observed;
 use crate::images::image_of;
+use crate::kamal_proxy::undo_waiting;
 use crate::naming::{NETWORK, RELEASE_LABEL, hex_digits, role_labels};
 use crate::observed::{ObservedHost, ProxyMaker};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
@@ -98,9 +99,10 @@ fn boot_role(
     }
     let readiness = readiness(request.project, role, seen.proxy.maker());
     for container in names {
+        let undo = undo_waiting(&container, &readiness);
         let action =
             Action::AwaitHealthy { subject: (&role.name).into(), container, readiness: readiness.clone() };
-        stages.step_beside(host, lane, action, Undo::Nothing);
+        stages.step_beside(host, lane, action, undo);
     }
     Ok(())
 }

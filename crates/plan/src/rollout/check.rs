@@ -24,7 +24,9 @@ pub enum RolloutError {
         wanted: Vec<Architecture>,
     },
     /// The kamal-proxy of a host lacks what a deploy needs.
-    #[error("the kamal-proxy on host `{host}` is too old: image `{image}`, and at least {LEAST_KAMAL_PROXY} is needed")]
+    #[error(
+        "the kamal-proxy on host `{host}` is too old: image `{image}`, and at least {LEAST_KAMAL_PROXY} is needed"
+    )]
     OldProxy {
         /// The host.
         host: HostName,
@@ -67,10 +69,13 @@ impl Diagnose for RolloutError {
         match self {
             Self::NotObserved { .. } => Vec::new(),
             Self::Architecture { actual, .. } => {
-                vec![format!("set `builder: arch: {actual}` in the deploy file, or remove `arch` to follow the hosts")]
+                vec![format!(
+                    "set `builder: arch: {actual}` in the deploy file, or remove `arch` to follow the hosts"
+                )]
             }
             Self::OldProxy { .. } => vec![
-                "replace it by a newer one: `freehold proxy reboot`, or by Freehold's: `freehold adopt`".to_owned(),
+                "replace it by a newer one: `freehold proxy reboot`, or by Freehold's: `freehold adopt`"
+                    .to_owned(),
             ],
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
@@ -145,7 +150,9 @@ mod tests {
         for old in ["basecamp/kamal-proxy:v0.9.1", "r.example.com:5000/proxy:v0.8.10", "x:0.9"] {
             assert!(is_too_old(old), "{old}");
         }
-        for new in ["basecamp/kamal-proxy:v0.9.2", "x:v0.10.0", "x:v1", "x:latest", "r.example.com:5000/proxy", "x"] {
+        for new in
+            ["basecamp/kamal-proxy:v0.9.2", "x:v0.10.0", "x:v1", "x:latest", "r.example.com:5000/proxy", "x"]
+        {
             assert!(!is_too_old(new), "{new}");
         }
     }

@@ -21,9 +21,11 @@ fn maintenance_begins_and_ends_on_every_host() {
         assert!(matches!(&step.undo, Undo::RestoreGate { previous: Gate::Open, .. }));
     }
     script.happen(&plan);
-    let again = set_gate(&script.project, id(3), &script.observed, (&stopped("soon"), drain)).expect("a plan");
+    let again =
+        set_gate(&script.project, id(3), &script.observed, (&stopped("soon"), drain)).expect("a plan");
     assert!(again.is_empty(), "{}", render(&again));
-    let other = set_gate(&script.project, id(4), &script.observed, (&stopped("later"), drain)).expect("a plan");
+    let other =
+        set_gate(&script.project, id(4), &script.observed, (&stopped("later"), drain)).expect("a plan");
     assert_eq!(other.steps().count(), 2, "another message is another page");
     let plan = set_gate(&script.project, id(5), &script.observed, (&Gate::Open, drain)).expect("a plan");
     assert_eq!(plan.kind, PlanKind::Live);
@@ -36,7 +38,8 @@ fn maintenance_begins_and_ends_on_every_host() {
 #[test]
 fn what_the_proxy_does_not_serve_is_refused() {
     let moved = |script: &Script| {
-        set_gate(&script.project, id(2), &script.observed, (&stopped(""), Duration::ZERO)).expect_err("a refusal")
+        set_gate(&script.project, id(2), &script.observed, (&stopped(""), Duration::ZERO))
+            .expect_err("a refusal")
     };
     assert!(matches!(moved(&Script::new(&["one"])), GateError::NotServed { .. }));
     let mut script = Script::new(&["one", "two"]).deploy("v1");

@@ -117,7 +117,9 @@ fn a_running_kamal_proxy_is_deployed_through() {
             Action::AwaitHealthy { readiness: Readiness::Answers { proxy, .. }, .. } => {
                 assert_eq!(*proxy, ProxyMaker::Kamal);
             }
-            Action::Soak { containers, .. } => assert!(containers.iter().all(|(_, service)| service.is_none())),
+            Action::Soak { containers, .. } => {
+                assert!(containers.iter().all(|(_, service)| service.is_none()))
+            }
             Action::StopContainer { drain, .. } => assert_eq!(*drain, None),
             Action::SwitchTarget { health_limit, .. } => {
                 assert_eq!(*health_limit, script.project.timeouts.deploy);

@@ -77,7 +77,17 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             seen.images.retain(|present| present.reference != *image);
         }
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
-        Action::RemoveProxyIfUnused
+        Action::DeliverProxyImage
+        | Action::PullProxyImage { .. }
+        | Action::StartStandIn { .. }
+        | Action::DivertPorts { .. }
+        | Action::ReleasePorts
+        | Action::SetProxyAside { .. }
+        | Action::StartProxy { .. }
+        | Action::BringProxyBack { .. }
+        | Action::RemoveStandIn
+        | Action::RemoveProxyImages
+        | Action::RemoveProxyIfUnused
         | Action::RemoveDirectories { .. }
         | Action::BuildImage { .. }
         | Action::CheckRegistry { .. }
@@ -120,5 +130,10 @@ fn container<'a>(seen: &'a mut ObservedHost, name: &ContainerName) -> Option<&'a
 
 fn fresh_proxy() -> ObservedProxy {
     let routes = std::collections::BTreeMap::new();
-    ObservedProxy::Running { image: "freehold:1".to_owned(), maker: ProxyMaker::Freehold, is_outdated: false, routes }
+    ObservedProxy::Running {
+        image: "freehold:1".to_owned(),
+        maker: ProxyMaker::Freehold,
+        is_outdated: false,
+        routes,
+    }
 }

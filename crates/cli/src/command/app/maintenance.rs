@@ -11,7 +11,9 @@ use crate::error::CommandError;
 /// Requests in flight end first. It lasts until `freehold app live`, also over deploys and restarts of the proxy. Health
 /// checks by a load balancer in front of the proxy are still answered well.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  freehold app maintenance --message 'Back at 14:00'\n  freehold app live")]
+#[command(
+    after_help = "Examples:\n  freehold app maintenance --message 'Back at 14:00'\n  freehold app live"
+)]
 pub(crate) struct Args {
     /// How long requests in flight may take; `drain_timeout` of the deploy file, unless it is given.
     #[arg(long, value_name = "SECONDS")]
