@@ -17,7 +17,7 @@ const DEPTH: usize = 20;
 /// # Errors
 /// The mistakes of the deploy file, or that aliases go round in a circle.
 pub(crate) async fn expand(words: &[OsString], process: &Process) -> Result<Vec<OsString>, CommandError> {
-    let tree = help::command(None);
+    let tree = help::tree();
     let mut words = words.to_vec();
     for _ in 0..DEPTH {
         let Some(first) = candidate(&words, &tree) else { return Ok(words) };

@@ -31,7 +31,7 @@ impl Invocation {
     /// Says whether the first word behind the program's name is no command, so that it may be an alias.
     #[must_use]
     pub fn may_be_alias(words: &[OsString]) -> bool {
-        alias::candidate(words, &command::help::command(None)).is_some()
+        alias::candidate(words, &command::help::tree()).is_some()
     }
 
     /// Replaces an alias of the deploy file by the words that it stands for. Words that are none stay as they are.
@@ -57,9 +57,13 @@ impl Invocation {
         {
             return Ok(Parsed::Text(format!("{}\n", command::version::TEXT)));
         }
-        let mut tree = command::help::command(columns);
+        let tree = command::help::tree();
         let words = words::normalise(words, &tree);
-        match tree.try_get_matches_from_mut(&words) {
+        // Whatever is shown of the tree, help or a mistake, comes from the whole of it.
+        let matches = tree
+            .try_get_matches_from(&words)
+            .or_else(|_| command::help::command(columns).try_get_matches_from(&words));
+        match matches {
             Ok(matches) => match Cli::from_arg_matches(&matches) {
                 Ok(arguments) => Ok(Parsed::Invocation(Box::new(Self { arguments }))),
                 Err(error) => Err(usage_error(&error, &plain).into()),

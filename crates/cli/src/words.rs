@@ -14,10 +14,10 @@ const PAIRS: &str = "NAME:VALUE";
 /// where it is, so that the tree of commands says what is wrong with it.
 pub(crate) fn normalise(words: &[OsString], tree: &Command) -> Vec<OsString> {
     let Some((program, words)) = words.split_first() else { return Vec::new() };
-    let route = Route::find(words, tree);
-    if route.commands.first().is_some_and(|command| command.get_name() == "help") {
+    if words.first().is_some_and(|word| word == "help") {
         return std::iter::once(program).chain(words).cloned().collect();
     }
+    let route = Route::find(words, tree);
     let mut line = Line { leaf: route.leaf(tree), root: tree, options: Vec::new(), arguments: Vec::new() };
     line.read(words, &route.positions);
     let mut normal = vec![program.clone()];
@@ -246,7 +246,7 @@ mod tests {
     fn normal(line: &str) -> String {
         let words: Vec<OsString> =
             std::iter::once("freehold").chain(line.split(' ')).map(OsString::from).collect();
-        let tree = help::command(None);
+        let tree = help::tree();
         let normal = normalise(&words, &tree);
         normal.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
@@ -285,7 +285,7 @@ mod tests {
     fn a_beginning_that_is_not_unique_is_left_alone() {
         assert_eq!(normal("re"), "re");
         assert_eq!(normal("app st"), "app st");
-        let tree = help::command(None);
+        let tree = help::tree();
         assert!(is_command("rollb", &tree) && is_command("details", &tree) && is_command("help", &tree));
         assert!(!is_command("re", &tree) && !is_command("banana", &tree));
     }

@@ -18,6 +18,9 @@ use super::{Host, HostSpec, Images, LabError, Position, Topology, image, keys};
 /// The variable by which `freehold-lab with` tells its command the folders of the labs that it started.
 pub const LABS_VARIABLE: &str = "FREEHOLD_LABS";
 
+/// The variable by which nextest tells a test its place among those of its group that run at the same time.
+const SLOT_VARIABLE: &str = "NEXTEST_TEST_GROUP_SLOT";
+
 /// The option flags without which an engine inside a container does not work; no `--privileged` among them.
 const HOST_OPTIONS: [&str; 17] = [
     "--init",
@@ -97,14 +100,18 @@ impl Lab {
             clippy::disallowed_methods,
             reason = "tests have no main that reads the environment for them"
         )]
-        let folders = std::env::var_os(LABS_VARIABLE).unwrap_or_default();
-        let mut found = None;
-        for folder in std::env::split_paths(&folders).filter(|folder| folder.is_dir()) {
+        let (folders, slot) = (std::env::var_os(LABS_VARIABLE), std::env::var(SLOT_VARIABLE));
+        let mut labs = Vec::new();
+        for folder in std::env::split_paths(&folders.unwrap_or_default()).filter(|folder| folder.is_dir()) {
             let state = LabState::read(&folder)?;
             if state.topology == topology {
-                found = Some(Self { engine: Engine::at(state.engine.clone()), state, watch: None });
+                labs.push(Self { engine: Engine::at(state.engine.clone()), state, watch: None });
             }
         }
+        // As many tests run at a time as there are labs, each in a slot of its own.
+        let slot = slot.ok().and_then(|slot| slot.parse::<usize>().ok()).unwrap_or_default();
+        let count = labs.len().max(1);
+        let found = labs.into_iter().nth(slot % count);
         let lab = match found {
             Some(lab) => lab,
             None => Self::start(topology.clone()).await?,

@@ -10,11 +10,18 @@ const NAME: Style = AnsiColor::Cyan.on_default();
 /// The widest help; longer lines are hard to read.
 const MAX_COLUMNS: u16 = 100;
 
-/// Builds the tree of commands for reading a command line and showing help.
+/// Builds the tree of commands for reading a command line, in which a command that is not asked for stays unfinished.
+///
+/// Finishing them all, with every global option in each, takes longer than all else that a short command does.
+pub(crate) fn tree() -> clap::Command {
+    Cli::command()
+}
+
+/// Builds the tree of commands for showing help and errors, as wide as the terminal.
 pub(crate) fn command(columns: Option<u16>) -> clap::Command {
     let width = columns.unwrap_or(MAX_COLUMNS).clamp(40, MAX_COLUMNS);
     let styles = Styles::styled().header(HEADING).usage(HEADING).literal(NAME).placeholder(Style::new());
-    let tree = told(Cli::command()).styles(styles).term_width(usize::from(width));
+    let tree = told(tree()).styles(styles).term_width(usize::from(width));
     let groups = groups(&tree);
     let mut tree = tree.help_template(format!(
         "{{about-with-newline}}\n{{before-help}}{{usage-heading}} {{usage}}\n\n{groups}{HEADING}Global options:{HEADING:#}\n{{options}}{{after-help}}"
@@ -81,7 +88,7 @@ mod tests {
 
     #[test]
     fn every_command_stands_in_one_group() {
-        let tree = Cli::command();
+        let tree = tree();
         for command in tree.get_subcommands().filter(|command| !command.is_hide_set()) {
             let groups = GROUPS.iter().filter(|(_, names)| names.contains(&command.get_name())).count();
             assert_eq!(groups, 1, "{}", command.get_name());
