@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,10 @@ use freehold_model::{
     Accessory, Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint,
     SecretName, SecretValues,
 };
-use freehold_plan::{ImageSource, Observed, Plan, PlanKind, ProxyBoot, RolloutRequest, rollout};
+use freehold_plan::{
+    Bridging, Handover, ImageSource, Incoming, Observed, ObservedHost, ObservedProxy, Plan, PlanKind,
+    ProxyBoot, RolloutRequest, handover, rollout,
+};
 use tokio::task::JoinSet;
 
 use crate::command;
@@ -307,7 +310,8 @@ impl<'a> Change<'a> {
             PlanKind::Remove => "Removed app".to_owned(),
             PlanKind::Maintenance => "Began maintenance".to_owned(),
             PlanKind::Live => "Ended maintenance".to_owned(),
-            PlanKind::Accessory | PlanKind::Proxy => self.act.clone().unwrap_or_default(),
+            PlanKind::Accessory => self.act.clone().unwrap_or_default(),
+            PlanKind::Proxy => self.act.clone().unwrap_or_else(|| "Rebooted proxy".to_owned()),
         };
         let message = match error {
             None => format!("[{time}] [{}]{destination} {act}", self.author.email),
@@ -464,15 +468,51 @@ impl Held<'_, '_> {
         &self,
         decide: impl AsyncFnOnce(&Observed) -> Result<Plan, CommandError>,
     ) -> Result<Done, CommandError> {
-        let Self { change, world, lease } = self;
-        let observed =
-            change.context.until_stopped(observe(world, &Scope { project: &change.loaded.whole })).await?;
+        let change = self.change;
+        let mut observed = self.observe().await?;
+        if let Some(plan) = self.renewal(&observed)? {
+            self.execute(&plan).await?;
+            observed = self.observe().await?;
+        }
         let plan = change.context.until_stopped(decide(&observed)).await?;
-        let stop = change.stop();
-        let outcome = Box::pin(execute(&plan, world, lease, &change.secrets, &stop)).await;
-        change.audit(world, &plan, outcome.as_ref().err()).await;
-        let report = outcome.map_err(RolloutFailure::new)?;
+        let report = self.execute(&plan).await?;
         Ok(Done { plan, report, observed })
+    }
+
+    async fn observe(&self) -> Result<Observed, CommandError> {
+        let scope = Scope { project: &self.change.loaded.whole };
+        self.change.context.until_stopped(observe(self.world, &scope)).await
+    }
+
+    async fn execute(&self, plan: &Plan) -> Result<Report, CommandError> {
+        let Self { change, world, lease } = self;
+        let stop = change.stop();
+        let outcome = Box::pin(execute(plan, world, lease, &change.secrets, &stop)).await;
+        change.audit(world, plan, outcome.as_ref().err()).await;
+        Ok(outcome.map_err(RolloutFailure::new)?)
+    }
+
+    /// Plans the replacement of proxies of an earlier Freehold, which do not understand what this one asks of them.
+    fn renewal(&self, observed: &Observed) -> Result<Option<Plan>, CommandError> {
+        let is_outdated =
+            |seen: &ObservedHost| matches!(seen.proxy, ObservedProxy::Running { is_outdated: true, .. });
+        let project = &self.change.loaded.whole;
+        let hosts = project.all_hosts().into_iter();
+        let hosts: Vec<HostName> =
+            hosts.filter(|host| observed.hosts.get(host).is_some_and(is_outdated)).collect();
+        if hosts.is_empty() {
+            return Ok(None);
+        }
+        let request = Handover {
+            project,
+            id: self.change.numbered_id(usize::from(u8::MAX)),
+            hosts: &hosts,
+            incoming: Incoming::Same,
+            bridging: Bridging::StandIn,
+            kept: &BTreeSet::new(),
+            drain: project.timeouts.drain,
+        };
+        Ok(Some(handover(&request, observed)?))
     }
 }
 

@@ -18,6 +18,7 @@ mod error_pages;
 mod faults;
 mod following;
 mod input;
+mod kamal;
 mod killed;
 mod locks;
 mod registry;

@@ -19,7 +19,7 @@ use freehold_model::{
 use freehold_plan::ProxyMaker;
 
 use crate::engine_host::EngineHost;
-use crate::engine_host::kamal_proxy::{STATE_FOLDER, kamal_state};
+use crate::engine_host::kamal_proxy::kamal_state;
 use crate::engine_host::link::Link;
 use crate::engine_host::observe::maker;
 use crate::engine_host::proxy::{PROXY_CONTAINER, proxy_spec, status};
@@ -207,15 +207,8 @@ impl EngineHost {
         const OPERATION: &str = "be stood in for";
         let wanted: Vec<String> = match maker(earlier) {
             ProxyMaker::Freehold => {
-                // An earlier build may not answer this one's questions, but what it stores is read by this one.
-                let path = format!("{STATE_FOLDER}/freehold-proxy.state");
-                let text = link.engine.read_file(PROXY_CONTAINER, &path).await;
-                let text = text.map_err(|error| self.engine_error("read the state of the proxy", error))?;
-                let state: serde_json::Value =
-                    serde_json::from_slice(&text.unwrap_or_default()).unwrap_or_default();
-                let services = state.get("services").and_then(|services| services.as_array());
-                let name = |service: &serde_json::Value| Some(service.get("name")?.as_str()?.to_owned());
-                services.into_iter().flatten().filter_map(name).collect()
+                let services = self.stored_services(link).await?;
+                services.into_iter().map(|service| service.name.to_string()).collect()
             }
             ProxyMaker::Kamal => {
                 let services = kamal_state(&link.engine, PROXY_CONTAINER)

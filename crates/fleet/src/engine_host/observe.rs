@@ -3,17 +3,18 @@ use std::time::Duration;
 
 use freehold_docker::{ContainerDetails, ContainerScope, ContainerSummary, ImageSummary};
 use freehold_model::{
-    Buffering, ContainerName, ImageReference, LoggedHeaders, Project, ProxySettings, Release, ReleaseId,
-    Repository, RoleName, Tag,
+    Buffering, ContainerName, ImageReference, LoggedHeaders, Project, ProxyServiceName, ProxySettings,
+    Release, ReleaseId, Repository, RoleName, Tag,
 };
 use freehold_plan::{
     ContainerState, Gate, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy,
     ObservedRoute, ProxyFiles, ProxyMaker, RELEASE_LABEL, Route, repositories,
 };
-use freehold_wire::{KamalService, ServiceSettings, ServiceStatus, TargetAddress};
+use freehold_wire::{KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus, TargetAddress};
 
+use crate::engine_host::kamal_proxy::STATE_FOLDER;
 use crate::engine_host::link::Link;
-use crate::engine_host::proxy::{PROXY_CONTAINER, PROXY_LABEL};
+use crate::engine_host::proxy::{API_LABEL, PROXY_CONTAINER, PROXY_LABEL};
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::HostError;
 
@@ -89,7 +90,7 @@ impl EngineHost {
             return Ok(ObservedProxy::Stopped { image, maker });
         }
         match maker {
-            ProxyMaker::Freehold => self.look_at_our_proxy(link, project, image).await,
+            ProxyMaker::Freehold => self.look_at_our_proxy(link, project, &details).await,
             ProxyMaker::Kamal => {
                 let mut routes = BTreeMap::new();
                 for service in self.kamal_services(link).await? {
@@ -109,20 +110,65 @@ impl EngineHost {
         &self,
         link: &Link,
         project: &Project,
-        image: String,
+        details: &ContainerDetails,
     ) -> Result<ObservedProxy, HostError> {
+        let api = details.labels.get(API_LABEL).and_then(|text| text.parse::<u32>().ok());
+        if let Some(api) = api.filter(|api| *api > freehold_wire::API_VERSION) {
+            return Err(HostError::Refused {
+                host: self.name.clone(),
+                operation: "speak with the proxy".to_owned(),
+                message: format!(
+                    "it is of a newer Freehold (version {api} of its API, this program knows {}): use that one",
+                    freehold_wire::API_VERSION
+                ),
+            });
+        }
+        let image = details.image.clone();
+        let (maker, is_ours) = (ProxyMaker::Freehold, |name: &ProxyServiceName| {
+            project.roles.values().any(|role| role.proxy_service == *name)
+        });
         let deadline = Duration::from_secs(10);
         let services =
             self.ask_proxy(link, "list its services", async |client| client.services(deadline).await).await;
-        let services = services.map_err(|error| error.into_host_error(&self.name))?;
-        let mut routes = BTreeMap::new();
-        for status in services {
-            if project.roles.values().any(|role| role.proxy_service == status.name) {
-                let observed = ObservedRoute { route: route(project, &status), gate: gate(&status.gate) };
-                routes.insert(status.name.clone(), observed);
+        let (mut routes, mut is_outdated) = (BTreeMap::new(), false);
+        match services {
+            Ok(services) => {
+                for status in services.into_iter().filter(|status| is_ours(&status.name)) {
+                    let observed = ObservedRoute { route: route(project, &status), gate: gate(&status.gate) };
+                    routes.insert(status.name.clone(), observed);
+                }
             }
+            Err(failure) if failure.is_of_another_version() => {
+                is_outdated = true;
+                for service in self.stored_services(link).await? {
+                    if is_ours(&service.name) {
+                        let known = project.roles.values().find(|role| role.proxy_service == service.name);
+                        let wanted = known.and_then(|role| role.proxy.clone());
+                        let route = route_from(wanted, &service.settings, service.targets);
+                        let gate = gate(&service.gate);
+                        routes.insert(service.name, ObservedRoute { route, gate });
+                    }
+                }
+            }
+            Err(failure) => return Err(failure.into_host_error(&self.name)),
         }
-        Ok(ObservedProxy::Running { image, maker: ProxyMaker::Freehold, is_outdated: false, routes })
+        Ok(ObservedProxy::Running { image, maker, is_outdated, routes })
+    }
+
+    /// Reads what a proxy of ours stored: an earlier build may not answer this one's questions.
+    pub(super) async fn stored_services(&self, link: &Link) -> Result<Vec<ServiceSnapshot>, HostError> {
+        let path = format!("{STATE_FOLDER}/freehold-proxy.state");
+        let text = link.engine.read_file(PROXY_CONTAINER, &path).await;
+        let text = text.map_err(|error| self.engine_error("read the state of the proxy", error))?;
+        let Some(text) = text else { return Ok(Vec::new()) };
+        let unreadable = |error: serde_json::Error| HostError::Stored {
+            host: self.name.clone(),
+            path: format!("{PROXY_CONTAINER}:{path}"),
+            message: error.to_string(),
+        };
+        let mut state: serde_json::Value = serde_json::from_slice(&text).map_err(unreadable)?;
+        let services = state.get_mut("services").map(serde_json::Value::take).unwrap_or_default();
+        serde_json::from_value(services).map_err(unreadable)
     }
 }
 

@@ -10,7 +10,7 @@ use freehold_model::{
 };
 use freehold_plan::{Gate, ProxyMaker, Route};
 use freehold_wire::{
-    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, GateRequest, HealthCheck,
+    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, GateRequest, HealthCheck,
     HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
     ServiceSettings, ServiceStatus, TargetAddress,
 };
@@ -26,6 +26,9 @@ pub(super) const PROXY_CONTAINER: &str = "kamal-proxy";
 
 /// The label of a proxy that is ours; its value is the version that made it.
 pub(super) const PROXY_LABEL: &str = "freehold.proxy";
+
+/// The label with the version of its API.
+pub(super) const API_LABEL: &str = "freehold.proxy.api";
 
 const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -57,6 +60,15 @@ pub(super) enum ProxyFailure {
 }
 
 impl ProxyFailure {
+    /// Says whether the proxy answered that it does not understand the question.
+    pub(super) fn is_of_another_version(&self) -> bool {
+        let Self::Proxy { error, .. } = self else { return false };
+        matches!(
+            error,
+            ProxyError::Malformed { .. } | ProxyError::Refused { code: ErrorCode::UnknownRequest, .. }
+        )
+    }
+
     pub(super) fn into_host_error(self, host: &HostName) -> HostError {
         match self {
             Self::Host(error) => error,
@@ -490,6 +502,7 @@ pub(super) fn proxy_spec(
     spec.command = Some(command);
     spec.network = Some(network.to_owned());
     spec.labels = BTreeMap::from([(PROXY_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    spec.labels.insert(API_LABEL.to_owned(), freehold_wire::API_VERSION.to_string());
     spec.labels.extend(run.labels.clone());
     spec.volumes = vec![
         "kamal-proxy-config:/home/kamal-proxy/.config/kamal-proxy".to_owned(),
