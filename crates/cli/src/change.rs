@@ -1,33 +1,33 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_docker::BuildCache;
 use freehold_fleet::{
     AUTOMATIC_LOCK_MESSAGE, Event, ExecuteError, Gate, Holder, Host, Intent, LEASE_TIME_TO_LIVE, Lease,
-    LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, execute, observe, recover,
+    LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, observe, recover,
 };
 use freehold_model::{
     Accessory, Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint,
     SecretName, SecretValues,
 };
-use freehold_plan::{
-    Bridging, Handover, ImageSource, Incoming, Observed, ObservedHost, ObservedProxy, Plan, PlanKind,
-    ProxyBoot, RolloutRequest, handover, rollout,
-};
+use freehold_plan::{ImageSource, Observed, Plan, PlanKind, ProxyBoot, RolloutRequest, rollout};
 use tokio::task::JoinSet;
 
 use crate::command;
 use crate::command::deploy::NoVersion;
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
-use crate::failure::RolloutFailure;
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
 use crate::preflight;
 use crate::project::{self, Loaded};
 use crate::secret;
+
+mod held;
+
+pub(crate) use held::Held;
 
 /// What a command that changes hosts needs beside the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,7 +269,7 @@ impl<'a> Change<'a> {
         let outcome = Box::pin(async {
             let secrets = self.secrets_to_recover().await?;
             recover(&world, &lease, &secrets, &self.stop(), Intent::Automatic).await?;
-            Box::pin(work(&Held { change: self, world: &world, lease: &lease })).await
+            Box::pin(work(&Held::new(self, &world, &lease))).await
         })
         .await;
         self.hooks.lock_is_held(lease.is_inherited());
@@ -449,70 +449,6 @@ impl<'a> Change<'a> {
         let took = self.context.process.clock.elapsed();
         self.hooks.run(Hook::PostDeploy).await?;
         Ok(took)
-    }
-}
-
-/// A change that has the deploy lock.
-pub(crate) struct Held<'h, 'a> {
-    change: &'h Change<'a>,
-    world: &'h World,
-    lease: &'h Lease,
-}
-
-impl Held<'_, '_> {
-    /// Looks, decides, and does it.
-    ///
-    /// # Errors
-    /// What went wrong; what was done is put back.
-    pub(crate) async fn carry_out(
-        &self,
-        decide: impl AsyncFnOnce(&Observed) -> Result<Plan, CommandError>,
-    ) -> Result<Done, CommandError> {
-        let change = self.change;
-        let mut observed = self.observe().await?;
-        if let Some(plan) = self.renewal(&observed)? {
-            self.execute(&plan).await?;
-            observed = self.observe().await?;
-        }
-        let plan = change.context.until_stopped(decide(&observed)).await?;
-        let report = self.execute(&plan).await?;
-        Ok(Done { plan, report, observed })
-    }
-
-    async fn observe(&self) -> Result<Observed, CommandError> {
-        let scope = Scope { project: &self.change.loaded.whole };
-        self.change.context.until_stopped(observe(self.world, &scope)).await
-    }
-
-    async fn execute(&self, plan: &Plan) -> Result<Report, CommandError> {
-        let Self { change, world, lease } = self;
-        let stop = change.stop();
-        let outcome = Box::pin(execute(plan, world, lease, &change.secrets, &stop)).await;
-        change.audit(world, plan, outcome.as_ref().err()).await;
-        Ok(outcome.map_err(RolloutFailure::new)?)
-    }
-
-    /// Plans the replacement of proxies of an earlier Freehold, which do not understand what this one asks of them.
-    fn renewal(&self, observed: &Observed) -> Result<Option<Plan>, CommandError> {
-        let is_outdated =
-            |seen: &ObservedHost| matches!(seen.proxy, ObservedProxy::Running { is_outdated: true, .. });
-        let project = &self.change.loaded.whole;
-        let hosts = project.all_hosts().into_iter();
-        let hosts: Vec<HostName> =
-            hosts.filter(|host| observed.hosts.get(host).is_some_and(is_outdated)).collect();
-        if hosts.is_empty() {
-            return Ok(None);
-        }
-        let request = Handover {
-            project,
-            id: self.change.numbered_id(usize::from(u8::MAX)),
-            hosts: &hosts,
-            incoming: Incoming::Same,
-            bridging: Bridging::StandIn,
-            kept: &BTreeSet::new(),
-            drain: project.timeouts.drain,
-        };
-        Ok(Some(handover(&request, observed)?))
     }
 }
 

@@ -8,6 +8,7 @@ mod container;
 mod deliver;
 mod explain;
 mod files;
+mod gate;
 mod handover;
 mod holder;
 mod image;

@@ -142,8 +142,9 @@ async fn a_kamal_proxy_that_runs_is_deployed_through() {
 
     scene.run(&["app", "stop"]).await.expect_code(0).unwrap();
     assert!(!services(&host).await.contains("hello-web"));
+    // The newest container starts again.
     scene.run(&["app", "start"]).await.expect_code(0).unwrap();
-    scene.expect_serving("2").await;
+    scene.expect_serving("3").await;
 }
 
 /// Clients on the host itself, one on each loopback address on which the proxy is to be reached, until they are told to
@@ -215,9 +216,9 @@ async fn a_server_of_kamal_is_adopted_and_given_back() {
     assert!(services(&host).await.contains("hello-web"));
     expect_no_traces(&host).await;
     scene.expect_serving("2").await;
-    scene.deploy_well("3").await;
     assert_eq!(end_local_clients(&host).await, "");
     println!("{}", expect_no_failure(requests).await);
+    scene.deploy_well("3").await;
     let audit = scene.run(&["audit"]).await.expect_code(0).unwrap();
     for line in ["Adopted by Freehold", "Rebooted proxy", "Gave back to kamal-proxy"] {
         assert!(audit.stdout.contains(line), "{line} in {}", audit.stdout);

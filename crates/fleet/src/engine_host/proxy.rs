@@ -8,11 +8,11 @@ use freehold_model::{
     ContainerName, ContainerOptions, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName,
     ProxySettings, RestartPolicy,
 };
-use freehold_plan::{Gate, ProxyMaker, Route};
+use freehold_plan::{ProxyMaker, Route};
 use freehold_wire::{
-    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, GateRequest, HealthCheck,
-    HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
-    ServiceSettings, ServiceStatus, TargetAddress,
+    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, HealthCheck, HealthGate,
+    HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
+    ServiceSettings, TargetAddress,
 };
 
 use crate::engine_host::EngineHost;
@@ -30,7 +30,7 @@ pub(super) const PROXY_LABEL: &str = "freehold.proxy";
 /// The label with the version of its API.
 pub(super) const API_LABEL: &str = "freehold.proxy.api";
 
-const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+pub(super) const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// For how long the earlier targets stand by where nobody says that the switch is final, because the client died.
 const STANDBY: Duration = Duration::from_secs(15 * 60);
@@ -147,29 +147,11 @@ impl EngineHost {
         self.open_proxy_in(link, PROXY_CONTAINER).await
     }
 
-    /// Lists the services of a proxy of ours in a container, as soon as it answers.
-    pub(super) async fn services_of(
+    pub(super) async fn open_proxy_in(
         &self,
         link: &Link,
         container: &str,
-    ) -> Result<Vec<ServiceStatus>, StepError> {
-        let deadline = Instant::now() + CONTROL_DEADLINE;
-        loop {
-            let answer = match self.open_proxy_in(link, container).await {
-                Ok(mut client) => client.services(CONTROL_DEADLINE).await.map_err(|error| {
-                    ProxyFailure::Proxy { operation: "list its services".to_owned(), error }
-                }),
-                Err(failure) => Err(failure),
-            };
-            match answer {
-                Ok(services) => return Ok(services),
-                Err(failure) if Instant::now() >= deadline => return Err(failure.into_step_error(&self.name)),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    }
-
-    async fn open_proxy_in(&self, link: &Link, container: &str) -> Result<ProxyClient, ProxyFailure> {
+    ) -> Result<ProxyClient, ProxyFailure> {
         let spec = ExecSpec {
             argv: ["/freehold", "proxy", "api"].map(str::to_owned).to_vec(),
             stdin: true,
@@ -363,34 +345,7 @@ impl EngineHost {
         }
     }
 
-    /// Opens or closes the way to a service's targets. Where it is closed, what is in flight ends first, or the time is
-    /// over.
-    pub(super) async fn set_gate(
-        &self,
-        service: &ProxyServiceName,
-        gate: &Gate,
-        drain: Duration,
-        fence: u64,
-    ) -> Result<Outcome, StepError> {
-        let link = self.link().await?;
-        let gate = wire_gate(gate);
-        let request =
-            GateRequest { gate: gate.clone(), drain_timeout_ms: milliseconds(drain), fence: Some(fence) };
-        let operation = format!("open or close `{service}`");
-        let reply = self
-            .ask_proxy(&link, &operation, async |client| {
-                client.set_gate(service, &request, drain + CONTROL_DEADLINE).await
-            })
-            .await
-            .map_err(|failure| self.proxy_refusal(failure))?;
-        if reply.previous == gate {
-            return Ok(Outcome::AlreadyDone);
-        }
-        let cut = reply.drained.filter(|drained| drained.requests_left > 0);
-        Ok(Outcome::Done(cut.map(|drained| format!("cut {} requests", drained.requests_left))))
-    }
-
-    fn proxy_refusal(&self, failure: ProxyFailure) -> StepError {
+    pub(super) fn proxy_refusal(&self, failure: ProxyFailure) -> StepError {
         match failure {
             ProxyFailure::Proxy { error: ProxyError::Fenced { .. }, .. } => {
                 StepError::Host(HostError::Fenced { host: self.name.clone() })
@@ -426,14 +381,6 @@ impl EngineHost {
         let options = freehold_docker::RemoveOptions { force: true, anonymous_volumes: true };
         link.engine.remove_container(PROXY_CONTAINER, options).await.map_err(failed("remove the proxy"))?;
         Ok(true)
-    }
-}
-
-fn wire_gate(gate: &Gate) -> freehold_wire::Gate {
-    match gate {
-        Gate::Open => freehold_wire::Gate::Open,
-        Gate::Paused { limit } => freehold_wire::Gate::Paused { max_pause_ms: milliseconds(*limit) },
-        Gate::Stopped { message } => freehold_wire::Gate::Stopped { message: message.clone() },
     }
 }
 

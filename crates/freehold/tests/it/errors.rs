@@ -11,7 +11,7 @@ fn command_lines_that_are_wrong() {
         ("misspelled command", &["depoly"]),
         ("unsupported command", &["build", "boot", "db"]),
         ("unsupported command of app", &["app", "maintenance"]),
-        ("unsupported command of proxy", &["proxy", "reboot"]),
+        ("unsupported command of proxy", &["proxy", "logs"]),
         ("unknown option", &["deploy", "--force"]),
         ("missing argument", &["completion"]),
         ("wrong value", &["completion", "csh"]),
