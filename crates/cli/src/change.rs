@@ -122,8 +122,8 @@ impl<'a> Change<'a> {
         needed: impl Fn(&Project) -> Vec<SecretName>,
     ) -> Result<Self, CommandError> {
         let loaded = project::load(context).await?;
-        let repository = Repository::look(context).await?;
-        let author = git::author(context).await;
+        let (repository, author) = tokio::join!(Repository::look(context), git::author(context));
+        let repository = repository?;
         let project = &loaded.chosen;
         let version = match build {
             Build::Yes(_) => Some(git::version(context, project, &repository)?),
@@ -186,8 +186,8 @@ impl<'a> Change<'a> {
     ) -> Result<(Self, Vec<(Accessory, Vec<HostName>)>), CommandError> {
         let loaded = project::load(context).await?;
         let chosen = choose(&loaded.whole)?;
-        let repository = Repository::look(context).await?;
-        let author = git::author(context).await;
+        let (repository, author) = tokio::join!(Repository::look(context), git::author(context));
+        let repository = repository?;
         let project = &loaded.whole;
         let accessories: Vec<&Accessory> = chosen.iter().map(|(accessory, _)| accessory).collect();
         let needed = command::accessory::needed(project, &accessories);

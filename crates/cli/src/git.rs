@@ -75,12 +75,14 @@ impl Repository {
         let Some(revision) = ask(context, folder, &["rev-parse", "HEAD"]).await? else {
             return Ok(Self::default());
         };
-        let root = ask(context, folder, &["rev-parse", "--show-toplevel"]).await?;
-        let status = ask(context, folder, &["status", "--porcelain"]).await?.unwrap_or_default();
+        let (root, status) = tokio::try_join!(
+            ask(context, folder, &["rev-parse", "--show-toplevel"]),
+            ask(context, folder, &["status", "--porcelain"]),
+        )?;
         Ok(Self {
             revision: Some(revision.trim().to_owned()),
             root: root.map(|root| PathBuf::from(root.trim_end_matches('\n'))),
-            uncommitted: status.lines().map(ToOwned::to_owned).collect(),
+            uncommitted: status.unwrap_or_default().lines().map(ToOwned::to_owned).collect(),
         })
     }
 }
@@ -125,9 +127,11 @@ pub(crate) async fn author(context: &Context) -> Author {
     let known = |answer: Result<Option<String>, GitError>| {
         answer.ok().flatten().map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
     };
-    let name = known(ask(context, folder, &["config", "user.name"]).await);
-    let email = known(ask(context, folder, &["config", "user.email"]).await);
-    Author { name: name.unwrap_or_else(|| login.clone()), email: email.unwrap_or(login) }
+    let (name, email) = tokio::join!(
+        ask(context, folder, &["config", "user.name"]),
+        ask(context, folder, &["config", "user.email"]),
+    );
+    Author { name: known(name).unwrap_or_else(|| login.clone()), email: known(email).unwrap_or(login) }
 }
 
 /// Makes a clone of the last commit, or brings an earlier clone to it, and returns the folder to build from.

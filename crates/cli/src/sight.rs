@@ -82,8 +82,8 @@ impl Sight {
         let keys = secret::values(context, project, &project.ssh.key_data).await?;
         let unknown = Telling { project, version: None, performer: "" };
         if Hooks::find(context, &unknown)?.has(Hook::PreConnect) {
-            let repository = Repository::look(context).await?;
-            let author = git::author(context).await;
+            let (repository, author) = tokio::join!(Repository::look(context), git::author(context));
+            let repository = repository?;
             let telling =
                 Telling { project, version: repository.revision.as_deref(), performer: &author.email };
             let hooks = Hooks::find(context, &telling)?.with_secrets(context, project).await?;

@@ -87,7 +87,11 @@ async fn deploys(counts: &[usize], runs: usize) -> Result<bool, Failure> {
         let bench = Bench::start(count).await?;
         let floor = bench.floor(runs).await?;
         table.push_str(&row(count, "by hand", &floor, None, None));
-        for (what, change) in [("image is there", Change::Nothing), ("20 KB layer changed", Change::Layer)] {
+        for (what, change) in [
+            ("image is there, -P", Change::Nothing),
+            ("nothing changed, built", Change::Version),
+            ("20 KB layer changed", Change::Layer),
+        ] {
             let (times, cost) = bench.deploys(runs, change).await?;
             let above = times.median().saturating_sub(floor.median());
             table.push_str(&row(count, what, &times, Some(above), Some(cost)));
@@ -107,8 +111,10 @@ fn row(count: usize, what: &str, times: &Times, above: Option<Duration>, cost: O
 /// What a deploy changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Change {
-    /// The image is on every host already; only the release is new.
+    /// The image is on every host already and is not built.
     Nothing,
+    /// The image is built again, from what did not change; the version is new.
+    Version,
     /// The last layer of the image has new content.
     Layer,
 }
@@ -166,9 +172,17 @@ impl Bench {
             if change == Change::Layer {
                 self.change_layer()?;
             }
-            let version = format!("{}{number}", if change == Change::Layer { "layer" } else { "same" });
+            let version = match change {
+                Change::Nothing => "first".to_owned(),
+                Change::Version => format!("same{number}"),
+                Change::Layer => format!("layer{number}"),
+            };
+            let arguments: &[&str] = match change {
+                Change::Nothing => &["deploy", "--skip-push", "--version", &version],
+                Change::Version | Change::Layer => &["deploy", "--version", &version],
+            };
             let before = self.cost();
-            let run = self.project.freehold(&["deploy", "--version", &version]).await?.expect_code(0)?;
+            let run = self.project.freehold(arguments).await?.expect_code(0)?;
             let after = self.cost();
             if number > 0 {
                 times.push(run.elapsed);

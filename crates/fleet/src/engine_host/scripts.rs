@@ -146,8 +146,10 @@ pub(super) fn read_fence(stem: &str) -> String {
 /// Fails with [`FENCED`] when the host has seen a greater number. One that has seen none counts as 0, the number of a
 /// run under a lock of Kamal's.
 pub(super) fn check_fence(token: &LeaseToken) -> String {
+    // Every step begins with this: the shell reads the number by itself, without another process.
     format!(
-        "state={}; [ \"$(cat \"$state/fence\" 2>/dev/null || echo 0)\" = {} ] || exit {FENCED}\n",
+        "state={}; seen=0; if [ -e \"$state/fence\" ]; then read -r seen < \"$state/fence\"; fi\n\
+         [ \"$seen\" = {} ] || exit {FENCED}\n",
         quote(&state_directory(&token.stem)),
         token.fence
     )
