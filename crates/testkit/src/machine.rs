@@ -120,6 +120,13 @@ impl Machine {
         self.state.lock().effects.clone()
     }
 
+    /// Says whether a proxy runs, whether a second one stands in, and whether connections go to that one.
+    #[must_use]
+    pub fn bridging(&self) -> (bool, bool, bool) {
+        let state = self.state.lock();
+        (state.proxy_maker.is_some(), state.stands_in, state.is_diverted)
+    }
+
     /// Returns the lines of the audit file.
     #[must_use]
     pub fn audit(&self) -> Vec<String> {

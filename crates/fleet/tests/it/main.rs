@@ -7,6 +7,8 @@ mod delivery;
 #[cfg(test)]
 mod execute;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod lease;
