@@ -157,6 +157,9 @@ pub(crate) enum Command {
     Adopt(command::adopt::Args),
     Lock(command::lock::Args),
     Audit(command::audit::Args),
+    Config(command::config::Args),
+    Build(command::build::Args),
+    Registry(command::registry::Args),
     Secrets(command::secrets::Args),
     Server(command::server::Args),
     Prune(command::prune::Args),
@@ -174,18 +177,23 @@ pub(crate) enum Command {
 
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
-    ("Deploy", &["init", "setup", "deploy", "redeploy", "plan", "rollback", "adopt"]),
-    ("Look", &["status", "releases", "audit", "lock", "app", "accessory", "proxy", "secrets", "server"]),
+    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "rollback", "adopt"]),
+    (
+        "Look",
+        &[
+            "status",
+            "releases",
+            "config",
+            "audit",
+            "lock",
+            "app",
+            "accessory",
+            "proxy",
+            "secrets",
+            "registry",
+            "server",
+        ],
+    ),
     ("Repair", &["resume", "abort", "prune", "remove"]),
     ("Freehold itself", &["docs", "version", "completion", "help"]),
-];
-
-/// Kamal's commands that this version does not have, by their words.
-pub(crate) const UNSUPPORTED: [&[&str]; 6] = [
-    &["accessory", "exec"],
-    &["accessory", "logs"],
-    &["build"],
-    &["config"],
-    &["proxy", "logs"],
-    &["registry"],
 ];

@@ -14,6 +14,7 @@ use freehold_model::{
 use freehold_plan::{ImageSource, Observed, Plan, PlanKind, ProxyBoot, RolloutRequest, rollout};
 use tokio::task::JoinSet;
 
+use crate::audit;
 use crate::command;
 use crate::command::deploy::NoVersion;
 use crate::context::Context;
@@ -21,7 +22,7 @@ use crate::error::{CommandError, FileError};
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
-use crate::preflight;
+use crate::preflight::{self, Building};
 use crate::project::{self, Loaded};
 use crate::secret;
 
@@ -34,6 +35,8 @@ pub(crate) use held::Held;
 pub(crate) enum Build {
     /// The image is built.
     Yes(BuildCache),
+    /// It is built from the working tree, whatever the deploy file says.
+    Tree(BuildCache),
     /// It is there.
     No,
 }
@@ -103,7 +106,32 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare(context: &'a Context, build: Build) -> Result<Self, CommandError> {
-        context.until_stopped(Self::prepare_all(context, build, needed)).await
+        context.until_stopped(Self::prepare_all(context, build, needed, names)).await
+    }
+
+    /// The same for a command that only builds and moves images: with the secrets of builds and registries.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_images(context: &'a Context, build: Build) -> Result<Self, CommandError> {
+        context.until_stopped(Self::prepare_all(context, build, needed_by_images, names)).await
+    }
+
+    /// The same for a command about registries: with every host, those of accessories too.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_registry(context: &'a Context) -> Result<Self, CommandError> {
+        let all = |loaded: &Loaded| {
+            let mut all = names(loaded);
+            for host in loaded.whole.all_hosts().into_iter().filter(|_| !loaded.is_filtered()) {
+                if !all.contains(&host) {
+                    all.push(host);
+                }
+            }
+            all
+        };
+        context.until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all)).await
     }
 
     /// The same for a command that starts no container and builds nothing: a password manager is not asked for what
@@ -113,26 +141,37 @@ impl<'a> Change<'a> {
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare_without_secrets(context: &'a Context) -> Result<Self, CommandError> {
         let needed = |project: &Project| project.ssh.key_data.clone();
-        context.until_stopped(Self::prepare_all(context, Build::No, needed)).await
+        context.until_stopped(Self::prepare_all(context, Build::No, needed, names)).await
     }
 
     async fn prepare_all(
         context: &'a Context,
         build: Build,
         needed: impl Fn(&Project) -> Vec<SecretName>,
+        names: impl Fn(&Loaded) -> Vec<HostName>,
     ) -> Result<Self, CommandError> {
-        let loaded = project::load(context).await?;
+        let mut loaded = project::load(context).await?;
+        if let Build::Tree(_) = build {
+            loaded.chosen.builder.context.get_or_insert_with(|| ".".into());
+        }
+        let remotes = preflight::settle(context, &mut loaded.chosen).await?;
+        // What builds is not what the filters are about.
+        loaded.whole.builder = loaded.chosen.builder.clone();
+        loaded.whole.images = loaded.chosen.images.clone();
         let (repository, author) = tokio::join!(Repository::look(context), git::author(context));
         let repository = repository?;
         let project = &loaded.chosen;
         let version = match build {
             Build::Yes(_) => Some(git::version(context, project, &repository)?),
-            Build::No => git::given_version(context)?,
+            Build::Tree(_) | Build::No => git::given_version(context)?,
         };
-        let build_context = match build {
-            Build::Yes(cache) => preflight::build_contexts(context, project, &repository, cache).await?,
+        let contexts = match build {
+            Build::Yes(cache) | Build::Tree(cache) => {
+                preflight::build_contexts(context, project, &repository, cache).await?
+            }
             Build::No => BTreeMap::new(),
         };
+        let building = Building { contexts, remotes };
         let error_pages = preflight::error_pages(context, project)?;
         let secrets = secret::values(context, project, &needed(project)).await?;
         let telling = Telling {
@@ -142,8 +181,7 @@ impl<'a> Change<'a> {
         };
         let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
         let names = names(&loaded);
-        let hosts =
-            Hosts::new(context, project, &names, &secrets, build_context).ok_or(ChangeError::NoHosts)?;
+        let hosts = Hosts::new(context, project, &names, &secrets, building).ok_or(ChangeError::NoHosts)?;
         hooks.run(Hook::PreConnect).await?;
         let act = None;
         Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act })
@@ -167,8 +205,8 @@ impl<'a> Change<'a> {
         let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
         let mut names: Vec<HostName> = project.all_hosts().into_iter().take(1).collect();
         names.extend(proxies.iter().filter(|host| !names.contains(host)).cloned().collect::<Vec<_>>());
-        let hosts =
-            Hosts::new(context, project, &names, &secrets, BTreeMap::new()).ok_or(ChangeError::NoHosts)?;
+        let hosts = Hosts::new(context, project, &names, &secrets, Building::default())
+            .ok_or(ChangeError::NoHosts)?;
         hooks.run(Hook::PreConnect).await?;
         let (version, error_pages, act) = (None, BTreeMap::new(), None);
         let change =
@@ -200,8 +238,8 @@ impl<'a> Change<'a> {
                 names.push(host.clone());
             }
         }
-        let hosts =
-            Hosts::new(context, project, &names, &secrets, BTreeMap::new()).ok_or(ChangeError::NoHosts)?;
+        let hosts = Hosts::new(context, project, &names, &secrets, Building::default())
+            .ok_or(ChangeError::NoHosts)?;
         hooks.run(Hook::PreConnect).await?;
         let (version, error_pages, act) = (None, BTreeMap::new(), None);
         let change =
@@ -298,10 +336,8 @@ impl<'a> Change<'a> {
     /// so that a host that does not take it is worth a warning only.
     async fn audit(&self, world: &World, plan: &Plan, error: Option<&ExecuteError>) {
         let project = &self.loaded.whole;
-        let time = self.context.now().strftime("%Y-%m-%dT%H:%M:%SZ");
-        let destination = project.destination.as_ref().map(|name| format!(" [{name}]")).unwrap_or_default();
         let version = plan.version.as_ref().map(ToString::to_string).unwrap_or_default();
-        let act = match plan.kind {
+        let act = self.act.clone().unwrap_or_else(|| match plan.kind {
             PlanKind::Deploy => format!("Booted app version {version}"),
             PlanKind::Rollback => format!("Rolled back to app version {version}"),
             PlanKind::Start => "Started app".to_owned(),
@@ -310,15 +346,14 @@ impl<'a> Change<'a> {
             PlanKind::Remove => "Removed app".to_owned(),
             PlanKind::Maintenance => "Began maintenance".to_owned(),
             PlanKind::Live => "Ended maintenance".to_owned(),
-            PlanKind::Accessory => self.act.clone().unwrap_or_default(),
-            PlanKind::Proxy => self.act.clone().unwrap_or_else(|| "Rebooted proxy".to_owned()),
+            PlanKind::Proxy => "Rebooted proxy".to_owned(),
+            PlanKind::Accessory => "Changed accessories".to_owned(),
+        });
+        let act = match error {
+            None => act,
+            Some(error) => format!("Not done: {act}: {error}"),
         };
-        let message = match error {
-            None => format!("[{time}] [{}]{destination} {act}", self.author.email),
-            Some(error) => format!("[{time}] [{}]{destination} Not done: {act}: {error}", self.author.email),
-        };
-        // A file of lines must stay one.
-        let message = message.replace(['\n', '\r'], " ");
+        let message = audit::line(self.context, project, &self.author.email, &act);
         let mut writes = JoinSet::new();
         for host in plan.hosts.iter().filter_map(|name| world.hosts.get(name)) {
             let (host, stem, message) = (Arc::clone(host), project.stem(), message.clone());
@@ -468,6 +503,18 @@ pub(crate) fn holder() -> Result<Holder, FileError> {
 /// Returns every secret that a change needs: those of containers and builds, and keys for SSH.
 pub(crate) fn needed(project: &Project) -> Vec<SecretName> {
     let mut names = project.secret_names();
+    names.extend(project.ssh.key_data.iter().cloned());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Returns the secrets that builds and registries need, and keys for SSH.
+fn needed_by_images(project: &Project) -> Vec<SecretName> {
+    let builders =
+        std::iter::once(&project.builder).chain(project.images.values().map(|image| &image.builder));
+    let mut names: Vec<SecretName> = builders.flat_map(|builder| builder.secrets.iter().cloned()).collect();
+    names.extend(project.registry.iter().flat_map(freehold_model::Registry::secret_names));
     names.extend(project.ssh.key_data.iter().cloned());
     names.sort();
     names.dedup();

@@ -5,7 +5,9 @@ pub(crate) mod accessory;
 pub(crate) mod adopt;
 pub(crate) mod app;
 pub(crate) mod audit;
+pub(crate) mod build;
 pub(crate) mod completion;
+pub(crate) mod config;
 pub(crate) mod deploy;
 pub(crate) mod docs;
 pub(crate) mod help;
@@ -16,6 +18,7 @@ pub(crate) mod proxy;
 pub(crate) mod prune;
 pub(crate) mod redeploy;
 pub(crate) mod reference;
+pub(crate) mod registry;
 pub(crate) mod releases;
 pub(crate) mod remove;
 pub(crate) mod resume;
@@ -47,6 +50,9 @@ impl Command {
             Self::Accessory(arguments) => arguments.name(),
             Self::Lock(arguments) => arguments.name(),
             Self::Audit(_) => "audit",
+            Self::Config(_) => "config",
+            Self::Build(arguments) => arguments.name(),
+            Self::Registry(arguments) => arguments.name(),
             Self::Secrets(arguments) => arguments.name(),
             Self::Server(arguments) => arguments.name(),
             Self::Adopt(_) => "adopt",
@@ -78,6 +84,9 @@ impl Command {
             Self::Accessory(arguments) => accessory::run(context, arguments).await,
             Self::Lock(arguments) => context.until_stopped(lock::run(context, arguments)).await,
             Self::Audit(arguments) => context.until_stopped(audit::run(context, &arguments)).await,
+            Self::Config(arguments) => context.until_stopped(config::run(context, &arguments)).await,
+            Self::Build(arguments) => build::run(context, arguments).await,
+            Self::Registry(arguments) => registry::run(context, arguments).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,
             Self::Server(arguments) => server::run(context, arguments).await,
             Self::Adopt(arguments) => Box::pin(adopt::run(context, &arguments)).await,

@@ -3,20 +3,23 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use freehold_docker::RegistryCredentials;
-use freehold_fleet::{BuildContext, EngineHost, Gate, Host, Reach, SshReach, Stock, Watch, Workshop, World};
-use freehold_model::{Architecture, Credential, HostName, Project, RegistryPlace, Repository, SecretValues};
+use freehold_fleet::{EngineHost, Gate, Host, Reach, SshReach, Stock, Watch, Workshop, World};
+use freehold_model::{Architecture, Credential, HostName, Project, RegistryPlace, SecretValues};
 use freehold_ssh::{ClientEnvironment, Connector, FirstUse, Prompt};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinSet;
 
 use crate::arguments::HostKeyAnswer;
 use crate::context::Context;
+use crate::preflight::Building;
 use crate::ui::Ui;
 
 /// The hosts that a command works with. Nothing is connected before it is needed.
 #[derive(Debug)]
 pub(crate) struct Hosts {
     engines: BTreeMap<HostName, Arc<EngineHost>>,
+    /// Machines that only build, which the workshop knows as long as they are kept here.
+    build_hosts: Vec<Arc<EngineHost>>,
     workshop: Arc<Workshop>,
     watch: Arc<Ui>,
     primary: HostName,
@@ -31,12 +34,19 @@ impl Hosts {
         project: &Project,
         names: &[HostName],
         secrets: &SecretValues,
-        build: BTreeMap<Repository, BuildContext>,
+        building: Building,
     ) -> Option<Self> {
         let watch = Arc::new(context.ui.clone());
         let workshop = {
             let registries = registries(project, secrets);
-            Workshop::new(engine_socket(context), build, registries, executables(context))
+            let environment = context.environment().clone();
+            Workshop::new(
+                engine_socket(context),
+                building.contexts,
+                registries,
+                executables(context),
+                environment,
+            )
         };
         let ssh = ssh_reach(context, project, secrets);
         let mut engines = BTreeMap::new();
@@ -51,7 +61,25 @@ impl Hosts {
             workshop.register(&engine);
             engines.insert(name.clone(), engine);
         }
-        Some(Self { engines, workshop, watch, primary: names.first()?.clone(), order: names.to_vec() })
+        let mut build_hosts = Vec::new();
+        for remote in building.remotes.into_iter().filter(|remote| !engines.contains_key(&remote.host)) {
+            let mut reach = ssh.clone();
+            reach.settings.user = remote.user.or(reach.settings.user);
+            reach.settings.port = remote.port.or(reach.settings.port);
+            let events: Arc<dyn Watch> = Arc::<Ui>::clone(&watch);
+            let reach = Reach::Ssh(Box::new(reach));
+            let engine = Arc::new(EngineHost::new(remote.host, reach, Arc::clone(&workshop), events));
+            workshop.register(&engine);
+            build_hosts.push(engine);
+        }
+        Some(Self {
+            engines,
+            build_hosts,
+            workshop,
+            watch,
+            primary: names.first()?.clone(),
+            order: names.to_vec(),
+        })
     }
 
     /// Returns the host that keeps the lock.
@@ -59,9 +87,24 @@ impl Hosts {
         self.engines.get(&self.primary)
     }
 
+    /// Returns the names of all hosts, in the order of the deploy file.
+    pub(crate) fn names(&self) -> &[HostName] {
+        &self.order
+    }
+
     /// Returns a host.
     pub(crate) fn get(&self, name: &HostName) -> Option<&Arc<EngineHost>> {
         self.engines.get(name)
+    }
+
+    /// Returns a machine that only builds, or a host.
+    pub(crate) fn builder(&self, name: &HostName) -> Option<&Arc<EngineHost>> {
+        self.build_hosts.iter().find(|host| host.name() == name).or_else(|| self.get(name))
+    }
+
+    /// Returns what this machine builds with.
+    pub(crate) fn workshop(&self) -> &Arc<Workshop> {
+        &self.workshop
     }
 
     /// Lays in what accessories need from this machine.
@@ -116,7 +159,7 @@ fn home(context: &Context) -> PathBuf {
 }
 
 /// Finds this machine's engine: where `DOCKER_HOST` says, otherwise where Docker or a rootless engine has its socket.
-fn engine_socket(context: &Context) -> PathBuf {
+pub(crate) fn engine_socket(context: &Context) -> PathBuf {
     if let Some(path) =
         context.process.variable("DOCKER_HOST").and_then(|address| address.strip_prefix("unix://"))
     {

@@ -10,16 +10,20 @@
 
 mod alias;
 mod arguments;
+mod audit;
 mod change;
 mod command;
 mod context;
 mod error;
+mod exec;
 mod failure;
 mod filter;
 mod git;
 mod hook;
 mod hosts;
+mod image_work;
 mod invocation;
+mod logs;
 mod preflight;
 mod process;
 mod project;

@@ -2,12 +2,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use freehold_docker::BuildCache;
-use freehold_fleet::BuildContext;
+use freehold_fleet::{BuildContext, BuildDestination};
 use freehold_model::{Builder, Diagnose, ErrorKind, Project, Repository as ImageName};
+use freehold_plan::{BuildTool, latest_image, registry_name};
 
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
 use crate::git::{self, Repository};
+
+mod builders;
+
+pub(crate) use builders::{RemoteBuilder, settle, tool};
+
+/// What a command builds, and with which machines besides the hosts.
+#[derive(Debug, Default)]
+pub(crate) struct Building {
+    /// What is built, by the image's name; empty for a command that builds nothing.
+    pub(crate) contexts: BTreeMap<ImageName, BuildContext>,
+    /// Machines that only build.
+    pub(crate) remotes: Vec<RemoteBuilder>,
+}
 
 /// What is missing on this machine before anything can be built.
 #[derive(Debug, thiserror::Error)]
@@ -18,9 +32,12 @@ enum PreflightError {
     /// The build context is not a folder.
     #[error("the build context `{path}` is not a folder")]
     NoContext { path: String },
-    /// The image would be for several architectures.
-    #[error("an image for several architectures is not supported by this version: {list}")]
+    /// The image would be for several architectures, and there is nowhere to put such an image.
+    #[error("an image for several architectures ({list}) needs a registry: no engine keeps one")]
     Architectures { list: String },
+    /// An attestation would be lost.
+    #[error("`{key}` needs a registry: an engine keeps no attestations")]
+    Attestation { key: &'static str },
     /// An error page is too large to be part of a plan.
     #[error("the error page `{path}` is larger than 256 KiB")]
     LargePage { path: String },
@@ -47,7 +64,10 @@ impl Diagnose for PreflightError {
             Self::LargePage { .. } => {
                 vec!["let it refer to a style sheet and images elsewhere instead of holding them".to_owned()]
             }
-            Self::Architectures { .. } => vec!["keep one of them under `builder: arch:`".to_owned()],
+            Self::Architectures { .. } => {
+                vec!["set `registry:`, or keep one of them under `builder: arch:`".to_owned()]
+            }
+            Self::Attestation { .. } => vec!["set `registry:`".to_owned()],
         }
     }
 }
@@ -114,13 +134,11 @@ async fn build_context(
     repository: &Repository,
     cache: BuildCache,
 ) -> Result<BuildContext, CommandError> {
-    let architecture = match builder.architectures.as_slice() {
-        [] => None,
-        [one] => Some(*one),
-        many => {
-            let list = many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            return Err(PreflightError::Architectures { list }.into());
-        }
+    let tool = tool(context, project, builder).await;
+    let destination = destination(project, builder, &tool)?;
+    let ssh_agents = match tool {
+        BuildTool::Engine | BuildTool::RemoteEngine(_) => builders::ssh_agents(context, builder)?,
+        BuildTool::Buildx(_) | BuildTool::Pack(_) => BTreeMap::new(),
     };
     let project_directory = &context.process.directory;
     let clone = match &builder.context {
@@ -133,25 +151,55 @@ async fn build_context(
         (None, Some(path)) => project_directory.join(path),
         (None, None) => project_directory.clone(),
     };
-    check(&directory, project_directory, &builder.dockerfile, is_clone)?;
+    let dockerfile = (!matches!(tool, BuildTool::Pack(_))).then_some(builder.dockerfile.as_path());
+    check(&directory, project_directory, dockerfile, is_clone)?;
     Ok(BuildContext {
         directory,
-        dockerfile: builder.dockerfile.clone(),
-        target: builder.target.clone(),
-        args: builder.args.clone(),
-        secrets: builder.secrets.clone(),
+        builder: builder.clone(),
         labels: BTreeMap::from([("service".to_owned(), project.service.to_string())]),
-        architecture,
         cache,
+        tool,
+        ssh_agents,
+        destination,
     })
 }
 
-fn check(directory: &Path, project: &Path, dockerfile: &Path, is_clone: bool) -> Result<(), PreflightError> {
+/// Says where a tool that is no engine leaves the image; what would be lost on the way is refused.
+fn destination(
+    project: &Project,
+    builder: &Builder,
+    tool: &BuildTool,
+) -> Result<BuildDestination, PreflightError> {
+    if !matches!(tool, BuildTool::Buildx(_)) {
+        return Ok(BuildDestination::Engine);
+    }
+    if let (Some(_), Some(latest)) = (registry_name(project), latest_image(project)) {
+        return Ok(BuildDestination::Registry { latest: latest.tag });
+    }
+    if builder.architectures.len() > 1 {
+        let list = builder.architectures.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(PreflightError::Architectures { list });
+    }
+    for (key, value) in [("provenance", &builder.provenance), ("sbom", &builder.sbom)] {
+        if value.as_deref().is_some_and(|value| value != "false") {
+            return Err(PreflightError::Attestation { key });
+        }
+    }
+    Ok(BuildDestination::Engine)
+}
+
+fn check(
+    directory: &Path,
+    project: &Path,
+    dockerfile: Option<&Path>,
+    is_clone: bool,
+) -> Result<(), PreflightError> {
     let shown =
         |path: PathBuf| path.strip_prefix(project).map(Path::to_owned).unwrap_or(path).display().to_string();
     if !directory.is_dir() {
         return Err(PreflightError::NoContext { path: shown(directory.to_owned()) });
     }
+    let Some(dockerfile) = dockerfile else { return Ok(()) };
     if !directory.join(dockerfile).is_file() {
         let path =
             if is_clone { dockerfile.display().to_string() } else { shown(directory.join(dockerfile)) };

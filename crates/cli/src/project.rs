@@ -108,7 +108,7 @@ pub(crate) enum Pending {
 /// # Errors
 /// Every mistake of the files at once, or what is wrong with the filters.
 pub(crate) async fn load(context: &Context) -> Result<Loaded, CommandError> {
-    let Parsed { project, warnings, loaded } = parse(&DeployFile::of(context), Pending::Refused).await?;
+    let Parsed { project, warnings, loaded, .. } = parse(&DeployFile::of(context), Pending::Refused).await?;
     context.load_environment(
         loaded.into_iter().map(|(name, value)| (name, value.value().expose_secret().to_owned())),
     );

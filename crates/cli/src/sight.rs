@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use freehold_fleet::{Scope, observe};
 use freehold_model::{Accessory, Diagnose, ErrorKind, HostName, Project};
 use freehold_plan::Observed;
@@ -10,6 +8,7 @@ use crate::filter;
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
+use crate::preflight::Building;
 use crate::project::{self, Loaded};
 use crate::secret;
 
@@ -40,12 +39,31 @@ impl Sight {
         Self::of(context, |loaded| loaded.chosen.hosts()).await
     }
 
+    /// The same for the hosts of accessories, too.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_everything(context: &Context) -> Result<Self, CommandError> {
+        let names = |loaded: &Loaded| {
+            let mut names = loaded.chosen.hosts();
+            for accessory in loaded.whole.accessories.values() {
+                for host in filter::accessory_hosts(&loaded.whole, accessory, &context.arguments) {
+                    if !names.contains(&host) {
+                        names.push(host);
+                    }
+                }
+            }
+            names
+        };
+        Self::of(context, names).await
+    }
+
     /// The same for the host alone that keeps the deploy lock, whatever the filters are.
     ///
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn of_lock(context: &Context) -> Result<Self, CommandError> {
-        Self::of(context, |loaded| loaded.whole.hosts().into_iter().take(1).collect()).await
+        Self::of(context, |loaded| loaded.whole.all_hosts().into_iter().take(1).collect()).await
     }
 
     /// The same for the hosts that have anything behind the proxy.
@@ -89,7 +107,8 @@ impl Sight {
             let hooks = Hooks::find(context, &telling)?.with_secrets(context, project).await?;
             hooks.run(Hook::PreConnect).await?;
         }
-        let hosts = Hosts::new(context, project, &names(&loaded), &keys, BTreeMap::new()).ok_or(NoHosts)?;
+        let hosts =
+            Hosts::new(context, project, &names(&loaded), &keys, Building::default()).ok_or(NoHosts)?;
         Ok(Self { loaded, hosts })
     }
 

@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use freehold_model::{PlainSecret, Project};
 
 use crate::mistake::{ConfigErrors, Mistake, Show};
+use crate::plain::Plain;
 use crate::report::{Finding, Pending, Report};
 use crate::source::{Place, Source, Sources};
 use crate::template::render;
@@ -35,6 +36,8 @@ pub struct Parsed {
     pub warnings: Vec<Mistake>,
     /// The variables that templates loaded into the environment, which the secrets files see too.
     pub loaded: BTreeMap<String, PlainSecret>,
+    /// The merged files as they are written.
+    pub merged: Plain,
 }
 
 /// Reads the deploy file and, if there is one, the destination's file over it.
@@ -65,11 +68,11 @@ fn outcome(sources: &Sources<'_>, pending: Pending) -> Result<Parsed, ConfigErro
     let project = read(sources, &files, &mut environment, &mut report);
     let (mut mistakes, warnings) = report.into_located(&files, pending);
     match project {
-        Some(project) if mistakes.is_empty() => {
+        Some((project, merged)) if mistakes.is_empty() => {
             environment.retain(|name, value| before.get(name) != Some(value));
             let loaded =
                 environment.into_iter().map(|(name, value)| (name, PlainSecret::new(value))).collect();
-            Ok(Parsed { project, warnings, loaded })
+            Ok(Parsed { project, warnings, loaded, merged })
         }
         _ => {
             if mistakes.is_empty() {
@@ -96,7 +99,7 @@ fn read(
     files: &[Source<'_>],
     environment: &mut BTreeMap<String, String>,
     report: &mut Report,
-) -> Option<Project> {
+) -> Option<(Project, Plain)> {
     let destination = sources.destination.as_ref().map(|(destination, _)| destination);
     let mut trees = Vec::new();
     for (index, source) in files.iter().enumerate() {
@@ -107,7 +110,7 @@ fn read(
     }
     // With one file unreadable, what the other one lacks cannot be told.
     let root = trees.into_iter().collect::<Option<Vec<Node>>>()?.into_iter().reduce(merge)?;
-    root::project(&root, destination, report)
+    Some((root::project(&root, destination, report)?, Plain::of(&root)))
 }
 
 /// Checks that a file is a map, and merges its `x-freehold` over its other keys.

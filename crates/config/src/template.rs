@@ -22,8 +22,9 @@ use std::fmt;
 
 pub(crate) use output::Rendered;
 
-use crate::report::{Finding, Report};
-use crate::source::Place;
+use crate::mistake::ConfigErrors;
+use crate::report::{Finding, Pending, Report};
+use crate::source::{Place, Source};
 use evaluate::Evaluator;
 use output::Output;
 use segment::{Unclosed, segments};
@@ -177,6 +178,34 @@ pub(crate) fn render(
             let help = "close it with `%>`, or write `<%%` for a literal `<%`";
             report.mistake(Finding::new(at, "", "the template tag `<%` has no end").help(help));
             None
+        }
+    }
+}
+
+/// Renders a file of the project that is a template by itself, in an environment that may hold secrets: none of the
+/// values in `hidden` appears in an error.
+///
+/// # Errors
+/// [`ConfigErrors`] with every part that cannot be rendered.
+pub fn render_file(
+    source: &Source<'_>,
+    environment: &BTreeMap<String, String>,
+    hidden: &[&str],
+    surroundings: &dyn Surroundings,
+) -> Result<String, ConfigErrors> {
+    let mut report = Report::default();
+    let rendered = render(source.text, 0, &mut environment.clone(), surroundings, &mut report);
+    let (mut mistakes, _) = report.into_located(&[*source], Pending::Refused);
+    match rendered {
+        Some(rendered) if mistakes.is_empty() => Ok(rendered.text),
+        _ => {
+            for mistake in &mut mistakes {
+                // An error of Ruby holds one line only, perhaps of a value of several.
+                for line in hidden.iter().flat_map(|value| value.lines()).filter(|line| !line.is_empty()) {
+                    mistake.message = mistake.message.replace(line, "[secret]");
+                }
+            }
+            Err(ConfigErrors::new(mistakes))
         }
     }
 }

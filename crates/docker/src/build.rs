@@ -22,9 +22,10 @@ pub use trace::FailedStep;
 
 use context::Context;
 use file_sync::FileSource;
-use session::Session;
+use session::{Served, Session};
 use trace::Steps;
 
+mod agent;
 mod context;
 mod file_sync;
 mod ignore;
@@ -44,6 +45,8 @@ pub struct BuildRequest {
     pub args: BTreeMap<String, String>,
     /// Secrets that `RUN --mount=type=secret` may read; they reach neither layers nor history. BuildKit only.
     pub secrets: BTreeMap<SecretName, SecretString>,
+    /// Sockets of SSH agents that `RUN --mount=type=ssh` may use, by their names there (`default`). BuildKit only.
+    pub ssh_agents: BTreeMap<String, PathBuf>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
     /// Names that the image gets when the build has succeeded.
@@ -66,6 +69,7 @@ impl BuildRequest {
             target: None,
             args: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            ssh_agents: BTreeMap::new(),
             labels: BTreeMap::new(),
             tags: Vec::new(),
             architecture: None,
@@ -168,6 +172,9 @@ pub enum BuildError {
     /// The classic builder knows no secrets.
     #[error("the build uses secrets, which needs BuildKit, and this engine has none")]
     SecretsNeedBuildKit,
+    /// The classic builder knows no SSH agents.
+    #[error("the build uses an SSH agent, which needs BuildKit, and this engine has none")]
+    AgentsNeedBuildKit,
     /// A step failed.
     #[error("the build failed at `{}`", step.name)]
     Step {
@@ -196,7 +203,9 @@ impl From<EngineError> for BuildError {
 impl Diagnose for BuildError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Context(_) | Self::SecretsNeedBuildKit => ErrorKind::Configuration,
+            Self::Context(_) | Self::SecretsNeedBuildKit | Self::AgentsNeedBuildKit => {
+                ErrorKind::Configuration
+            }
             Self::Step { .. } | Self::Failed { .. } => ErrorKind::Failed,
             Self::Engine(error) => error.kind(),
         }
@@ -207,7 +216,9 @@ impl Diagnose for BuildError {
             Self::Context(ContextError::Dockerfile { .. }) => {
                 vec!["write a Dockerfile, or name yours under `builder: dockerfile:`".to_owned()]
             }
-            Self::SecretsNeedBuildKit => vec!["build on Docker Engine 20.10 or newer".to_owned()],
+            Self::SecretsNeedBuildKit | Self::AgentsNeedBuildKit => {
+                vec!["build on Docker Engine 20.10 or newer".to_owned()]
+            }
             Self::Engine(error) => error.help(),
             _ => Vec::new(),
         }
@@ -265,6 +276,9 @@ impl Engine {
         if builder == Builder::Classic && !request.secrets.is_empty() {
             return Err(BuildError::SecretsNeedBuildKit);
         }
+        if builder == Builder::Classic && !request.ssh_agents.is_empty() {
+            return Err(BuildError::AgentsNeedBuildKit);
+        }
         let (folder, dockerfile) = (request.context.clone(), request.dockerfile.clone());
         let opened = tokio::task::spawn_blocking(move || Context::open(&folder, &dockerfile)).await;
         let context = opened
@@ -277,7 +291,9 @@ impl Engine {
                 let name = context.dockerfile_path.file_name().unwrap_or_default();
                 query = query.query("dockerfile", name.to_string_lossy());
                 let files = FileSource::new(context, sent);
-                let session = Session::open(self, unique_id(), request.secrets.clone(), files).await?;
+                let served =
+                    Served { secrets: request.secrets.clone(), agents: request.ssh_agents.clone(), files };
+                let session = Session::open(self, unique_id(), served).await?;
                 query = query
                     .query("version", "2")
                     .query("remote", "client-session")

@@ -289,6 +289,8 @@ pub struct EngineInfo {
     pub data_root: PathBuf,
     /// Whether it runs without root's rights.
     pub rootless: bool,
+    /// Whether the users of containers are other users on the host (`userns-remap`).
+    pub remaps_users: bool,
     /// The log driver of containers that ask for none.
     pub log_driver: String,
 }
@@ -350,7 +352,13 @@ impl RawInfo {
             matches!(pair.as_slice(), [name, value, ..]
                 if name == "driver-type" && value.starts_with("io.containerd.snapshotter"))
         });
+        let has_security = |name: &str| {
+            let options = self.security_options.iter().flatten();
+            options.flat_map(|option| option.split(',')).any(|part| part.trim_start_matches("name=") == name)
+        };
         Ok(EngineInfo {
+            remaps_users: has_security("userns"),
+            rootless: has_security("rootless"),
             id: self.id,
             version: self.server_version,
             api_version,
@@ -363,11 +371,6 @@ impl RawInfo {
                 && api_version >= ApiVersion { major: 1, minor: 39 }
                 && matches!(self.os_type.as_str(), "" | "linux"),
             data_root: self.docker_root_dir,
-            rootless: self
-                .security_options
-                .iter()
-                .flatten()
-                .any(|option| option.split(',').any(|part| matches!(part, "name=rootless" | "rootless"))),
             log_driver: self.logging_driver,
         })
     }
@@ -388,7 +391,7 @@ mod tests {
         let info = described(graph, false, "1.41");
         assert_eq!(info.image_store, ImageStore::GraphDriver);
         assert_eq!(info.architecture, Some(Architecture::Amd64));
-        assert!(info.buildkit && !info.rootless);
+        assert!(info.buildkit && !info.rootless && !info.remaps_users);
 
         let containerd = r#"{"ServerVersion":"29.0.0","Architecture":"aarch64","OSType":"linux",
             "DriverStatus":[["driver-type","io.containerd.snapshotter.v1"]],

@@ -3,6 +3,7 @@
 mod accessory;
 mod bootstrap;
 mod build;
+mod build_program;
 mod connection;
 mod container;
 mod deliver;
@@ -15,6 +16,7 @@ mod image;
 mod kamal_proxy;
 mod lease_file;
 mod link;
+mod local_registry;
 mod observe;
 mod one_off;
 mod perform;
@@ -45,10 +47,11 @@ use crate::journal::{JournalEntry, StoredJournal};
 
 pub use bootstrap::EngineState;
 pub use connection::{Reach, SshReach};
-pub use one_off::{Attached, AttachedControl, OneOff};
+pub use local_registry::LOCAL_REGISTRY;
+pub use one_off::{Attached, AttachedControl, MissingImage, OneOff};
 pub use proxy_files::{BootFile, ProxyDetails, ProxyHistory, ServiceDetails};
 pub use server::{ServerCommand, ServerControl};
-pub use workshop::{BuildContext, Stock, Workshop};
+pub use workshop::{BuildContext, BuildDestination, Stock, Workshop};
 
 /// A host with a container engine, reached over SSH or on this machine.
 ///

@@ -124,6 +124,31 @@ pub struct StepContext<'a> {
     pub stop: &'a CancellationToken,
 }
 
+impl StepContext<'_> {
+    /// Returns what work with images needs of it.
+    #[must_use]
+    pub fn work(&self) -> Work<'_> {
+        Work { secrets: self.secrets, progress: self.progress, stop: self.stop }
+    }
+}
+
+/// What building and moving images needs: no lock, because nothing that serves changes.
+#[derive(Clone, Copy)]
+pub struct Work<'a> {
+    /// Values of the secrets that builds may mount.
+    pub secrets: &'a SecretValues,
+    /// Takes its progress.
+    pub progress: &'a (dyn Fn(Progress) + Send + Sync),
+    /// Ends it early.
+    pub stop: &'a CancellationToken,
+}
+
+impl fmt::Debug for Work<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Work").finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for StepContext<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("StepContext").field("lease", &self.lease).finish_non_exhaustive()

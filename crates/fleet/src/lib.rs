@@ -18,15 +18,16 @@ mod world;
 
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
-    Attached, AttachedControl, BootFile, BuildContext, EngineHost, EngineState, OneOff, ProxyDetails,
-    ProxyHistory, Reach, ServerCommand, ServerControl, ServiceDetails, SshReach, Stock, Workshop,
+    Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState,
+    LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServerCommand, ServerControl,
+    ServiceDetails, SshReach, Stock, Workshop,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};
 pub use failures::Failures;
 pub use host::{
     Explanation, Holder, Host, HostError, LeaseAttempt, LeaseHeld, LeaseRequest, LeaseToken, Outcome, Scope,
-    StepContext, StepError,
+    StepContext, StepError, Work,
 };
 pub use journal::{JournalEntry, JournalState, StoredJournal};
 pub use lease::{AUTOMATIC_LOCK_MESSAGE, LEASE_TIME_TO_LIVE, Lease, LeaseError, LeaseLost, Waiting};

@@ -25,10 +25,10 @@ pub use name::{
 pub use printable::printable;
 pub use project::{
     Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Boot, BootLimit, Buffering, BuildCache,
-    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ConnectionSettings, ContainerOptions,
-    Credential, Device, DeviceRate, DeviceWeight, Environment, FileContent, FileMode, GpuRequest,
-    HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost, LoggedHeaders, Logging, Mount,
-    MountKind, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage, ProxyRun,
+    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, CertificateAuthority, ConnectionSettings,
+    ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, Environment, FileContent, FileMode,
+    GpuRequest, HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost, LoggedHeaders, Logging,
+    Mount, MountKind, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage, ProxyRun,
     ProxySettings, RareOptions, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost,
     RoleImage, RoleOrder, Schedule, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, Timeouts, Tls,
     Ulimit,

@@ -15,7 +15,9 @@ pub use boot::{Boot, BootLimit, RoleOrder, Timeouts};
 pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ProjectImage};
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
 pub use output::{HookOutput, HookSettings, OutputSettings};
-pub use proxy_settings::{Buffering, HealthCheck, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, Tls};
+pub use proxy_settings::{
+    Buffering, CertificateAuthority, HealthCheck, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, Tls,
+};
 pub use rare_options::{Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, RareOptions};
 pub use registry::{Credential, PlainSecret, Registry, RegistryCredentials, RegistryPlace};
 pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduledJob};

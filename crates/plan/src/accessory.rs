@@ -3,18 +3,23 @@ use std::time::Duration;
 
 use freehold_model::{
     Accessory, AccessoryName, ContainerName, Diagnose, EnvName, Environment, ErrorKind, HostName,
-    ImageReference, InvalidName, Project, ProxyServiceName, ReleaseId, Tag,
+    ImageReference, InvalidName, Project, ProxyServiceName, ProxySettings, ReleaseId, Tag, Tls,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::kamal_proxy::undo_waiting;
-use crate::naming::{NETWORK, RELEASE_LABEL, hex_digits, state_directory};
+use crate::naming::{NETWORK, RELEASE_LABEL, accessory_tls_directory, hex_digits, state_directory};
 use crate::observed::{ContainerState, ProxyMaker, Route};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::{
     ContainerRequest, ImageAge, PlacedDirectory, PlacedFile, ProxyFiles, Readiness, Subject,
 };
+use crate::rollout::{certificate_inside_proxy, write_certificate};
 use crate::stages::Stages;
+
+mod step;
+
+pub use step::AccessoryStep;
 
 /// The label that says from which configuration an accessory's container was made.
 pub const CONFIGURATION_LABEL: &str = "freehold.configuration";
@@ -37,6 +42,8 @@ pub enum AccessoryVerb {
     Restart,
     /// Their containers, images, files and directories are removed.
     Remove,
+    /// One step of the others, alone.
+    Only(AccessoryStep),
 }
 
 /// The containers of accessories, as they were seen.
@@ -143,6 +150,7 @@ pub fn accessory(request: &AccessoryRequest<'_>, seen: &ObservedAccessories) -> 
             planner.start_again(&mut stages);
         }
         AccessoryVerb::Remove => planner.remove(&mut stages),
+        AccessoryVerb::Only(step) => planner.only(step, &mut stages),
     }
     let mut hosts: Vec<HostName> = Vec::new();
     for host in request.project.all_hosts() {
@@ -222,6 +230,11 @@ impl Planner<'_> {
                 let container = self.name_aside(accessory, host)?;
                 stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
             }
+            if accessory.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. })) {
+                let directory = accessory_tls_directory(self.request.project, &accessory.name);
+                let directories = vec![format!("{directory}/before")];
+                stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
+            }
         }
         Ok(())
     }
@@ -257,9 +270,11 @@ impl Planner<'_> {
             environment: Environment { clear: BTreeMap::new(), secret: accessory.environment.secret.clone() },
         };
         stages.step(host, action, Undo::Nothing);
-        if accessory.proxy.is_some() {
+        if let Some(proxy) = &accessory.proxy {
             let action = Action::EnsureProxy { run: project.proxy_run(host), network: NETWORK.to_owned() };
             stages.step(host, action, Undo::Nothing);
+            let directory = accessory_tls_directory(project, &accessory.name);
+            write_certificate(stages, host, &proxy.tls, ((&accessory.name).into(), directory));
         }
     }
 
@@ -386,13 +401,18 @@ impl Planner<'_> {
                 service: service.clone(),
                 containers: vec![accessory.container.clone()],
                 settings: Box::new(settings.clone()),
-                files: ProxyFiles::default(),
+                files: self.proxy_files(accessory, settings),
                 drain: self.request.project.timeouts.drain,
                 proxy: self.maker(host),
                 health_limit: self.maker(host).health_limit(self.request.project),
             };
             stages.step(host, action, Undo::RestoreRoute { service, previous });
         }
+    }
+
+    fn proxy_files(&self, accessory: &Accessory, settings: &ProxySettings) -> ProxyFiles {
+        let directory = accessory_tls_directory(self.request.project, &accessory.name);
+        ProxyFiles { error_pages: None, certificate: certificate_inside_proxy(&settings.tls, &directory) }
     }
 
     fn start(&self, stages: &mut Stages) -> Result<(), AccessoryError> {
@@ -452,6 +472,7 @@ impl Planner<'_> {
             let directories = vec![
                 accessory.container.to_string(),
                 format!(".kamal/apps/{stem}/env/accessories/{}.env", accessory.name),
+                accessory_tls_directory(self.request.project, &accessory.name),
             ];
             stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
         }

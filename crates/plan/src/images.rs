@@ -1,7 +1,9 @@
 use freehold_model::{
-    ImageReference, Project, RegistryPlace, ReleaseVersion, RemoteImage, Repository, Role, RoleImage,
+    HostName, ImageReference, Project, RegistryPlace, ReleaseVersion, RemoteImage, Repository, Role,
+    RoleImage,
 };
 
+use crate::naming::{latest_image, latest_of};
 use crate::request::BuildPlaceName;
 
 /// An image that a release needs.
@@ -24,7 +26,8 @@ pub(crate) enum NeededSource {
 
 /// Returns the tag of the image that a role's containers are made of. One that is pinned by digest is tagged with the
 /// version too, so that it goes with the release.
-pub(crate) fn image_of(project: &Project, role: &Role, version: &ReleaseVersion) -> ImageReference {
+#[must_use]
+pub fn image_of(project: &Project, role: &Role, version: &ReleaseVersion) -> ImageReference {
     needed(project, role, version).reference
 }
 
@@ -69,6 +72,37 @@ pub(crate) fn images<'a>(
     images
 }
 
+/// An image that the project builds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltImage {
+    /// Its tag.
+    pub image: ImageReference,
+    /// The tag of the latest one.
+    pub latest: ImageReference,
+    /// The engine that builds it.
+    pub place: BuildPlaceName,
+}
+
+/// Returns the images of a version that the project builds, each once: those of all roles, or of the roles on a host.
+#[must_use]
+pub fn built_images(project: &Project, version: &ReleaseVersion, host: Option<&HostName>) -> Vec<BuiltImage> {
+    let is_meant = |role: &&Role| match host {
+        Some(host) => role.hosts.iter().any(|entry| entry.name == *host),
+        None => !role.hosts.is_empty(),
+    };
+    let Some(latest) = latest_image(project) else { return Vec::new() };
+    images(project, project.roles.values().filter(is_meant), version)
+        .into_iter()
+        .filter_map(|needed| match needed.source {
+            NeededSource::Built(place) => {
+                let latest = latest_of(&needed.reference, &latest);
+                Some(BuiltImage { image: needed.reference, latest, place })
+            }
+            NeededSource::Pinned(_) => None,
+        })
+        .collect()
+}
+
 /// Returns the names of every image of the project's roles, without tags.
 #[must_use]
 pub fn repositories(project: &Project) -> Vec<Repository> {
@@ -88,7 +122,8 @@ pub fn repositories(project: &Project) -> Vec<Repository> {
 
 /// Says what stands between the build and the hosts, for people; none where images are sent straight to the hosts. So
 /// are those of Kamal's local registry: nothing is gained by a registry on the laptop.
-pub(crate) fn registry_name(project: &Project) -> Option<String> {
+#[must_use]
+pub fn registry_name(project: &Project) -> Option<String> {
     match &project.registry.as_ref()?.place {
         RegistryPlace::DockerHub => Some("Docker Hub".to_owned()),
         RegistryPlace::Server(server) => Some(server.to_string()),

@@ -45,7 +45,7 @@ pub fn kamal_flags(settings: &ProxySettings, files: &ProxyFiles) -> Vec<String> 
     flags.each("host", &settings.hosts);
     let has_tls = !settings.tls.is_off() || files.certificate.is_some();
     flags.switch("tls", has_tls, false);
-    if let Some(folder) = files.certificate.as_ref().filter(|_| settings.tls != Tls::Automatic) {
+    if let Some(folder) = files.certificate.as_ref().filter(|_| !matches!(settings.tls, Tls::Automatic(_))) {
         flags.value("tls-certificate-path", format!("{folder}/cert.pem"));
         flags.value("tls-private-key-path", format!("{folder}/key.pem"));
     }
@@ -134,7 +134,7 @@ fn seconds(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use freehold_model::{Buffering, LoggedHeaders, SecretName};
+    use freehold_model::{Buffering, CertificateAuthority, LoggedHeaders, SecretName};
 
     use super::*;
 
@@ -151,7 +151,7 @@ mod tests {
     fn a_call_is_kamals_to_the_letter() {
         let settings = ProxySettings {
             hosts: vec!["a.example.com".to_owned()],
-            tls: Tls::Automatic,
+            tls: Tls::Automatic(CertificateAuthority::default()),
             forward_headers: false,
             buffering: Buffering { requests: true, responses: true, ..Buffering::default() },
             ..ProxySettings::default()

@@ -7,6 +7,7 @@
 //! executor walks through, that is printed, saved for `resume` and compared in tests.
 
 mod accessory;
+mod build_tool;
 mod gate;
 mod images;
 mod kamal_proxy;
@@ -25,17 +26,20 @@ mod tidy;
 mod title;
 
 pub use accessory::{
-    AccessoryError, AccessoryRequest, AccessoryVerb, CONFIGURATION_LABEL, ObservedAccessories,
+    AccessoryError, AccessoryRequest, AccessoryStep, AccessoryVerb, CONFIGURATION_LABEL, ObservedAccessories,
     ObservedAccessory, accessory, accessory_configuration,
 };
+pub use build_tool::{
+    BuildTool, Buildx, BuildxCommand, BuildxKind, PackCommand, build_tool, expand_variables,
+};
 pub use gate::{Gate, GateError, set_gate};
-pub use images::repositories;
+pub use images::{BuiltImage, built_images, image_of, registry_name, repositories};
 pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags, probe_service};
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
 pub use observed::{
-    ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute,
-    ProxyMaker, Route,
+    CertificateState, ContainerState, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
+    ObservedImage, ObservedProxy, ObservedRoute, ProxyMaker, Route,
 };
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 pub use proxy::{

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use freehold_model::{ContainerName, ImageReference, Project, ReleaseId, RoleName, Tag};
+use freehold_model::{AccessoryName, ContainerName, ImageReference, Project, ReleaseId, RoleName, Tag};
 
 /// The network of all containers that the proxy reaches (Kamal 2.12's name).
 pub const NETWORK: &str = "kamal";
@@ -8,7 +8,10 @@ pub const NETWORK: &str = "kamal";
 /// The label that ties a container to the release that made it.
 pub const RELEASE_LABEL: &str = "freehold.release";
 
-/// The folder of the host that the proxy reads, as it is called in its container.
+/// The folder of the host that the proxy reads, relative to the login directory.
+pub(crate) const APPS_CONFIG: &str = ".kamal/proxy/apps-config";
+
+/// The same folder as it is called in the proxy's container.
 pub(crate) const APPS_CONFIG_IN_PROXY: &str = "/home/kamal-proxy/.apps-config";
 
 /// What stands between the name of a container and random digits when the container makes room for a newer one.
@@ -24,12 +27,17 @@ pub(crate) fn assets_directory(project: &Project) -> String {
 
 /// Returns the folder of the error pages of a version, relative to the login directory.
 pub(crate) fn error_pages_directory(project: &Project, version: &str) -> String {
-    format!(".kamal/proxy/apps-config/{}/error_pages/{version}", project.stem())
+    format!("{APPS_CONFIG}/{}/error_pages/{version}", project.stem())
 }
 
 /// Returns the folder of the certificate of a role, relative to the login directory.
 pub(crate) fn tls_directory(project: &Project, role: &RoleName) -> String {
-    format!(".kamal/proxy/apps-config/{}/tls/{role}", project.stem())
+    format!("{APPS_CONFIG}/{}/tls/{role}", project.stem())
+}
+
+/// Returns the folder of the certificate of an accessory, relative to the login directory. Kamal has none.
+pub(crate) fn accessory_tls_directory(project: &Project, accessory: &AccessoryName) -> String {
+    format!("{APPS_CONFIG}/{}/tls/accessories/{accessory}", project.stem())
 }
 
 /// Returns the version in the name of a container of a role.

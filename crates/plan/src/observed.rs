@@ -181,6 +181,37 @@ pub struct ObservedRoute {
     /// Whether requests go to the targets.
     #[serde(default, skip_serializing_if = "Gate::is_open")]
     pub gate: Gate,
+    /// The certificates that the proxy orders for it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<ObservedCertificate>,
+}
+
+/// A certificate that the proxy orders and renews.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObservedCertificate {
+    /// The name that it is for.
+    pub name: String,
+    /// How it stands.
+    pub state: CertificateState,
+    /// When the one that is served ends, RFC 3339 in UTC.
+    pub expires_at: Option<String>,
+    /// When it is ordered next.
+    pub next_order_at: Option<String>,
+    /// Why the last order failed.
+    pub error: Option<String>,
+}
+
+/// How a certificate stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateState {
+    /// It is there.
+    Valid,
+    /// It is being ordered.
+    Ordering,
+    /// The last order failed.
+    Failed,
 }
 
 /// Where the proxy sends the requests of one service.

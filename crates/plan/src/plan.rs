@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use freehold_model::{
     AccessoryName, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
-    ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, RoleName, SecretName, ServiceName,
+    ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, SecretName, ServiceName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -315,11 +315,10 @@ pub enum Action {
         /// The pages by file name.
         pages: BTreeMap<String, String>,
     },
-    /// Writes the certificate of a role and its key for the proxy, and keeps what was there. Writing them again
-    /// changes nothing.
+    /// Writes a certificate and its key for the proxy, and keeps what was there. Writing them again changes nothing.
     WriteCertificate {
-        /// The role.
-        role: RoleName,
+        /// What it belongs to.
+        subject: Subject,
         /// Their folder relative to the login directory.
         directory: String,
         /// The secret that holds the certificate with its chain.

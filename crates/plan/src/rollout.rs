@@ -14,7 +14,7 @@ use crate::stages::Stages;
 pub use check::RolloutError;
 
 pub(crate) use boot::readiness;
-pub(crate) use files::proxy_files;
+pub(crate) use files::{certificate_inside_proxy, proxy_files, write_certificate};
 pub(crate) use retire::stop_timeout;
 
 use check::check_host;

@@ -47,7 +47,7 @@ impl fmt::Display for Action {
             Self::AwaitHealthy { container, .. } => write!(formatter, "wait until {container} is healthy"),
             Self::BridgeAssets(bridge) => write!(formatter, "share the assets of {}", bridge.role),
             Self::WriteErrorPages { .. } => formatter.write_str("write the error pages"),
-            Self::WriteCertificate { role, .. } => write!(formatter, "write the certificate of {role}"),
+            Self::WriteCertificate { subject, .. } => write!(formatter, "write the certificate of {subject}"),
             Self::RunReleaseCommand(command) => {
                 write!(formatter, "run the release command of {}", command.role)
             }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use freehold_wire::Reason;
 
@@ -14,6 +14,7 @@ use crate::http1::header::Kind;
 use crate::http1::request::Request;
 use crate::http1::{Framing, HeaderLines, Version};
 use crate::log::{escape, field};
+use crate::metrics::Method;
 use crate::table::Service;
 
 /// A client, with its address as text.
@@ -52,6 +53,8 @@ macro_rules! number_field {
 #[derive(Debug)]
 pub(crate) struct Record {
     started: Instant,
+    /// None where there is no request that could be read.
+    pub(crate) method: Option<Method>,
     /// The fields from the head, in three parts.
     pub(crate) text: Vec<u8>,
     first_part: usize,
@@ -79,6 +82,7 @@ impl Record {
     ) -> Self {
         let view = &request.view;
         let mut record = Self::empty(arrival.at, text);
+        record.method = Some(Method::of(view.method));
         let text = &mut record.text;
         text_field!(text, "host", view.host.as_bytes());
         number_field!(text, "port", arrival.port.into());
@@ -117,6 +121,7 @@ impl Record {
     fn empty(started: Instant, text: Vec<u8>) -> Self {
         Self {
             started,
+            method: None,
             text,
             first_part: 0,
             second_part: 0,
@@ -129,6 +134,11 @@ impl Record {
             further: Vec::new(),
             response_type: Vec::new(),
         }
+    }
+
+    /// Returns how long it has taken so far.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Notes request headers that are to be logged.

@@ -7,6 +7,7 @@ use freehold_wire::{Gate, HostPattern, Reason, ServiceSettings};
 use tokio::sync::Notify;
 
 use crate::access::{Peer, Record};
+use crate::acme::HTTP_PATH;
 use crate::clock::Clock;
 use crate::cookie::CookieScope;
 use crate::generation::{Flight, Target};
@@ -54,14 +55,32 @@ pub(crate) struct Local {
     pub(crate) reason: Option<Reason>,
     /// The service that it counts for.
     pub(crate) flight: Option<Flight>,
+    pub(crate) body: LocalBody,
+}
+
+/// What an answer of the proxy itself says.
+#[derive(Debug)]
+pub(crate) enum LocalBody {
+    /// What stands for the status.
+    Page,
     /// Where the client is sent.
-    pub(crate) location: Option<String>,
+    Redirect(String),
+    /// Plain text, for a program.
+    Text(String),
 }
 
 impl Local {
     /// Makes a page about a status.
     pub(crate) fn new(status: u16, reason: impl Into<Option<Reason>>) -> Self {
-        Self { status, reason: reason.into(), flight: None, location: None }
+        Self { status, reason: reason.into(), flight: None, body: LocalBody::Page }
+    }
+
+    /// Makes an answer to a certificate authority.
+    fn proof(text: Option<String>) -> Self {
+        match text {
+            Some(text) => Self { body: LocalBody::Text(text), ..Self::new(200, None) },
+            None => Self { body: LocalBody::Text("not found\n".to_owned()), ..Self::new(404, None) },
+        }
     }
 }
 
@@ -143,6 +162,10 @@ struct Judge<'j, 'h, 'b> {
 impl Judge<'_, '_, '_> {
     fn judge(&self, mut admitted: Admitted) -> Admission {
         let Self { worker, request, .. } = self;
+        let is_proof = request.view.path.starts_with(HTTP_PATH);
+        if is_proof && let Some(text) = worker.challenges.text(request.view.path) {
+            return Admission::Local(admitted, Local::proof(Some(text)));
+        }
         loop {
             let (version, table) = worker.table();
             let Some(route) = table.route(request.view.host, request.view.path) else {
@@ -150,11 +173,16 @@ impl Judge<'_, '_, '_> {
             };
             let service = route.service;
             admitted.record.service = Some(Arc::clone(service));
+            if is_proof
+                && table.route(request.view.host, "/").is_some_and(|root| root.service.orders_certificates())
+            {
+                return Admission::Local(admitted, Local::proof(None));
+            }
             if route.security == Security::Off && self.arrival.scheme == "https" {
                 return Admission::Local(admitted, Local::new(503, Reason::TlsOff));
             }
             if let Some(location) = self.redirect(&service.settings, route.security) {
-                let local = Local { location: Some(location), ..Local::new(301, None) };
+                let local = Local { body: LocalBody::Redirect(location), ..Local::new(301, None) };
                 return Admission::Local(admitted, local);
             }
             match &service.gate {

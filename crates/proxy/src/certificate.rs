@@ -1,12 +1,13 @@
 //! Certificates of services, and the choice of one by the name that a client asks for.
 
+pub(crate) mod details;
+
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use freehold_wire::Tls;
 use parking_lot::Mutex;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
@@ -15,7 +16,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::table::Shared;
+use crate::acme::{Challenges, Managed, TLS_PROTOCOL};
+use details::Details;
+
+use crate::table::{ServiceCertificate, Shared, Table};
 
 /// A certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +30,7 @@ pub(crate) enum CertificateError {
     Chain { path: PathBuf },
     #[error("`{path}` holds no private key in PEM", path = path.display())]
     Key { path: PathBuf },
-    #[error("the private key does not belong to the certificate, or cannot be used")]
+    #[error("the private key does not belong to the certificate, or one of them cannot be used")]
     Mismatch { source: rustls::Error },
 }
 
@@ -48,8 +52,8 @@ type Stamps = [Option<(u64, SystemTime)>; 2];
 
 impl Certificate {
     /// Reads a certificate with its chain, and its key.
-    pub(crate) fn load(tls: &Tls) -> Result<Self, CertificateError> {
-        let (chain, key) = (PathBuf::from(&tls.certificate_path), PathBuf::from(&tls.private_key_path));
+    pub(crate) fn load(chain: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let (chain, key) = (chain.to_owned(), key.to_owned());
         let stamps = stamps(&chain, &key);
         let certified = Arc::new(read(&chain, &key)?);
         Ok(Self { chain, key, loaded: Mutex::new(Loaded { certified, stamps }) })
@@ -69,7 +73,13 @@ impl Certificate {
         Ok(true)
     }
 
-    fn current(&self) -> Arc<CertifiedKey> {
+    /// Returns when it ends, in seconds since 1970.
+    pub(crate) fn end(&self) -> Option<i64> {
+        Some(Details::read(self.current().cert.first()?)?.valid.end)
+    }
+
+    /// Returns the certificate as it is served.
+    pub(crate) fn current(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.loaded.lock().certified)
     }
 }
@@ -81,13 +91,20 @@ fn stamps(chain: &Path, key: &Path) -> Stamps {
 
 fn read(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
     let text = |path: &Path| fs_err::read(path).map_err(|source| CertificateError::Read { source });
-    let (chain_text, key_text) = (text(chain)?, text(key)?);
-    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&chain_text).collect();
+    parse((&text(chain)?, chain), (&text(key)?, key))
+}
+
+/// Reads a certificate with its chain, and its key, from texts whose places are told where they cannot be used.
+pub(crate) fn parse(
+    (chain_text, chain): (&[u8], &Path),
+    (key_text, key): (&[u8], &Path),
+) -> Result<CertifiedKey, CertificateError> {
+    let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain_text).collect();
     let certificates = certificates
         .ok()
         .filter(|certificates| !certificates.is_empty())
         .ok_or_else(|| CertificateError::Chain { path: chain.to_owned() })?;
-    let private_key = PrivateKeyDer::from_pem_slice(&key_text)
+    let private_key = PrivateKeyDer::from_pem_slice(key_text)
         .map_err(|_| CertificateError::Key { path: key.to_owned() })?;
     CertifiedKey::from_der(certificates, private_key, &ring::default_provider())
         .map_err(|source| CertificateError::Mismatch { source })
@@ -97,25 +114,53 @@ fn read(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateError> {
 #[derive(Debug)]
 struct Chooser {
     shared: Arc<Shared>,
+    challenges: Arc<Challenges>,
 }
 
 impl ResolvesServerCert for Chooser {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let (_, table) = self.shared.load();
-        let certificate = match hello.server_name() {
-            Some(name) => table.route(name, "/")?.service.certificate.as_ref(),
-            None => table.services().find_map(|service| service.certificate.as_ref()),
-        };
-        certificate.map(|certificate| certificate.current())
+        choose(&table, &self.challenges, hello.server_name(), asks_for_proof(&hello))
+    }
+}
+
+/// Says whether a client is a certificate authority that wants a proof, and nothing else.
+pub(crate) fn asks_for_proof(hello: &ClientHello<'_>) -> bool {
+    hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == TLS_PROTOCOL))
+}
+
+/// Chooses a certificate by the name that a client asks for.
+pub(crate) fn choose(
+    table: &Table,
+    challenges: &Challenges,
+    server_name: Option<&str>,
+    is_proof: bool,
+) -> Option<Arc<CertifiedKey>> {
+    match server_name {
+        name if is_proof => challenges.certificate(name?),
+        Some(name) => table.route(name, "/")?.service.certificate.as_ref()?.find(name),
+        None => table.services().find_map(|service| service.certificate.as_ref()?.any()),
+    }
+}
+
+/// Returns the name whose certificate is just being ordered for the first time.
+pub(crate) fn awaited(table: &Table, server_name: &str) -> Option<Arc<Managed>> {
+    match table.route(server_name, "/")?.service.certificate.as_ref()? {
+        ServiceCertificate::Automatic(automatic) => automatic.awaited(server_name),
+        ServiceCertificate::Files(_) => None,
     }
 }
 
 /// Makes what encrypted connections are accepted with.
-pub(crate) fn server_config(shared: Arc<Shared>) -> Result<Arc<ServerConfig>, rustls::Error> {
+pub(crate) fn server_config(
+    shared: Arc<Shared>,
+    challenges: Arc<Challenges>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let versions = builder.with_safe_default_protocol_versions()?;
-    let mut config = versions.with_no_client_auth().with_cert_resolver(Arc::new(Chooser { shared }));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut config =
+        versions.with_no_client_auth().with_cert_resolver(Arc::new(Chooser { shared, challenges }));
+    config.alpn_protocols = vec![b"http/1.1".to_vec(), TLS_PROTOCOL.to_vec()];
     config.ticketer = ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }
@@ -124,20 +169,16 @@ pub(crate) fn server_config(shared: Arc<Shared>) -> Result<Arc<ServerConfig>, ru
 mod tests {
     use super::*;
 
-    fn tls(certificate: &str, key: &str) -> Tls {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/certificates/");
-        Tls {
-            certificate_path: format!("{folder}{certificate}"),
-            private_key_path: format!("{folder}{key}"),
-            redirect: true,
-        }
+    fn load(certificate: &str, key: &str) -> Result<Certificate, CertificateError> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+        Certificate::load(&folder.join(certificate), &folder.join(key))
     }
 
     // Case 172.
     #[test]
     fn files_that_do_not_belong_together_are_refused() {
-        assert!(Certificate::load(&tls("first.crt", "first.key")).is_ok());
-        let load = |certificate, key| Certificate::load(&tls(certificate, key)).unwrap_err();
+        assert!(load("first.crt", "first.key").is_ok());
+        let load = |certificate, key| load(certificate, key).unwrap_err();
         assert!(matches!(load("first.crt", "second.key"), CertificateError::Mismatch { .. }));
         assert!(matches!(load("first.key", "first.key"), CertificateError::Chain { .. }));
         assert!(matches!(load("first.crt", "first.crt"), CertificateError::Key { .. }));

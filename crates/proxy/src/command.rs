@@ -76,6 +76,12 @@ pub enum CommandError {
         /// Why not.
         source: io::Error,
     },
+    /// A file that the command line or the environment names cannot be read.
+    #[error("cannot read a file")]
+    File {
+        /// Which one, and why not.
+        source: io::Error,
+    },
     /// The result cannot be written.
     #[error("cannot write the result")]
     Output {
@@ -90,6 +96,7 @@ impl Diagnose for CommandError {
             Self::Usage { .. } | Self::Value(_) | Self::Name(_) => ErrorKind::Usage,
             Self::Start(error) => error.kind(),
             Self::Call(error) => error.kind(),
+            Self::File { .. } => ErrorKind::Configuration,
             Self::Bridge { .. } | Self::Output { .. } => ErrorKind::Failed,
         }
     }
@@ -100,7 +107,7 @@ impl Diagnose for CommandError {
             Self::Start(error) => error.help(),
             Self::Call(error) => error.help(),
             Self::Bridge { .. } => vec!["see whether the proxy runs in this container".to_owned()],
-            Self::Value(_) | Self::Name(_) | Self::Output { .. } => Vec::new(),
+            Self::Value(_) | Self::Name(_) | Self::File { .. } | Self::Output { .. } => Vec::new(),
         }
     }
 }

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply, Gate,
-    HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSettings, ServiceSnapshot, ServiceStatus,
-    VersionReply,
+    CertificateSource, DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode,
+    ErrorReply, Gate, HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSettings, ServiceSnapshot,
+    ServiceStatus, VersionReply,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -26,14 +26,16 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acme::{AcmeError, Keeper};
 use crate::certificate::{Certificate, CertificateError};
 use crate::generation::Generation;
 use crate::health::{Follow, Until, check, follow};
 use crate::log::Log;
+use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
 use crate::runtime::Threads;
 use crate::state::{State, StateFile};
-use crate::table::{Service, Shared, Table};
+use crate::table::{Service, ServiceCertificate, Shared, Table};
 use crate::template::{ErrorPages, PagesError};
 
 use drain::Retired;
@@ -56,6 +58,19 @@ pub(crate) struct Control {
     pub(crate) stopping: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) ledger: Mutex<Ledger>,
+    pub(crate) keeper: Arc<Keeper>,
+    /// What is counted, if there is somebody to read it.
+    pub(crate) metrics: Option<Arc<Metrics>>,
+}
+
+/// What services are made with when the proxy starts.
+#[derive(Debug)]
+pub(crate) struct Means<'a> {
+    pub(crate) thread_count: usize,
+    pub(crate) resolver: &'a Arc<Resolver>,
+    pub(crate) log: &'a Log,
+    pub(crate) keeper: &'a Keeper,
+    pub(crate) metrics: Option<&'a Metrics>,
 }
 
 /// What is known beside the routing table.
@@ -74,12 +89,8 @@ fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
 
 /// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
 /// be called inside a runtime, which then carries their health checks.
-pub(crate) fn restore(
-    state: State,
-    thread_count: usize,
-    resolver: &Arc<Resolver>,
-    log: &Log,
-) -> (Table, Ledger) {
+pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
+    let Means { thread_count, resolver, log, keeper, metrics } = *means;
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
     for ServiceSnapshot { name, targets, settings, generation: number, gate } in state.services {
@@ -90,7 +101,7 @@ pub(crate) fn restore(
             log.error("Error pages not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
-        let certificate = load_certificate(&settings).unwrap_or_else(|error| {
+        let certificate = load_certificate(keeper, &settings).unwrap_or_else(|error| {
             log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
@@ -103,6 +114,7 @@ pub(crate) fn restore(
             gate_moved,
             pages,
             certificate,
+            counts: metrics.map(|metrics| metrics.service(name.as_str())),
         });
         ledger.checks.insert(name, follow_installed(&service, resolver, log));
         services.push(service);
@@ -172,6 +184,10 @@ impl Control {
             standby: service.standby.as_ref().map(|standby| standby.addresses()).unwrap_or_default(),
             draining: draining.collect(),
             counters: service.generation.counters(),
+            certificates: match &service.certificate {
+                Some(ServiceCertificate::Automatic(automatic)) => automatic.statuses(),
+                Some(ServiceCertificate::Files(_)) | None => Vec::new(),
+            },
             fence: ledger.fences.get(&service.name).copied(),
         }
     }
@@ -197,7 +213,7 @@ impl Control {
         let pages = load_pages(&settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
         })?;
-        let certificate = load_certificate(&settings).map_err(|error| {
+        let certificate = load_certificate(&self.keeper, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;
         let (gate, gate_moved) = (Gate::Open, Arc::default());
@@ -210,6 +226,7 @@ impl Control {
             gate_moved,
             pages,
             certificate,
+            counts: self.metrics.as_ref().map(|metrics| metrics.service(name.as_str())),
         };
         let checks = if request.health == HealthGate::Wait {
             let checks = follow_all(&service, &self.resolver, &self.log);
@@ -330,6 +347,9 @@ impl Control {
         ))?;
         ledger.generation = last;
         self.install(table);
+        if let Some(ServiceCertificate::Automatic(automatic)) = &service.certificate {
+            self.keeper.hurry(automatic);
+        }
         ledger.checks.insert(service.name.clone(), checks);
         if let Some(standby) = standby {
             self.expire_standby(&service.name, standby, request);
@@ -387,10 +407,11 @@ impl Control {
         while self.stopping.run_until_cancelled(sleep(interval)).await.is_some() {
             let (_, table) = self.shared.load();
             for service in table.services() {
-                match service.certificate.as_ref().map(|certificate| certificate.refresh()) {
-                    None | Some(Ok(false)) => {}
-                    Some(Ok(true)) => self.log.info("Certificate reloaded", &[("service", &service.name)]),
-                    Some(Err(error)) => {
+                let Some(ServiceCertificate::Files(certificate)) = &service.certificate else { continue };
+                match certificate.refresh() {
+                    Ok(false) => {}
+                    Ok(true) => self.log.info("Certificate reloaded", &[("service", &service.name)]),
+                    Err(error) => {
                         let text = chain(&error);
                         self.log.error(
                             "Certificate not reloaded",
@@ -400,6 +421,36 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Writes what is counted, for Prometheus.
+    pub(crate) fn metrics_page(&self) -> String {
+        let Some(counted) = &self.metrics else { return String::new() };
+        let statuses = self.statuses();
+        let in_flight = statuses.iter().map(|status| {
+            let draining = status.draining.iter().map(|draining| draining.in_flight);
+            let all = std::iter::once(status.in_flight).chain(draining);
+            (status.name.to_string(), all.map(|now| now.requests + now.tunnels).sum())
+        });
+        let extra = metrics::Extra { in_flight: in_flight.collect(), certificates: self.certificate_ends() };
+        metrics::write(counted, &extra)
+    }
+
+    /// Returns when the certificates end that are served, by host.
+    fn certificate_ends(&self) -> Vec<(String, i64)> {
+        let (_, table) = self.shared.load();
+        let mut ends = Vec::new();
+        for service in table.services() {
+            match &service.certificate {
+                None => {}
+                Some(ServiceCertificate::Automatic(automatic)) => ends.extend(automatic.ends()),
+                Some(ServiceCertificate::Files(certificate)) => {
+                    let hosts = service.settings.hosts.iter().map(ToString::to_string);
+                    ends.extend(hosts.filter_map(|host| Some((host, certificate.end()?))));
+                }
+            }
+        }
+        ends
     }
 
     fn save(&self, state: &State) -> Result<(), ErrorReply> {
@@ -419,8 +470,29 @@ fn load_pages(settings: &ServiceSettings) -> Result<Option<Arc<ErrorPages>>, Pag
     folder.map(|folder| ErrorPages::load(folder).map(Arc::new)).transpose()
 }
 
-fn load_certificate(settings: &ServiceSettings) -> Result<Option<Arc<Certificate>>, CertificateError> {
-    settings.tls.as_ref().map(|tls| Certificate::load(tls).map(Arc::new)).transpose()
+/// A service's certificate cannot be used.
+#[derive(Debug, thiserror::Error)]
+enum ServiceCertificateError {
+    #[error(transparent)]
+    Files(#[from] CertificateError),
+    #[error(transparent)]
+    Automatic(#[from] AcmeError),
+}
+
+fn load_certificate(
+    keeper: &Keeper,
+    settings: &ServiceSettings,
+) -> Result<Option<ServiceCertificate>, ServiceCertificateError> {
+    Ok(match settings.tls.as_ref().map(|tls| &tls.certificate) {
+        None => None,
+        Some(CertificateSource::Files { certificate_path, private_key_path }) => {
+            let certificate = Certificate::load(certificate_path.as_ref(), private_key_path.as_ref())?;
+            Some(ServiceCertificate::Files(Arc::new(certificate)))
+        }
+        Some(CertificateSource::Acme(acme)) => {
+            Some(ServiceCertificate::Automatic(keeper.certificates(acme, &settings.hosts)?))
+        }
+    })
 }
 
 fn unknown(name: &ProxyServiceName) -> ErrorReply {

@@ -15,7 +15,7 @@ use freehold_wire::{Gate, Reason};
 use tokio::net::TcpStream;
 
 use crate::access::Record;
-use crate::admit::{Admitted, Again, Local, Passage, Tried};
+use crate::admit::{Admitted, Again, Local, LocalBody, Passage, Tried};
 use crate::http1::Framing;
 use crate::http1::body::Body;
 use crate::inlet::{Inlet, pump, send};
@@ -107,12 +107,13 @@ enum Finished {
 pub(crate) async fn answer(connection: &mut Connection, mut admitted: Admitted, local: Local) -> After {
     connection.inlet.consume(admitted.head_len);
     let complete = skip_body(&mut connection.inlet, admitted.framing);
-    let keep_alive =
-        admitted.keep_alive && complete && local.location.is_none() && !connection.worker.is_quitting();
+    let is_redirect = matches!(local.body, LocalBody::Redirect(_));
+    let keep_alive = admitted.keep_alive && complete && !is_redirect && !connection.worker.is_quitting();
     admitted.record.reason = local.reason;
-    let sent = match &local.location {
-        Some(location) => send_redirect(connection, &mut admitted, location).await,
-        None => send_page(connection, &mut admitted, local.status, keep_alive).await,
+    let sent = match &local.body {
+        LocalBody::Page => send_page(connection, &mut admitted, local.status, keep_alive).await,
+        LocalBody::Redirect(location) => send_redirect(connection, &mut admitted, location).await,
+        LocalBody::Text(text) => send_text(connection, &mut admitted, (local.status, text), keep_alive).await,
     };
     if let Some(flight) = &local.flight {
         flight.count(local.status, local.reason);
@@ -156,7 +157,7 @@ async fn send_page(
         let form = page::Form { version: admitted.version, head: admitted.asked.head, keep_alive, date };
         page::write(status, &content, &form, &mut out)
     });
-    send_own(connection, admitted, Own { status, length, text: out }).await
+    send_own(connection, admitted, Own { status, length, kind: page::HTML, text: out }).await
 }
 
 /// Sends the client elsewhere; says whether it took the answer.
@@ -167,12 +168,30 @@ async fn send_redirect(connection: &mut Connection, admitted: &mut Admitted, loc
             page::Form { version: admitted.version, head: admitted.asked.head, keep_alive: false, date };
         page::write_redirect(location, &form, admitted.asked.get, &mut out)
     });
-    send_own(connection, admitted, Own { status: 301, length, text: out }).await
+    send_own(connection, admitted, Own { status: 301, length, kind: page::HTML, text: out }).await
+}
+
+/// Sends plain text; says whether the client took it.
+async fn send_text(
+    connection: &mut Connection,
+    admitted: &mut Admitted,
+    (status, body): (u16, &str),
+    keep_alive: bool,
+) -> bool {
+    let mut out = Vec::with_capacity(512);
+    let length = connection.worker.clock.with_date(|date| {
+        let form = page::Form { version: admitted.version, head: admitted.asked.head, keep_alive, date };
+        page::write_text(status, body, &form, &mut out)
+    });
+    let own = Own { status, length, kind: page::TEXT, text: out };
+    send_own(connection, admitted, own).await
 }
 
 /// An answer of the proxy's own.
 struct Own {
     status: u16,
+    /// The kind of its body.
+    kind: &'static str,
     /// Of its body.
     length: u64,
     text: Vec<u8>,
@@ -181,8 +200,7 @@ struct Own {
 async fn send_own(connection: &mut Connection, admitted: &mut Admitted, own: Own) -> bool {
     admitted.record.status = own.status;
     admitted.record.response_bytes = own.length;
-    admitted.record.response_type =
-        if own.length > 0 { b"text/html; charset=utf-8".to_vec() } else { Vec::new() };
+    admitted.record.response_type = if own.length > 0 { own.kind.as_bytes().to_vec() } else { Vec::new() };
     connection.watch.arm(connection.worker.limits.stalled_client);
     let sent = connection.watch.guard(send(&mut connection.client, &own.text)).await;
     matches!(sent, Ok(Ok(())))

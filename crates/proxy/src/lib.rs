@@ -2,8 +2,8 @@
 //!
 //! The proxy stands in front of the containers of all services on a host. It takes HTTP/1.1 (and 1.0), plain or encrypted, chooses a service
 //! by host and path, forwards to one of its healthy targets, and can replace a service's targets without losing a
-//! request. It is not for building or starting containers, and not yet for ordering certificates, HTTP/2, canary and metrics:
-//! what asks for those is refused by name.
+//! request. It orders certificates and renews them. It is not for building or starting containers, and not yet for HTTP/2
+//! and canary: what asks for those is refused by name.
 //!
 //! Layers, each of which knows only those before it:
 //!
@@ -11,12 +11,14 @@
 //! - `view`, `table`, `generation`: what a request looks like, which service has it, what is in flight where.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
+//! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
 //! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
 //! - `command`: the command line, ours and kamal-proxy's.
 //!
 //! Start with [`Server`] for the whole, `admit` for what happens to a request, and `control` for a deploy.
 
 mod access;
+mod acme;
 mod admit;
 mod buffer;
 mod certificate;
@@ -32,6 +34,7 @@ mod http1;
 mod inlet;
 mod limits;
 mod log;
+mod metrics;
 mod page;
 mod pool;
 mod resolve;
@@ -47,6 +50,7 @@ mod view;
 mod watch;
 mod worker;
 
+pub use acme::{AcmeConfig, ExternalAccount};
 pub use command::{CommandError, Console, Invocation, run};
 pub use limits::Limits;
 pub use resolve::NameFiles;

@@ -19,6 +19,16 @@ pub struct Limits {
     pub handshake: Duration,
     /// Between two looks at the files of certificates.
     pub certificates: Duration,
+    /// For one answer of a certificate authority.
+    pub acme_request: Duration,
+    /// For a client to wait for a certificate that is just being ordered for the first time.
+    pub first_certificate: Duration,
+    /// For a whole order of a certificate.
+    pub order: Duration,
+    /// From the beginning of an order that failed to the next one, at first; later ones wait for longer.
+    pub order_retry: Duration,
+    /// From an order that succeeded to the next one for the same name, whatever dates and authority say.
+    pub reorder: Duration,
     /// For a client to take an answer that came before its upload ended.
     pub linger: Duration,
 }
@@ -33,6 +43,11 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             certificates: Duration::from_secs(10),
+            acme_request: Duration::from_secs(30),
+            first_certificate: Duration::from_secs(60),
+            order: Duration::from_secs(5 * 60),
+            order_retry: Duration::from_secs(60),
+            reorder: Duration::from_secs(12 * 60 * 60),
             linger: Duration::from_secs(2),
         }
     }

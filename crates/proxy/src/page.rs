@@ -4,6 +4,10 @@ use crate::http1::Version;
 use crate::http1::response::write_status_line;
 use crate::template::ErrorPages;
 
+/// The kinds of bodies.
+pub(crate) const HTML: &str = "text/html; charset=utf-8";
+pub(crate) const TEXT: &str = "text/plain; charset=utf-8";
+
 /// How an answer of the proxy is to be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Form<'a> {
@@ -27,12 +31,21 @@ pub(crate) struct Content<'a> {
 pub(crate) fn write(status: u16, content: &Content<'_>, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
     let own = content.pages.and_then(|pages| pages.render(status, content.message));
     let body = own.unwrap_or_else(|| body(status, content.message));
+    write_whole(status, (HTML, &body), form, out)
+}
+
+/// Appends plain text. Returns the length of the body that is sent.
+pub(crate) fn write_text(status: u16, text: &str, form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
+    write_whole(status, (TEXT, text), form, out)
+}
+
+fn write_whole(status: u16, (kind, body): (&str, &str), form: &Form<'_>, out: &mut Vec<u8>) -> u64 {
     write_status_line(status, out);
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(form.date);
     out.extend_from_slice(format!("\r\nContent-Length: {}\r\n", body.len()).as_bytes());
     if !body.is_empty() {
-        out.extend_from_slice(b"Content-Type: text/html; charset=utf-8\r\nCache-Control: no-store\r\n");
+        out.extend_from_slice(format!("Content-Type: {kind}\r\nCache-Control: no-store\r\n").as_bytes());
     }
     if !form.keep_alive {
         out.extend_from_slice(b"Connection: close\r\n");

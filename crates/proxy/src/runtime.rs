@@ -15,7 +15,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tokio_rustls::TlsAcceptor;
 
 use crate::serve::serve;
 use crate::watch::{Phase, SWEEP_INTERVAL};
@@ -152,7 +151,7 @@ async fn accept(worker: Rc<Worker>, listeners: Listeners, mut commands: Receiver
         worker.log_panic("the listener cannot be used");
         return;
     };
-    let acceptor = TlsAcceptor::from(listeners.tls);
+    let tls = listeners.tls;
     let mut connections = JoinSet::new();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,7 +163,7 @@ async fn accept(worker: Rc<Worker>, listeners: Listeners, mut commands: Receiver
                 Err(_) => sleep(Duration::from_millis(20)).await,
             },
             accepted = encrypted.accept() => match accepted {
-                Ok(accepted) => begin(&worker, &mut connections, accepted, Some(acceptor.clone())),
+                Ok(accepted) => begin(&worker, &mut connections, accepted, Some(Arc::clone(&tls))),
                 Err(_) => sleep(Duration::from_millis(20)).await,
             },
             command = commands.recv() => match command {
@@ -181,7 +180,7 @@ async fn accept(worker: Rc<Worker>, listeners: Listeners, mut commands: Receiver
         begin(&worker, &mut connections, accepted, None);
     }
     while let Ok(Ok(accepted)) = timeout(Duration::ZERO, encrypted.accept()).await {
-        begin(&worker, &mut connections, accepted, Some(acceptor.clone()));
+        begin(&worker, &mut connections, accepted, Some(Arc::clone(&tls)));
     }
     drop((plain, encrypted));
     worker.quit();
@@ -192,11 +191,11 @@ fn begin(
     worker: &Rc<Worker>,
     connections: &mut JoinSet<()>,
     (client, peer): (TcpStream, SocketAddr),
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Arc<ServerConfig>>,
 ) {
     // A client that is gone already takes no option.
     client.set_nodelay(true).ok();
-    connections.spawn_local(serve(Rc::clone(worker), client, peer, acceptor));
+    connections.spawn_local(serve(Rc::clone(worker), client, peer, tls));
 }
 
 /// Lets connections end by themselves until the deadline, then ends them.

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use freehold_wire::Reason;
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::access::{Peer, Record};
 use crate::admit::{Admission, Arrival, Held, Local, admit};
+use crate::certificate::{asks_for_proof, awaited, choose};
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
 use crate::inlet::{Inlet, send};
@@ -36,16 +40,16 @@ pub(crate) async fn serve(
     worker: Rc<Worker>,
     socket: TcpStream,
     address: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Arc<ServerConfig>>,
 ) {
     let registered = worker.watches.register();
-    let client = match acceptor {
+    let client = match tls {
         None => ClientStream::Plain(socket),
-        Some(acceptor) => {
+        Some(config) => {
             registered.watch.arm(worker.limits.handshake);
             // In a box, so that a connection that has agreed holds no room for it. One that does not agree is closed.
-            let handshake = Box::pin(acceptor.accept(socket));
-            let Ok(Ok(stream)) = registered.watch.guard(handshake).await else { return };
+            let handshake = Box::pin(agree(&worker, &registered.watch, socket, config));
+            let Ok(Some(stream)) = registered.watch.guard(handshake).await else { return };
             ClientStream::Tls(Box::new(stream))
         }
     };
@@ -66,6 +70,41 @@ pub(crate) async fn serve(
         After::Abort => connection.abort(),
     }
 }
+
+/// Agrees with a client on an encrypted connection. It waits for a certificate that is just being ordered for the first
+/// time, as whoever has deployed wants to see the result.
+async fn agree(
+    worker: &Worker,
+    watch: &Watch,
+    socket: TcpStream,
+    config: Arc<ServerConfig>,
+) -> Option<TlsStream<TcpStream>> {
+    let mut start = LazyConfigAcceptor::new(Acceptor::default(), socket).await.ok()?;
+    let hello = start.client_hello();
+    let name = hello.server_name().map(str::to_owned);
+    let is_proof = asks_for_proof(&hello);
+    if let Some(name) = &name {
+        if !is_proof && let Some(managed) = awaited(&worker.table().1, name) {
+            watch.arm(worker.limits.first_certificate);
+            managed.settle().await;
+            watch.arm(worker.limits.handshake);
+        }
+        if choose(&worker.table().1, &worker.challenges, Some(name), is_proof).is_none() {
+            send(&mut start.io, &UNRECOGNIZED_NAME).await.ok();
+            return None;
+        }
+    }
+    let mut stream = start.into_stream(config).await.ok()?;
+    if is_proof {
+        // The certificate was all that the authority wanted to see.
+        stream.shutdown().await.ok();
+        return None;
+    }
+    Some(stream)
+}
+
+/// The fatal alert for a name that nobody here has, RFC 6066, section 3.
+const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl Connection {
     /// Waits for the next request's head; none where the connection is to be closed.

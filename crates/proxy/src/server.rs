@@ -18,10 +18,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acme::{AcmeConfig, Keeper};
 use crate::certificate::server_config;
-use crate::control::{Control, api, chain, restore};
+use crate::control::{Control, Means, api, chain, restore};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
+use crate::metrics::{Metrics, serve};
 use crate::resolve::{NameFiles, Resolver};
 use crate::runtime::{Command, Listeners, Threads, listen};
 use crate::state::{State, StateError, StateFile};
@@ -37,6 +39,8 @@ pub struct ServerConfig {
     pub http_port: u16,
     /// The port for HTTPS; 0 takes a free one.
     pub https_port: u16,
+    /// The port for metrics; none are counted where there is none, and 0 takes a free one.
+    pub metrics_port: Option<u16>,
     /// How many threads serve, at least 1.
     pub threads: usize,
     /// Where the control socket is made.
@@ -53,6 +57,8 @@ pub struct ServerConfig {
     pub names: NameFiles,
     /// The folder for bodies that are held back and do not fit into memory.
     pub spill_folder: PathBuf,
+    /// How certificates are ordered where a service says nothing else.
+    pub acme: AcmeConfig,
 }
 
 /// The proxy cannot start.
@@ -88,6 +94,12 @@ pub enum StartError {
         /// Why not.
         source: rustls::Error,
     },
+    /// Certificate authorities cannot be talked to.
+    #[error("cannot set up the ordering of certificates")]
+    Acme {
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The system gives no thread or event loop.
     #[error("cannot start the threads")]
     Threads {
@@ -100,7 +112,9 @@ impl Diagnose for StartError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Threads { .. } | Self::Tls { .. } => ErrorKind::Failed,
-            Self::Listen { .. } | Self::Socket { .. } | Self::State { .. } => ErrorKind::Configuration,
+            Self::Listen { .. } | Self::Socket { .. } | Self::State { .. } | Self::Acme { .. } => {
+                ErrorKind::Configuration
+            }
         }
     }
 
@@ -109,6 +123,7 @@ impl Diagnose for StartError {
             Self::Listen { .. } => vec!["find out who has the port: `ss -ltnp`".to_owned()],
             Self::Socket { .. } => vec!["choose another path with `--socket`".to_owned()],
             Self::State { .. } => vec!["choose another folder with `--state-dir`".to_owned()],
+            Self::Acme { .. } => vec!["give a file with certificates in PEM to `--acme-ca-file`".to_owned()],
             Self::Threads { .. } | Self::Tls { .. } => Vec::new(),
         }
     }
@@ -119,6 +134,7 @@ impl Diagnose for StartError {
 pub struct Server {
     http_port: u16,
     https_port: u16,
+    metrics_port: Option<u16>,
     stopping: CancellationToken,
     control: JoinHandle<()>,
     log: LogWriter,
@@ -132,8 +148,41 @@ struct Parts {
     own_uid: u32,
     stop_deadline: Duration,
     ports: (u16, u16),
+    /// Where what is counted is read.
+    metrics: Option<TcpListener>,
     /// The time between two looks at the files of certificates.
     certificates: Duration,
+}
+
+/// Everything that is listened on, one listener for each thread.
+struct Ports {
+    plain: Vec<TcpListener>,
+    encrypted: Vec<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Ports {
+    fn listen(config: &ServerConfig, threads: usize) -> Result<Self, StartError> {
+        let listen_on = |port, threads| {
+            listen(config.bind, port, threads)
+                .map_err(|source| StartError::Listen { address: address_text(config.bind, port), source })
+        };
+        let metrics = config.metrics_port.map(|port| listen_on(port, 1)).transpose()?;
+        Ok(Self {
+            plain: listen_on(config.http_port, threads)?,
+            encrypted: listen_on(config.https_port, threads)?,
+            metrics: metrics.into_iter().flatten().next(),
+        })
+    }
+
+    /// Returns the numbers, also of those that were free to choose.
+    fn numbers(&self) -> (u16, u16, Option<u16>) {
+        (
+            port_of(&self.plain),
+            port_of(&self.encrypted),
+            self.metrics.as_ref().map(|listener| port_of([listener])),
+        )
+    }
 }
 
 impl Server {
@@ -144,6 +193,11 @@ impl Server {
     pub fn start(config: ServerConfig, output: Box<dyn Write + Send>) -> Result<Self, StartError> {
         let (log, writer) =
             Log::start(output, config.debug).map_err(|source| StartError::Threads { source })?;
+        let resolver = Arc::new(Resolver::new(config.names.clone(), log.clone()));
+        let certificates = config.state_folder.join("certs");
+        let tools = (Arc::clone(&resolver), log.clone());
+        let keeper = Keeper::new(config.acme.clone(), certificates, config.limits, tools)
+            .map_err(|error| StartError::Acme { source: Box::new(error) })?;
         let state_error = |source: StateError| StartError::State {
             folder: config.state_folder.clone(),
             source: Box::new(source),
@@ -151,35 +205,39 @@ impl Server {
         let state_file = StateFile::in_folder(&config.state_folder).map_err(state_error)?;
         let state = load(&state_file, &log).map_err(state_error)?;
         let threads = config.threads.max(1);
-        let listen_on = |port| {
-            listen(config.bind, port, threads)
-                .map_err(|source| StartError::Listen { address: address_text(config.bind, port), source })
-        };
-        let (plain, encrypted) = (listen_on(config.http_port)?, listen_on(config.https_port)?);
-        let http_port = port_of(&plain, config.http_port);
-        let https_port = port_of(&encrypted, config.https_port);
+        let ports = Ports::listen(&config, threads)?;
+        let (http_port, https_port, metrics_port) = ports.numbers();
         let (socket, own_uid) = make_socket(&config.socket)
             .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|source| StartError::Threads { source })?;
-        let resolver = Arc::new(Resolver::new(config.names, log.clone()));
+        let runtime = Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|source| StartError::Threads { source })?;
+        let metrics = ports.metrics.as_ref().map(|_| Arc::new(Metrics::new(threads)));
         let (table, ledger) = {
             let _inside = runtime.enter();
-            state.map_or_else(Default::default, |state| restore(state, threads, &resolver, &log))
+            let metrics = metrics.as_deref();
+            let means =
+                Means { thread_count: threads, resolver: &resolver, log: &log, keeper: &keeper, metrics };
+            state.map_or_else(Default::default, |state| restore(state, &means))
         };
         let shared = Arc::new(Shared::default());
         shared.store(table);
-        let spill_folder: Arc<Path> = config.spill_folder.into();
-        let tls = server_config(Arc::clone(&shared)).map_err(|source| StartError::Tls { source })?;
-        let starts = plain.into_iter().zip(encrypted).enumerate().map(|(lane, (http, https))| {
-            let listeners = Listeners { http, https, tls: Arc::clone(&tls) };
-            let (shared, resolver) = (Arc::clone(&shared), Arc::clone(&resolver));
-            let (limits, log, spill_folder) = (config.limits, log.clone(), Arc::clone(&spill_folder));
-            let start =
-                Start { lane, port: http_port, https_port, limits, shared, resolver, spill_folder, log };
-            (start, listeners)
+        let challenges = keeper.challenges();
+        let tls = server_config(Arc::clone(&shared), Arc::clone(&challenges))
+            .map_err(|source| StartError::Tls { source })?;
+        let start = Start {
+            lane: 0,
+            port: http_port,
+            https_port,
+            limits: config.limits,
+            shared: Arc::clone(&shared),
+            resolver: Arc::clone(&resolver),
+            spill_folder: config.spill_folder.into(),
+            log: log.clone(),
+            challenges,
+            unrouted: metrics.as_ref().map(|metrics| metrics.service("")),
+        };
+        let starts = ports.plain.into_iter().zip(ports.encrypted).enumerate().map(|(lane, (http, https))| {
+            (Start { lane, ..start.clone() }, Listeners { http, https, tls: Arc::clone(&tls) })
         });
         let stopping = CancellationToken::new();
         let control = Arc::new(Control {
@@ -194,15 +252,25 @@ impl Server {
             stopping: stopping.clone(),
             tasks: TaskTracker::new(),
             ledger: Mutex::new(ledger),
+            keeper: Arc::new(keeper),
+            metrics: metrics.clone(),
         });
         let (socket_path, stop_deadline) = (config.socket, config.stop_deadline);
-        let ports = (http_port, https_port);
         let certificates = config.limits.certificates;
-        let parts = Parts { control, socket, socket_path, own_uid, stop_deadline, ports, certificates };
+        let parts = Parts {
+            control,
+            socket,
+            socket_path,
+            own_uid,
+            stop_deadline,
+            ports: (http_port, https_port),
+            metrics: ports.metrics,
+            certificates,
+        };
         let thread =
             std::thread::Builder::new().name("control".to_owned()).spawn(move || run(runtime, parts));
         let control = thread.map_err(|source| StartError::Threads { source })?;
-        Ok(Self { http_port, https_port, stopping, control, log: writer })
+        Ok(Self { http_port, https_port, metrics_port, stopping, control, log: writer })
     }
 
     /// Returns the port on which it takes HTTP requests.
@@ -215,6 +283,12 @@ impl Server {
     #[must_use]
     pub fn https_port(&self) -> u16 {
         self.https_port
+    }
+
+    /// Returns the port on which what is counted can be read.
+    #[must_use]
+    pub fn metrics_port(&self) -> Option<u16> {
+        self.metrics_port
     }
 
     /// Lets it stop: take nothing new, finish what is in flight, end what is left at the deadline.
@@ -286,8 +360,9 @@ fn address_text(bind: Option<IpAddr>, port: u16) -> String {
     bind.map_or_else(|| format!(":{port}"), |ip| std::net::SocketAddr::new(ip, port).to_string())
 }
 
-fn port_of(listeners: &[TcpListener], wanted: u16) -> u16 {
-    listeners.first().and_then(|listener| listener.local_addr().ok()).map_or(wanted, |address| address.port())
+fn port_of<'l>(listeners: impl IntoIterator<Item = &'l TcpListener>) -> u16 {
+    let address = listeners.into_iter().next().and_then(|listener| listener.local_addr().ok());
+    address.map_or(0, |address| address.port())
 }
 
 /// Makes the control socket, in place of one that an earlier run left; returns also the user who owns it.
@@ -309,7 +384,7 @@ fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32
 
 /// The control thread from its begin to the end of the proxy.
 fn run(runtime: Runtime, parts: Parts) {
-    let Parts { control, socket, socket_path, own_uid, stop_deadline, ports, certificates } = parts;
+    let Parts { control, socket, socket_path, own_uid, stop_deadline, ports, metrics, certificates } = parts;
     let log = control.log.clone();
     runtime.block_on(async {
         let listener = match UnixListener::from_std(socket) {
@@ -323,6 +398,8 @@ fn run(runtime: Runtime, parts: Parts) {
         tokio::join!(
             api::serve(Arc::clone(&control), listener, own_uid),
             control.watch_certificates(certificates),
+            Arc::clone(&control.keeper).run(&control.shared, &control.stopping),
+            serve_metrics(&control, metrics),
             await_signal(&control.stopping, &log)
         );
         log.info("Server stopping", &[]);
@@ -336,6 +413,19 @@ fn run(runtime: Runtime, parts: Parts) {
     control.threads.join();
     drop(control);
     log.info("Server stopped", &[]);
+}
+
+/// Answers with what is counted, if it is.
+async fn serve_metrics(control: &Arc<Control>, listener: Option<TcpListener>) {
+    let Some(listener) = listener else { return };
+    let port = port_of([&listener]);
+    match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => {
+            control.log.info("Metrics enabled", &[("port", &port)]);
+            serve::serve(Arc::clone(control), listener).await;
+        }
+        Err(error) => control.log.error("Metrics cannot be served", &[("error", &error)]),
+    }
 }
 
 /// Waits for the wish to stop, from inside or by a signal.

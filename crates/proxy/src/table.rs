@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use freehold_model::ProxyServiceName;
 use freehold_wire::{Gate, HostPattern, PathPrefix, ServiceSettings, ServiceSnapshot};
 use parking_lot::RwLock;
+use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
+use crate::acme::Automatic;
 use crate::certificate::Certificate;
 use crate::generation::{Generation, Target};
+use crate::metrics::ServiceCounts;
 use crate::template::ErrorPages;
 
 /// A service with the targets that serve it now.
@@ -27,7 +30,36 @@ pub(crate) struct Service {
     pub(crate) gate_moved: Arc<Notify>,
     /// The pages that stand for the proxy's own.
     pub(crate) pages: Option<Arc<ErrorPages>>,
-    pub(crate) certificate: Option<Arc<Certificate>>,
+    pub(crate) certificate: Option<ServiceCertificate>,
+    /// Where its requests are counted, if they are.
+    pub(crate) counts: Option<Arc<ServiceCounts>>,
+}
+
+/// Where a service's certificate comes from.
+#[derive(Debug, Clone)]
+pub(crate) enum ServiceCertificate {
+    /// Files, for every name by which the service is found.
+    Files(Arc<Certificate>),
+    /// The proxy orders one for each host.
+    Automatic(Automatic),
+}
+
+impl ServiceCertificate {
+    /// Returns the certificate of a name, if there is one yet.
+    pub(crate) fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
+        match self {
+            Self::Files(certificate) => Some(certificate.current()),
+            Self::Automatic(automatic) => automatic.find(name),
+        }
+    }
+
+    /// Returns the certificate for a client that names no host.
+    pub(crate) fn any(&self) -> Option<Arc<CertifiedKey>> {
+        match self {
+            Self::Files(certificate) => Some(certificate.current()),
+            Self::Automatic(automatic) => automatic.any(),
+        }
+    }
 }
 
 impl Service {
@@ -42,6 +74,11 @@ impl Service {
             .into_iter()
             .flatten()
             .flat_map(|generation| &generation.targets)
+    }
+
+    /// Says whether its certificates are ordered, so that proofs for the authority are never its own business.
+    pub(crate) fn orders_certificates(&self) -> bool {
+        matches!(self.certificate, Some(ServiceCertificate::Automatic(_)))
     }
 
     /// Returns what is needed to install it again.

@@ -8,11 +8,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::access::Record;
+use crate::acme::Challenges;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
 use crate::digits::hexadecimal;
 use crate::limits::Limits;
 use crate::log::Log;
+use crate::metrics::ServiceCounts;
 use crate::pool::TargetPool;
 use crate::resolve::Resolver;
 use crate::table::{Shared, Table};
@@ -39,6 +41,10 @@ pub(crate) struct Start {
     /// Where bodies are kept that are held back.
     pub(crate) spill_folder: Arc<Path>,
     pub(crate) log: Log,
+    /// The proofs that certificate authorities ask for.
+    pub(crate) challenges: Arc<Challenges>,
+    /// Where requests are counted that no service has, if any are counted.
+    pub(crate) unrouted: Option<Arc<ServiceCounts>>,
 }
 
 /// One thread's state.
@@ -55,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) spill_folder: Arc<Path>,
+    pub(crate) challenges: Arc<Challenges>,
+    unrouted: Option<Arc<ServiceCounts>>,
     table: RefCell<(u64, Arc<Table>)>,
     log: Log,
     lines: RefCell<Vec<u8>>,
@@ -66,7 +74,18 @@ pub(crate) struct Worker {
 impl Worker {
     /// Makes the state of a thread.
     pub(crate) fn new(start: Start) -> Self {
-        let Start { lane, port, https_port, limits, shared, resolver, spill_folder, log } = start;
+        let Start {
+            lane,
+            port,
+            https_port,
+            limits,
+            shared,
+            resolver,
+            spill_folder,
+            log,
+            challenges,
+            unrouted,
+        } = start;
         Self {
             lane,
             port,
@@ -81,6 +100,8 @@ impl Worker {
             resolver,
             spill_folder,
             log,
+            challenges,
+            unrouted,
             lines: RefCell::default(),
             texts: RefCell::default(),
             quitting: Cell::new(false),
@@ -150,6 +171,13 @@ impl Worker {
 
     /// Writes a request's line.
     pub(crate) fn log_request(&self, record: Record) {
+        let counts = match &record.service {
+            Some(service) => service.counts.as_ref(),
+            None => self.unrouted.as_ref(),
+        };
+        if let Some((counts, method)) = counts.zip(record.method) {
+            counts.add(self.lane, method, record.status, record.elapsed());
+        }
         let mut lines = self.lines.borrow_mut();
         record.write(&self.clock, &mut lines);
         self.recycle(record.text);

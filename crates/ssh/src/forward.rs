@@ -22,22 +22,28 @@ const BACKLOG: usize = 128;
 const ADDRESS: &str = "127.0.0.1";
 
 impl RemoteForward {
-    pub(crate) async fn open(connection: &Arc<Connection>) -> Result<Self, ForwardError> {
+    /// Opens the port that is asked for, or a free one for 0.
+    pub(crate) async fn open(connection: &Arc<Connection>, wanted: u16) -> Result<Self, ForwardError> {
         let hop = connection.hop();
         let host = || hop.name.clone();
         let limit = hop.connect_timeout;
-        let asked = tokio::time::timeout(limit, connection.handle().tcpip_forward(ADDRESS, 0)).await;
+        let asked =
+            tokio::time::timeout(limit, connection.handle().tcpip_forward(ADDRESS, u32::from(wanted))).await;
         let port = match asked {
             Err(_) => return Err(ForwardError::TimedOut { host: host(), after: limit }),
-            Ok(Err(russh::Error::RequestDenied)) => return Err(ForwardError::Refused { host: host() }),
+            Ok(Err(russh::Error::RequestDenied)) => {
+                return Err(ForwardError::Refused { host: host(), port: wanted });
+            }
             Ok(Err(error)) => {
                 let reason = connection.ended().unwrap_or_else(|| error.to_string());
                 return Err(ForwardError::Disconnected { host: host(), reason });
             }
             Ok(Ok(port)) => port,
         };
-        let port = u16::try_from(port).ok().filter(|port| *port != 0);
-        let port = port.ok_or_else(|| ForwardError::Refused { host: host() })?;
+        // The answer names the port only where the server chose it.
+        let port =
+            if wanted == 0 { u16::try_from(port).ok().filter(|port| *port != 0) } else { Some(wanted) };
+        let port = port.ok_or_else(|| ForwardError::Refused { host: host(), port: wanted })?;
         let (sender, incoming) = mpsc::channel(BACKLOG);
         connection.shared().forward(port, sender);
         Ok(Self { port, incoming, connection: Arc::clone(connection), closed: false })
@@ -93,14 +99,20 @@ impl std::fmt::Debug for RemoteForward {
     }
 }
 
+fn port_name(port: u16) -> String {
+    if port == 0 { "a port".to_owned() } else { format!("its port {port}") }
+}
+
 /// A host did not forward a port to us.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
     /// The host's sshd does not allow it.
-    #[error("`{host}` refuses to forward a port")]
+    #[error("`{host}` refuses to forward {}", port_name(*.port))]
     Refused {
         /// The host.
         host: HostName,
+        /// The port, or 0 for any.
+        port: u16,
     },
     /// The host did not answer in time.
     #[error("`{host}` did not forward a port within {} s", after.as_secs_f32())]
@@ -130,6 +142,10 @@ impl Diagnose for ForwardError {
 
     fn help(&self) -> Vec<String> {
         match self {
+            Self::Refused { port: 1.., .. } => vec![
+                "something else on the host may have that port: choose another one".to_owned(),
+                "the host's sshd_config must allow it: `AllowTcpForwarding yes`".to_owned(),
+            ],
             Self::Refused { .. } => vec!["set `AllowTcpForwarding yes` in the host's sshd_config".to_owned()],
             Self::TimedOut { .. } | Self::Disconnected { .. } => Vec::new(),
         }

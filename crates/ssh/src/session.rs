@@ -220,7 +220,18 @@ impl Session {
     /// # Cancel safety
     /// The host may keep the port until the connection ends.
     pub async fn forward_remote_port(&self) -> Result<RemoteForward, ForwardError> {
-        RemoteForward::open(&self.connection).await
+        RemoteForward::open(&self.connection, 0).await
+    }
+
+    /// Makes a port of the host's loopback address ours: its connections come to us.
+    ///
+    /// # Errors
+    /// [`ForwardError`] if the host does not allow it, or somebody else has the port.
+    ///
+    /// # Cancel safety
+    /// The host may keep the port until the connection ends.
+    pub async fn forward_remote_port_of(&self, port: u16) -> Result<RemoteForward, ForwardError> {
+        RemoteForward::open(&self.connection, port).await
     }
 
     /// Waits until the connection has ended, and says why. It does not keep the connection open.

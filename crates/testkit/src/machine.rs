@@ -246,7 +246,7 @@ impl Machine {
                     .iter()
                     .map(|(name, route)| {
                         let gate = state.gates.get(name).cloned().unwrap_or_default();
-                        (name.clone(), ObservedRoute { route: route.clone(), gate })
+                        (name.clone(), ObservedRoute { route: route.clone(), gate, certificates: Vec::new() })
                     })
                     .collect(),
             },

@@ -1,7 +1,7 @@
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress};
+use crate::{Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, Tls};
 
 /// How a service is reached and how its targets are used; a deploy replaces all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,19 +47,6 @@ pub struct ServiceSettings {
     /// Whether the paths of cookies are put under the prefix that was cut off.
     #[serde(default, skip_serializing_if = "is_false")]
     pub scope_cookie_paths: bool,
-}
-
-/// A service's certificate, by files in the proxy's file system. They are read again when they change.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tls {
-    /// The certificate and its chain, in PEM.
-    pub certificate_path: String,
-    /// The private key, in PEM.
-    pub private_key_path: String,
-    /// Whether plain HTTP is redirected to HTTPS.
-    #[serde(default = "yes")]
-    pub redirect: bool,
 }
 
 /// Which bodies are received as a whole before they are sent on: a slow client then does not keep a target busy.
@@ -138,7 +125,7 @@ pub(crate) fn is_zero(value: &u64) -> bool {
     *value == 0
 }
 
-fn yes() -> bool {
+pub(crate) fn yes() -> bool {
     true
 }
 

@@ -7,8 +7,8 @@ use freehold_model::{InvalidName, ProxyServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Buffering, Gate, HealthCheck, HostPattern, InvalidAddress, PathPrefix, ServiceSettings, ServiceSnapshot,
-    TargetAddress, Tls,
+    Acme, Buffering, CertificateSource, Gate, HealthCheck, HostPattern, InvalidAddress, PathPrefix,
+    ServiceSettings, ServiceSnapshot, TargetAddress, Tls,
 };
 
 /// The name of the file, in the folder of the proxy's state.
@@ -222,24 +222,31 @@ impl KamalService {
                 host => Some(HostPattern::parse(host)?),
             },
             error_pages: Some(options.error_page_path.clone()).filter(|folder| !folder.is_empty()),
-            tls: self.tls()?,
+            tls: self.tls(),
             scope_cookie_paths: target.scope_cookie_paths,
         })
     }
 
-    fn tls(&self) -> Result<Option<Tls>, KamalServiceError> {
+    fn tls(&self) -> Option<Tls> {
         let options = &self.options;
         if !options.tls_enabled {
-            return Ok(None);
+            return None;
         }
-        if options.tls_certificate_path.is_empty() {
-            return Err(self.lacks("a certificate that the proxy orders by itself"));
-        }
-        Ok(Some(Tls {
-            certificate_path: options.tls_certificate_path.clone(),
-            private_key_path: options.tls_private_key_path.clone(),
-            redirect: options.tls_redirect,
-        }))
+        let text =
+            |text: &String, usual: &str| Some(text.clone()).filter(|text| !text.is_empty() && text != usual);
+        let certificate = if options.tls_certificate_path.is_empty() {
+            CertificateSource::Acme(Acme {
+                directory: text(&options.acme_directory, ""),
+                cache_path: text(&options.acme_cache_path, USUAL_CACHE),
+                ..Acme::default()
+            })
+        } else {
+            CertificateSource::Files {
+                certificate_path: options.tls_certificate_path.clone(),
+                private_key_path: options.tls_private_key_path.clone(),
+            }
+        };
+        Some(Tls { certificate, redirect: options.tls_redirect })
     }
 
     fn lacks(&self, feature: &'static str) -> KamalServiceError {
@@ -282,6 +289,13 @@ impl KamalService {
         let settings = &service.settings;
         let check = &settings.health_check;
         let tls = settings.tls.as_ref();
+        let (tls_certificate_path, tls_private_key_path, acme) = match tls.map(|tls| &tls.certificate) {
+            Some(CertificateSource::Files { certificate_path, private_key_path }) => {
+                (certificate_path.clone(), private_key_path.clone(), None)
+            }
+            Some(CertificateSource::Acme(acme)) => (String::new(), String::new(), Some(acme)),
+            None => (String::new(), String::new(), None),
+        };
         let texts = |texts: &[String]| Some(texts.to_vec()).filter(|texts| !texts.is_empty());
         let hosts: Vec<String> = settings.hosts.iter().map(ToString::to_string).collect();
         let prefixes: Vec<String> = settings.path_prefixes.iter().map(ToString::to_string).collect();
@@ -298,8 +312,12 @@ impl KamalService {
                 hosts: if hosts.is_empty() { vec![String::new()] } else { hosts },
                 path_prefixes: if prefixes.is_empty() { vec!["/".to_owned()] } else { prefixes },
                 tls_enabled: tls.is_some(),
-                tls_certificate_path: tls.map(|tls| tls.certificate_path.clone()).unwrap_or_default(),
-                tls_private_key_path: tls.map(|tls| tls.private_key_path.clone()).unwrap_or_default(),
+                tls_certificate_path,
+                tls_private_key_path,
+                acme_directory: acme.and_then(|acme| acme.directory.clone()).unwrap_or_default(),
+                acme_cache_path: acme
+                    .and_then(|acme| acme.cache_path.clone())
+                    .unwrap_or_else(|| USUAL_CACHE.to_owned()),
                 tls_redirect: tls.is_none_or(|tls| tls.redirect),
                 canonical_host: settings.canonical_host.as_ref().map(ToString::to_string).unwrap_or_default(),
                 error_page_path: settings.error_pages.clone().unwrap_or_default(),
@@ -449,6 +467,19 @@ mod tests {
         for section in ["active_targets", "target_options", "pause_controller", "rollout_controller"] {
             assert_eq!(after[0][section], before[0][section], "{section}");
         }
+    }
+
+    #[test]
+    fn certificates_that_were_ordered_go_with_it() {
+        let text = STATE.replacen(r#""tls_enabled":false"#, r#""tls_enabled":true"#, 1);
+        let snapshot = read_kamal_state(text.as_bytes()).unwrap().remove(0).snapshot(1).unwrap();
+        let tls = snapshot.settings.tls.clone().unwrap();
+        assert_eq!(tls.certificate, CertificateSource::Acme(Acme::default()));
+        assert!(tls.redirect);
+        let written = write_kamal_state(&[snapshot]).unwrap();
+        let again = read_kamal_state(&written).unwrap().remove(0);
+        assert!(again.has_tls() && again.flags().contains(&"--tls=true".to_owned()));
+        assert_eq!(again.snapshot(1).unwrap().settings.tls, Some(tls));
     }
 
     /// proxy-compat case 201: the record of versions before 0.9.

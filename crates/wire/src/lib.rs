@@ -31,20 +31,22 @@ mod gate;
 mod kamal;
 mod probe;
 mod service;
+mod tls;
 mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use client::ProxyClient;
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
-    DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot, Tls,
+    DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
 pub use gate::{Gate, GateReply, GateRequest};
 pub use kamal::{KAMAL_STATE_FILE, KamalService, KamalServiceError, read_kamal_state, write_kamal_state};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};
 pub use service::{
-    DrainingGeneration, HealthState, InFlight, Reason, ServiceList, ServiceStatus, TargetStatus,
-    TrafficCounters, VersionReply,
+    CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason, ServiceList,
+    ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
+pub use tls::{Acme, CertificateSource, Tls};
 pub use version::API_VERSION;

@@ -53,9 +53,43 @@ pub struct ServiceStatus {
     pub draining: Vec<DrainingGeneration>,
     /// What happened since the last switch.
     pub counters: TrafficCounters,
+    /// The certificates that the proxy orders for it, ordered by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateStatus>,
     /// The greatest fencing number seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+}
+
+/// A certificate that the proxy orders and renews.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateStatus {
+    /// The host that it is for.
+    pub name: String,
+    /// How it stands.
+    pub state: CertificateState,
+    /// When the one that is served ends, RFC 3339 in UTC; none where there is none yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<String>,
+    /// When it is ordered next: the renewal, or the next try after a failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_order_at: Option<String>,
+    /// Why the last order failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// How a certificate stands that the proxy orders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateState {
+    /// It is there.
+    Valid,
+    /// It is being ordered, and none that is valid is there.
+    Ordering,
+    /// The last order failed; one from before may still be served.
+    Failed,
 }
 
 /// A target and what its health checks found.

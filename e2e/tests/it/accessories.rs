@@ -21,6 +21,7 @@ async fn inspect(host: &Host, format: &str) -> String {
     host.docker(&["inspect", "--format", format, "hello-cache"]).await.unwrap().trim().to_owned()
 }
 
+/// kamal-compat §12.2 rows 23, 26; kamal-compat §13.10 row 1.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accessory_lives_beside_the_application() {
     let mut scene = Scene::new(&["h1", "h2"]).await;
@@ -104,4 +105,91 @@ async fn an_accessory_lives_beside_the_application() {
     assert!(!left.contains("/root/hello-cache") && left.contains("cache"), "data in volumes stays: {left}");
     let audit = scene.run(&["audit"]).await.expect_code(0).unwrap();
     assert!(audit.stdout.contains("Rebooted cache accessory"), "{}", audit.stdout);
+}
+
+/// The application's own image runs as an accessory on two hosts, with a template as a file.
+const SIDE: &str = "accessories:
+  side:
+    image: hello:1
+    hosts: [h1, h2]
+    env: {clear: {SIZE: 1}, secret: [PASSWORD]}
+    files:
+      - {local: config/side.conf.erb, remote: /etc/side.conf, mode: '0640', owner: '1000:1000'}
+    directories: [data:/data]
+";
+
+/// kamal-compat §8 row 7, kamal-compat §12.2 rows 6, 7, 24, 25, 27, 28.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_run_in_an_accessory_and_its_log_is_read() {
+    let mut scene = Scene::new(&["h1", "h2"]).await;
+    scene.deploy_well("1").await;
+    scene.project.write(".kamal/secrets", "PASSWORD='pa$$ \"word\"'\n").unwrap();
+    let template =
+        "size=<%= ENV[\"SIZE\"] %>\n<% if ENV[\"PASSWORD\"] %>password=<%= ENV[\"PASSWORD\"] %>\n<% end %>";
+    scene.project.write("config/side.conf.erb", template).unwrap();
+    scene.file.more = SIDE.to_owned();
+    scene.write(&scene.file);
+
+    // Single steps before there is a container.
+    scene.run(&["accessory", "directories", "side"]).await.expect_code(0).unwrap();
+    scene.run(&["accessory", "upload", "side"]).await.expect_code(0).unwrap();
+    for host in scene.hosts() {
+        let seen = "cd /root/hello-side; stat -c '%a %u:%g %n' etc/side.conf; ls -d data; cat etc/side.conf";
+        let expected = "640 1000:1000 etc/side.conf\ndata\nsize=1\npassword=pa$$ \"word\"\n";
+        assert_eq!(host.exec(seen).await.unwrap(), expected, "on {}", host.name());
+    }
+    let refused = scene.run(&["accessory", "exec", "side", "--reuse", "/hello", "env"]).await;
+    let refused = refused.expect_code(1).unwrap();
+    assert!(refused.stderr.contains("accessory `side` does not run on host `h1`"), "{}", refused.stderr);
+
+    // In a container of its own, on both hosts, then in the one that runs.
+    let new = scene.run(&["accessory", "exec", "side", "env"]).await.expect_code(0).unwrap();
+    assert_eq!(new.stdout.matches("SIZE=1").count(), 2, "{}", new.stdout);
+    assert_eq!(new.stdout.matches("PASSWORD=pa$$ \"word\"").count(), 2, "{}", new.stdout);
+    for host in scene.hosts() {
+        let left = host.containers().await.unwrap();
+        assert!(!left.iter().any(|name| name.starts_with("hello-side-exec")), "{left:?}");
+    }
+    scene.run(&["accessory", "boot", "side"]).await.expect_code(0).unwrap();
+    let words = ["accessory", "exec", "side", "--reuse", "--raw", "-h", "h2", "/hello", "env"];
+    let reused = scene.run(&words).await.expect_code(0).unwrap();
+    assert!(reused.stdout.contains("KAMAL_HOST=h2"), "{}", reused.stdout);
+    let failed = scene.run(&["accessory", "exec", "side", "-p", "exit", "3"]).await;
+    let failed = failed.expect_code(1).unwrap();
+    assert!(failed.stderr.contains("the command ended with code 3 on host `h1`"), "{}", failed.stderr);
+
+    let all = scene.run(&["accessory", "logs", "side", "-T"]).await.expect_code(0).unwrap();
+    for host in ["h1  ", "h2  "] {
+        assert!(all.stdout.lines().any(|line| line.starts_with(host)), "{}", all.stdout);
+    }
+    let words =
+        ["accessory", "logs", "side", "-h", "h1", "--grep", "LISTEN.*80", "--grep-options", "-i -m 1"];
+    let some = scene.run(&words).await.expect_code(0).unwrap();
+    assert_eq!(some.stdout.lines().count(), 1, "{}", some.stdout);
+    let none =
+        scene.run(&["accessory", "logs", "side", "-g", "nobody says this"]).await.expect_code(0).unwrap();
+    assert!(none.stderr.contains("no lines found"), "{}", none.stderr);
+    let words = ["accessory", "logs", "side", "-g", "x", "--grep-options", "--nonsense"];
+    let wrong = scene.run(&words).await.expect_code(2).unwrap();
+    assert!(wrong.stderr.contains("`grep` refuses"), "{}", wrong.stderr);
+
+    let audit = scene.run(&["audit"]).await.expect_code(0).unwrap();
+    for act in ["Executed cmd 'env' on side accessory", "Uploaded side accessory files"] {
+        assert!(audit.stdout.contains(act), "{act} in {}", audit.stdout);
+    }
+    let details = scene.run(&["details"]).await.expect_code(0).unwrap();
+    assert_eq!(details.stdout.matches("hello-side").count(), 2, "{}", details.stdout);
+    let before = scene.host("h1").docker(&["inspect", "--format", "{{.Id}}", "hello-side"]).await.unwrap();
+    scene.run(&["accessory", "upgrade", "side", "-y", "--rolling"]).await.expect_code(0).unwrap();
+    let after = scene.host("h1").docker(&["inspect", "--format", "{{.Id}}", "hello-side"]).await.unwrap();
+    assert_ne!(after, before);
+    scene.run(&["accessory", "stop", "side"]).await.expect_code(0).unwrap();
+    scene.run(&["accessory", "remove_container", "side"]).await.expect_code(0).unwrap();
+    scene.run(&["accessory", "remove_service_directory", "side", "-y"]).await.expect_code(0).unwrap();
+    for host in scene.hosts() {
+        let left = host.exec("ls -d /root/hello-side 2>/dev/null || true").await.unwrap();
+        assert_eq!(left, "", "on {}", host.name());
+        let all = host.containers().await.unwrap();
+        assert!(!all.contains(&"hello-side".to_owned()), "{all:?}");
+    }
 }

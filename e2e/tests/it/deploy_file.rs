@@ -10,6 +10,8 @@ pub(crate) struct DeployFile {
     pub(crate) secrets: Vec<String>,
     pub(crate) clear: Vec<(String, String)>,
     pub(crate) proxy_hosts: Vec<String>,
+    /// More keys of `proxy`, as text.
+    pub(crate) proxy_more: String,
     pub(crate) deploy_timeout: u32,
     pub(crate) soak: u32,
     /// More root keys, as text.
@@ -25,6 +27,7 @@ impl DeployFile {
             secrets: Vec::new(),
             clear: Vec::new(),
             proxy_hosts: Vec::new(),
+            proxy_more: String::new(),
             deploy_timeout: 20,
             soak: 0,
             more: String::new(),
@@ -49,6 +52,7 @@ impl DeployFile {
         if !self.proxy_hosts.is_empty() {
             writeln!(text, "  hosts: [{}]", self.proxy_hosts.join(", ")).unwrap();
         }
+        text.push_str(&self.proxy_more);
         text.push_str("env:\n  clear:\n    GREETING: Hello\n");
         for (name, value) in &self.clear {
             writeln!(text, "    {name}: \"{value}\"").unwrap();

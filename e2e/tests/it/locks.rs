@@ -4,6 +4,7 @@ use crate::deploy_file::DeployFile;
 use crate::following::Following;
 use crate::scene::{Scene, THREE, expect_no_failure};
 
+/// kamal-compat §12.1 row 9; kamal-compat §15 row 4.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_deploys_one_wins_and_the_other_names_the_holder_or_waits() {
     let scene = Scene::new(&THREE).await;

@@ -12,14 +12,18 @@
 
 mod accessories;
 mod assets;
+mod builders;
+mod certificates;
 mod cuts;
 mod deploy_file;
 mod error_pages;
+mod exec;
 mod faults;
 mod following;
 mod input;
 mod kamal;
 mod killed;
+mod local_registry;
 mod locks;
 mod registry;
 mod release_command;

@@ -79,6 +79,45 @@ impl Drop for Registry {
     }
 }
 
+/// kamal-compat §5 login row 1, kamal-compat §12.2 row 33, kamal-compat §16 row 12.
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_are_left_and_forgotten() {
+    let mut scene = Scene::new(&["h1", "h2"]).await;
+    let registry = Registry::start(&scene).await;
+    scene.file.more = format!(
+        "registry:\n  server: {}\n  username: ann\n  password: [REGISTRY_PASSWORD]\n",
+        registry.address
+    );
+    scene.write(&scene.file);
+    let secret =
+        |password: &str| scene.project.write(".kamal/secrets", &format!("REGISTRY_PASSWORD='{password}'\n"));
+    let is_known = async |host: &freehold_e2e::lab::Host| {
+        let ask = format!("grep -q {} /root/.docker/config.json", registry.address);
+        host.attempt(&ask).await.unwrap().code == Some(0)
+    };
+    secret("wrong$").unwrap();
+    let refused = scene.run(&["registry", "login"]).await.expect_code(1).unwrap();
+    assert!(refused.stderr.contains("user `ann` cannot log in"), "{}", refused.stderr);
+    secret("right$").unwrap();
+    let run = scene.run(&["registry", "login", "-v"]).await.expect_code(0).unwrap();
+    for place in ["this machine", "h1", "h2"] {
+        assert!(run.stdout.contains(&format!("{place} logged in to {}", registry.address)), "{}", run.stdout);
+    }
+    assert!(!run.stdout.contains("right$") && !run.stderr.contains("right$"), "{run:?}");
+    let own = fs_err::read_to_string(scene.project.home().join(".docker/config.json")).unwrap();
+    assert!(own.contains(&registry.address), "{own}");
+    for host in scene.hosts() {
+        assert!(is_known(&host).await, "{}", host.name());
+    }
+    scene.run(&["registry", "logout", "--skip-local"]).await.expect_code(0).unwrap();
+    for host in scene.hosts() {
+        assert!(!is_known(&host).await, "{}", host.name());
+    }
+    scene.run(&["registry", "remove", "-R"]).await.expect_code(0).unwrap();
+    let own = fs_err::read_to_string(scene.project.home().join(".docker/config.json")).unwrap();
+    assert!(!own.contains(&registry.address), "{own}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn images_go_through_a_registry_with_a_password() {
     let mut scene = Scene::new(&["h1", "h2"]).await;

@@ -1,5 +1,6 @@
 use crate::scene::{Scene, expect_no_failure};
 
+/// kamal-compat §12.2 rows 3, 4, 5, 6, 7, 10, 16, 17, 41; kamal-compat §13.6 row 1; kamal-compat §15 row 3.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_host_from_nothing_to_nothing() {
     let scene = Scene::new(&["h1"]).await;

@@ -1,8 +1,11 @@
 //! A small web application to deploy: a page with its version, and the faults that tests ask it for.
 //!
 //! It answers `/` (a page), `/up` (health), `/version`, `/env?name=N`, `/slow?ms=N`, `/upload` (counts the bytes),
-//! `/ws` (echoes WebSocket messages), `/status?code=N` and `/crash?after_ms=N`. `settings.rs` lists its environment
+//! `/ws` (echoes WebSocket messages), `/log` (writes a line), `/status?code=N` and `/crash?after_ms=N`. `settings.rs` lists its environment
 //! variables. On SIGTERM it takes no new connections, finishes the requests in flight and exits with 0.
+//!
+//! Called with words it does that instead: `env` prints its environment, `echo` what it reads, `exit N` ends with N. An
+//! image without a shell has nothing else for `app exec`.
 
 mod http;
 mod page;
@@ -17,6 +20,10 @@ use crate::settings::Settings;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if !words.is_empty() {
+        return command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    }
     let settings = Arc::new(Settings::from_environment());
     if let Some(code) = settings.exit_at_start {
         log(&format!("hello: told to exit with {code} at start"));
@@ -37,6 +44,25 @@ async fn main() -> ExitCode {
     };
     drop(ballast);
     code
+}
+
+/// Does what words ask for.
+fn command(words: &[&str]) -> ExitCode {
+    let done = match words {
+        ["env"] => {
+            let mut variables: Vec<(String, String)> = std::env::vars().collect();
+            variables.sort();
+            variables.iter().for_each(|(name, value)| log(&format!("{name}={value}")));
+            true
+        }
+        ["echo"] => std::io::copy(&mut std::io::stdin(), &mut std::io::stdout()).is_ok(),
+        ["exit", code] => return code.parse::<u8>().map_or(ExitCode::FAILURE, ExitCode::from),
+        _ => {
+            log(&format!("hello: unknown command: {}", words.join(" ")));
+            false
+        }
+    };
+    if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Writes a line to the container's log; without a reader there is nobody to tell.

@@ -101,6 +101,10 @@ impl Application {
                 Response::text(200, "slow\n")
             }
             "/upload" => Response::text(200, format!("{length}\n")),
+            "/log" => {
+                log("hello: told to log");
+                Response::text(200, "logged\n")
+            }
             "/status" => {
                 let status = number("code").and_then(|code| u16::try_from(code).ok()).unwrap_or(200);
                 Response::text(status, format!("{status}\n"))

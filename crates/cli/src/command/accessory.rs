@@ -1,11 +1,20 @@
 mod boot;
 mod details;
+mod directories;
+mod exec;
+mod logs;
 mod operation;
+mod pull_image;
 mod reboot;
 mod remove;
+mod remove_container;
+mod remove_image;
+mod remove_service_directory;
 mod restart;
 mod start;
+mod stock;
 mod stop;
+mod upload;
 
 use crate::context::Context;
 use crate::error::CommandError;
@@ -28,7 +37,21 @@ enum Verb {
     Stop(stop::Args),
     Restart(restart::Args),
     Details(details::Args),
+    Exec(exec::Args),
+    Logs(logs::Args),
     Remove(remove::Args),
+    #[command(hide = true)]
+    Upload(upload::Args),
+    #[command(hide = true)]
+    Directories(directories::Args),
+    #[command(name = "pull_image", hide = true)]
+    PullImage(pull_image::Args),
+    #[command(name = "remove_container", hide = true)]
+    RemoveContainer(remove_container::Args),
+    #[command(name = "remove_image", hide = true)]
+    RemoveImage(remove_image::Args),
+    #[command(name = "remove_service_directory", hide = true)]
+    RemoveServiceDirectory(remove_service_directory::Args),
 }
 
 impl Args {
@@ -41,7 +64,15 @@ impl Args {
             Verb::Stop(_) => "accessory stop",
             Verb::Restart(_) => "accessory restart",
             Verb::Details(_) => "accessory details",
+            Verb::Exec(_) => "accessory exec",
+            Verb::Logs(_) => "accessory logs",
             Verb::Remove(_) => "accessory remove",
+            Verb::Upload(_) => "accessory upload",
+            Verb::Directories(_) => "accessory directories",
+            Verb::PullImage(_) => "accessory pull_image",
+            Verb::RemoveContainer(_) => "accessory remove_container",
+            Verb::RemoveImage(_) => "accessory remove_image",
+            Verb::RemoveServiceDirectory(_) => "accessory remove_service_directory",
         }
     }
 }
@@ -54,8 +85,18 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Restart(arguments) => restart::run(context, &arguments).await,
         Verb::Details(arguments) => context.until_stopped(details::run(context, &arguments)).await,
+        Verb::Exec(arguments) => exec::run(context, arguments).await,
+        Verb::Logs(arguments) => logs::run(context, arguments).await,
         Verb::Remove(arguments) => remove::run(context, &arguments).await,
+        Verb::Upload(arguments) => upload::run(context, &arguments).await,
+        Verb::Directories(arguments) => directories::run(context, &arguments).await,
+        Verb::PullImage(arguments) => pull_image::run(context, &arguments).await,
+        Verb::RemoveContainer(arguments) => remove_container::run(context, &arguments).await,
+        Verb::RemoveImage(arguments) => remove_image::run(context, &arguments).await,
+        Verb::RemoveServiceDirectory(arguments) => remove_service_directory::run(context, &arguments).await,
     }
 }
 
-pub(crate) use operation::{Setup, needed};
+pub(crate) use details::{AccessoryStatus, look, table};
+pub(crate) use operation::{Setup, all};
+pub(crate) use stock::needed;

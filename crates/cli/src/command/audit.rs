@@ -20,7 +20,7 @@ struct HostAudit {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
-    let sight = Sight::prepare(context).await?;
+    let sight = Sight::of_everything(context).await?;
     let stem = sight.loaded.whole.stem();
     let count = arguments.lines;
     let answers = sight

@@ -1,6 +1,7 @@
 mod boot;
 mod boot_config;
 mod details;
+mod logs;
 mod operation;
 mod reboot;
 mod remove;
@@ -34,6 +35,7 @@ enum Verb {
     Stop(stop::Args),
     Restart(restart::Args),
     Details(details::Args),
+    Logs(logs::Args),
     Remove(remove::Args),
     #[command(name = "boot_config", alias = "boot-config")]
     BootConfig(boot_config::Args),
@@ -51,6 +53,7 @@ impl Args {
             Verb::Stop(_) => "proxy stop",
             Verb::Restart(_) => "proxy restart",
             Verb::Details(_) => "proxy details",
+            Verb::Logs(_) => "proxy logs",
             Verb::Remove(_) => "proxy remove",
             Verb::BootConfig(arguments) => arguments.name(),
             Verb::Upgrade(_) => "proxy upgrade",
@@ -66,6 +69,7 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
         Verb::Restart(arguments) => restart::run(context, &arguments).await,
         Verb::Details(arguments) => context.until_stopped(details::run(context, &arguments)).await,
+        Verb::Logs(arguments) => logs::run(context, arguments).await,
         Verb::Remove(arguments) => remove::run(context, &arguments).await,
         Verb::BootConfig(arguments) => boot_config::run(context, arguments).await,
         Verb::Upgrade(_) => Err(upgrade::refusal().into()),

@@ -1,14 +1,17 @@
 use freehold_model::{HostName, Project};
-use freehold_plan::{ContainerState, ObservedContainer, ObservedHost, ObservedProxy};
+use freehold_plan::{
+    CertificateState, ContainerState, ObservedCertificate, ObservedContainer, ObservedHost, ObservedProxy,
+};
 use serde::Serialize;
 
+use crate::command::accessory::{self, AccessoryStatus};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::sight::Sight;
 use crate::summary;
 use crate::ui::{Line, Table, Tone, ago};
 
-/// Show what runs on every host: engine, proxy, containers and where requests go.
+/// Show what runs on every host: engine, proxy, containers, accessories and where requests go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
@@ -18,6 +21,7 @@ struct Status {
     destination: Option<String>,
     urls: Vec<String>,
     hosts: Vec<HostStatus>,
+    accessories: Vec<AccessoryStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -27,6 +31,7 @@ struct HostStatus {
     proxy: &'static str,
     proxy_image: Option<String>,
     containers: Vec<ContainerStatus>,
+    certificates: Vec<ObservedCertificate>,
 }
 
 /// A container of the service.
@@ -45,16 +50,18 @@ pub(crate) struct ContainerStatus {
 }
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    let sight = Sight::prepare(context).await?;
+    let sight = Sight::of_everything(context).await?;
     let observed = sight.observe().await?;
     let project = &sight.loaded.chosen;
-    let hosts = project.hosts();
+    let hosts = sight.loaded.whole.all_hosts();
     let hosts = hosts.iter().filter_map(|name| Some((name, observed.hosts.get(name)?)));
+    let accessories = accessory::all(context, &sight.loaded.whole);
     let status = Status {
         service: project.service.to_string(),
         destination: project.destination.as_ref().map(ToString::to_string),
         urls: summary::urls(project),
         hosts: hosts.map(|(name, seen)| host_status(project, name, seen)).collect(),
+        accessories: accessory::look(&sight, &accessories).await?,
     };
     context.ui.close();
     context.ui.result(&lines(context, &status));
@@ -74,6 +81,12 @@ fn host_status(project: &Project, name: &HostName, seen: &ObservedHost) -> HostS
         proxy,
         proxy_image,
         containers: containers(project, name, seen),
+        certificates: match &seen.proxy {
+            ObservedProxy::Running { routes, .. } => {
+                routes.values().flat_map(|route| route.certificates.clone()).collect()
+            }
+            ObservedProxy::Absent | ObservedProxy::Stopped { .. } => Vec::new(),
+        },
     }
 }
 
@@ -140,6 +153,34 @@ pub(crate) fn table<'a>(context: &Context, containers: impl Iterator<Item = &'a 
     table
 }
 
+/// Lays out the certificates that the proxies order.
+fn certificates(status: &Status) -> Table {
+    let mut table = Table::new(["host", "certificate", "state", ""]);
+    for host in &status.hosts {
+        for certificate in &host.certificates {
+            let time = |time: &Option<String>| time.clone().unwrap_or_default();
+            let (tone, word, more) = match certificate.state {
+                CertificateState::Valid => {
+                    (Tone::Good, "valid", format!("until {}", time(&certificate.expires_at)))
+                }
+                CertificateState::Ordering => (Tone::Warn, "being ordered", String::new()),
+                CertificateState::Failed => {
+                    let error = certificate.error.as_deref().unwrap_or_default();
+                    let next = time(&certificate.next_order_at);
+                    (Tone::Bad, "failed", format!("{error}; tried again at {next}, or by a deploy"))
+                }
+            };
+            table.row([
+                (Tone::Strong, host.host.clone()),
+                (Tone::Plain, certificate.name.clone()),
+                (tone, word.to_owned()),
+                (Tone::Plain, more),
+            ]);
+        }
+    }
+    table
+}
+
 fn lines(context: &Context, status: &Status) -> Vec<Line> {
     let mut hosts = Table::new(["host", "engine", "proxy"]);
     for host in &status.hosts {
@@ -151,6 +192,10 @@ fn lines(context: &Context, status: &Status) -> Vec<Line> {
         ]);
     }
     let mut lines = hosts.lines();
+    if !status.accessories.is_empty() {
+        lines.push(Line::new());
+        lines.extend(accessory::table(&status.accessories).lines());
+    }
     lines.push(Line::new());
     let containers = table(context, status.hosts.iter().flat_map(|host| &host.containers));
     if containers.is_empty() {
@@ -158,6 +203,11 @@ fn lines(context: &Context, status: &Status) -> Vec<Line> {
     } else {
         lines.extend(containers.lines());
         lines.push(Line::new());
+        let certificates = certificates(status);
+        if !certificates.is_empty() {
+            lines.extend(certificates.lines());
+            lines.push(Line::new());
+        }
         lines.push(Line::new().add(Tone::Faint, "url  ").plain(status.urls.join("  ")));
     }
     lines

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use freehold_model::{
-    Buffering, HealthCheck, HostName, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, SecretName, Tls,
+    Buffering, CertificateAuthority, HealthCheck, HostName, LoggedHeaders, ProxyImage, ProxyRun,
+    ProxySettings, SecretName, Tls,
 };
 
 use crate::container_option;
@@ -32,7 +33,7 @@ pub(super) fn check_certificate(
     hosts: usize,
     report: &mut Report,
 ) {
-    if settings.tls == Tls::Automatic && hosts > 1 {
+    if matches!(settings.tls, Tls::Automatic(_)) && hosts > 1 {
         let message = format!("an automatic certificate needs a single host, and here are {hosts}");
         let help = "give the certificate yourself: `ssl: {certificate_pem: …, private_key_pem: …}`, or end HTTPS at a \
             load balancer";
@@ -127,7 +128,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
 /// `true`, `false`, or a map with the secrets of a certificate of one's own.
 fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
     match field.boolean_value() {
-        Some(true) => return Tls::Automatic,
+        Some(true) => return Tls::Automatic(CertificateAuthority::default()),
         Some(false) => return Tls::Off,
         None if !field.is_map() => {
             field.wrong_type("a boolean or a map", report);
@@ -155,10 +156,51 @@ fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
         }
         name
     };
-    match (secret("certificate_pem"), secret("private_key_pem")) {
-        (Some(certificate), Some(private_key)) => Tls::Custom { certificate, private_key },
-        _ if present.is_empty() => Tls::Automatic,
+    let pair = (secret("certificate_pem"), secret("private_key_pem"));
+    let authority = certificate_authority(&section, report);
+    match pair {
+        (Some(certificate), Some(private_key)) => {
+            for field in ["acme_directory", "acme_contact"].iter().filter_map(|key| section.get(key)) {
+                let message = "nothing is ordered where the certificate is given";
+                report
+                    .mistake(Finding::new(field.key_at, &field.path, message).help("remove one of the two"));
+            }
+            Tls::Custom { certificate, private_key }
+        }
+        _ if present.is_empty() => Tls::Automatic(authority),
         _ => Tls::Off,
+    }
+}
+
+/// Where certificates are ordered.
+fn certificate_authority(section: &Section<'_>, report: &mut Report) -> CertificateAuthority {
+    let mut text = |key: &str, is_sound: fn(&str) -> bool, (what, example): (&str, &str)| {
+        let field = section.get(key)?;
+        let text = field.filled_text(report)?;
+        if is_sound(&text) {
+            return Some(text);
+        }
+        let finding = field.mistake(format!("`{text}` is not {what}"));
+        report.mistake(finding.help(format!("write it like `{example}`")));
+        None
+    };
+    CertificateAuthority {
+        directory: text(
+            "acme_directory",
+            |text| {
+                let host = text.strip_prefix("https://").unwrap_or_default();
+                !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace)
+            },
+            (
+                "the `https` URL of a certificate authority's directory",
+                "https://ca.example.com/acme/directory",
+            ),
+        ),
+        contact: text(
+            "acme_contact",
+            |text| text.contains('@') && !text.contains(|c: char| c.is_whitespace() || c.is_control()),
+            ("an e-mail address", "ops@example.com"),
+        ),
     }
 }
 
@@ -307,7 +349,7 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
     let log_max_size = section.get("log_max_size").and_then(|field| log_size(&field, report));
     let options = section.get("options").map(|field| container_option::read(&field, report));
     let run = ProxyRun {
-        metrics_port: port("metrics_port", report),
+        metrics_port: metrics_port(&section, report),
         image: image(&section, report),
         options: Box::new(options.unwrap_or_default()),
         http_port,
@@ -319,6 +361,17 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
         ..default
     };
     Some((field.key_at, run))
+}
+
+/// The port for metrics, which the proxy itself must not need.
+fn metrics_port(section: &Section<'_>, report: &mut Report) -> Option<u16> {
+    let field = section.get("metrics_port")?;
+    let port = field.port(report)?;
+    if matches!(port, 80 | 443) {
+        let finding = field.mistake(format!("in its container the proxy serves requests on port {port}"));
+        report.mistake(finding.help("use another port, such as 9090"));
+    }
+    Some(port)
 }
 
 /// The image of kamal-proxy, if the file says anything of it.

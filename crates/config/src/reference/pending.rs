@@ -22,24 +22,8 @@ use Unless::{Is, Never};
 /// Keys that are read and checked but have no effect yet: section, key, exception.
 ///
 /// [`crate::parse`] refuses them by name. Whoever builds an effect removes its line, and nothing else here changes.
-pub(crate) const PENDING: &[(&str, &str, Unless)] = &[
-    ("", "cron", Never),
-    ("", "output", Never),
-    ("", "sshkit", Never),
-    ("proxy", "ssl", Is(false)),
-    ("proxy", "ssl_redirect", Never),
-    ("proxy/run", "metrics_port", Never),
-    ("proxy/run", "options", Never),
-    ("builder", "cache", Never),
-    ("builder", "driver", Never),
-    ("builder", "local", Is(true)),
-    ("builder", "pack", Never),
-    ("builder", "provenance", Is(false)),
-    ("builder", "remote", Never),
-    ("builder", "sbom", Is(false)),
-    ("builder", "ssh", Never),
-    ("ssh", "log_level", Never),
-];
+pub(crate) const PENDING: &[(&str, &str, Unless)] =
+    &[("", "cron", Never), ("", "output", Never), ("", "sshkit", Never), ("ssh", "log_level", Never)];
 
 /// Returns when a key is accepted, if its effect is pending.
 pub(crate) fn pending(section: &str, name: &str) -> Option<Unless> {

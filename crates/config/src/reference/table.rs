@@ -28,7 +28,9 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section {
         name: "proxy/ssl",
-        doc: "A certificate of one's own; without these keys the proxy gets one by itself.",
+        doc: "Where the certificate comes from: one of your own, as secrets, or one that the proxy orders and renews \
+        (ACME, from Let's Encrypt unless another directory is named). An order needs a name that leads to the host, and \
+        port 80 or 443 of it open to the authority.",
     },
     Section { name: "proxy/healthcheck", doc: "How the proxy finds out that a container is healthy." },
     Section { name: "proxy/buffering", doc: "What the proxy holds back. It streams both ways." },
@@ -160,11 +162,13 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy", "forward_headers", Kind::Boolean).default("true without `ssl`, else false").example("false").doc("Whether the client's `X-Forwarded-*` headers are kept."),
     key("proxy", "buffering", Kind::Section("proxy/buffering")).doc("What the proxy holds back."),
     key("proxy", "run", Kind::Section("proxy/run")).doc("How the proxy's container runs."),
-    key("proxy", "ssl", Kind::Either(&[Kind::Boolean, Kind::Section("proxy/ssl")])).default("false").doc("Whether the proxy serves HTTPS, or with which certificate; needs a host."),
+    key("proxy", "ssl", Kind::Either(&[Kind::Boolean, Kind::Section("proxy/ssl")])).default("false").doc("Whether the proxy serves HTTPS, with certificates that it orders and renews, or with which one of your own; needs a host."),
     key("proxy", "ssl_redirect", Kind::Boolean).default("true").example("false").doc("Whether HTTP is redirected to HTTPS."),
     key("proxy", "logging", Kind::Section("proxy/logging")).doc("The headers that the proxy logs."),
     key("proxy/ssl", "certificate_pem", Kind::Text).doc("The secret that holds the certificate with its chain, in PEM."),
     key("proxy/ssl", "private_key_pem", Kind::Text).doc("The secret that holds the private key, in PEM."),
+    key("proxy/ssl", "acme_directory", Kind::Text).default("Let's Encrypt's").doc("The URL of the directory of the certificate authority that certificates are ordered from (not in Kamal, which ignores it)."),
+    key("proxy/ssl", "acme_contact", Kind::Text).doc("An e-mail address that the certificate authority may write to (not in Kamal, which ignores it)."),
     key("proxy/logging", "request_headers", TEXTS).default("[Cache-Control, Last-Modified, User-Agent]").example("[X-Request-Id]").doc("Headers of requests; replaces the default."),
     key("proxy/logging", "response_headers", TEXTS).example("[X-Cache]").doc("Headers of responses."),
     key("proxy/healthcheck", "path", Kind::Text).default("/up").example("/health").doc("The path of the check; answers from 200 to 299 are healthy."),

@@ -189,3 +189,18 @@ fn places_lead_back_to_the_original() {
     assert_eq!(at(1, 7), (1, 20));
     assert_eq!(at(2, 3), (2, 4));
 }
+
+#[test]
+fn a_file_is_rendered_and_its_errors_hide_secrets() {
+    let environment = BTreeMap::from([("PASSWORD".to_owned(), "pa$$\nword".to_owned())]);
+    let render = |text: &str, ruby: Option<&str>| {
+        let here = Here { ruby: ruby.map(|reason| Err(reason.to_owned())) };
+        render_file(&Source { path: "db.cnf.erb", text }, &environment, &["pa$$\nword"], &here)
+    };
+    let rendered = render("password=<%= ENV[\"PASSWORD\"] %>\n", None).expect("a text");
+    assert_eq!(rendered, "password=pa$$\nword\n");
+    let errors = render("\nx=<%= File.read(ENV[\"PASSWORD\"]) %>", None).expect_err("no such file").render();
+    assert!(errors.contains("db.cnf.erb:2:3: the template cannot use the file `[secret]"), "{errors}");
+    let errors = render("<%= eval(\"x\") %>", Some("undefined method for pa$$")).expect_err("ruby").render();
+    assert!(errors.contains("undefined method for [secret]") && !errors.contains("pa$$"), "{errors}");
+}

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bollard_buildkit_proto::health::health_check_response::ServingStatus;
@@ -9,6 +10,7 @@ use bollard_buildkit_proto::health::{
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::secrets_server::{Secrets, SecretsServer};
 use bollard_buildkit_proto::moby::buildkit::secrets::v1::{GetSecretRequest, GetSecretResponse};
 use bollard_buildkit_proto::moby::filesync::v1::file_sync_server::FileSyncServer;
+use bollard_buildkit_proto::moby::sshforward::v1::ssh_server::SshServer;
 use freehold_model::SecretName;
 use futures_util::stream;
 use secrecy::{ExposeSecret, SecretString};
@@ -16,10 +18,18 @@ use tokio::task::JoinSet;
 use tonic::transport::server::{Connected, Server};
 use tonic::{Request, Response, Status};
 
+use super::agent::Agents;
 use super::file_sync::FileSource;
 use crate::engine::{HijackedConnection, within};
 use crate::request::EngineRequest;
 use crate::{Engine, EngineError};
+
+/// What a build may ask for.
+pub(crate) struct Served {
+    pub(crate) secrets: BTreeMap<SecretName, SecretString>,
+    pub(crate) agents: BTreeMap<String, PathBuf>,
+    pub(crate) files: FileSource,
+}
 
 /// The connection on which BuildKit asks back: for files, for secrets, and whether we are still there. Dropping it ends it, and
 /// with it the build.
@@ -29,12 +39,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn open(
-        engine: &Engine,
-        id: String,
-        secrets: BTreeMap<SecretName, SecretString>,
-        files: FileSource,
-    ) -> Result<Self, EngineError> {
+    pub(crate) async fn open(engine: &Engine, id: String, served: Served) -> Result<Self, EngineError> {
+        let Served { secrets, agents, files } = served;
         let action = "open a build session";
         let mut request = EngineRequest::post(action, "/session")
             .header("connection", "Upgrade")
@@ -46,6 +52,8 @@ impl Session {
             "/grpc.health.v1.Health/Check",
             "/moby.buildkit.secrets.v1.Secrets/GetSecret",
             "/moby.filesync.v1.FileSync/DiffCopy",
+            "/moby.sshforward.v1.SSH/CheckAgent",
+            "/moby.sshforward.v1.SSH/ForwardAgent",
         ] {
             request = request.header("x-docker-expose-session-grpc-method", method);
         }
@@ -59,6 +67,7 @@ impl Session {
             .add_service(HealthServer::new(Alive))
             .add_service(SecretsServer::new(BuildSecrets(Arc::new(secrets))))
             .add_service(FileSyncServer::new(files))
+            .add_service(SshServer::new(Agents(agents)))
             .serve_with_incoming(stream::iter([Ok::<_, std::io::Error>(connection)]));
         let mut server = JoinSet::new();
         server.spawn(async move {

@@ -21,6 +21,7 @@ async fn images_are_built_from_a_folder() {
     }
     uses_the_cache_or_not(&lab, &base).await;
     mounts_secrets(&lab, &base).await;
+    forwards_an_agent(&lab, &base).await;
     streams_a_large_context(&lab).await;
     stops_when_nobody_waits(&lab, &base).await;
 }
@@ -170,6 +171,87 @@ async fn mounts_secrets(lab: &TestEngine, base: &ImageReference) {
     assert!(!history.contains("marked-secret"), "{history}");
     request.builder = BuilderChoice::Classic;
     assert!(matches!(build(lab, request).await.0, Err(BuildError::SecretsNeedBuildKit)));
+}
+
+/// An SSH agent of this machine, as OpenSSH has it, with one key.
+struct Agent {
+    process: std::process::Child,
+    folder: TempDir,
+}
+
+impl Agent {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("agent");
+        let process = std::process::Command::new("ssh-agent")
+            .arg("-D")
+            .arg("-a")
+            .arg(&socket)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("this test needs openssh-client");
+        let agent = Self { process, folder };
+        let key = agent.folder.path().join("key");
+        agent.run(
+            "ssh-keygen",
+            &["-q", "-t", "ed25519", "-N", "", "-C", "key-of-the-test", "-f", &key.to_string_lossy()],
+        );
+        for _ in 0..200 {
+            if socket.exists() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        agent.run("ssh-add", &["-q", &key.to_string_lossy()]);
+        agent
+    }
+
+    fn socket(&self) -> std::path::PathBuf {
+        self.folder.path().join("agent")
+    }
+
+    fn run(&self, program: &str, words: &[&str]) {
+        let mut command = std::process::Command::new(program);
+        let status =
+            command.args(words).env("SSH_AUTH_SOCK", self.socket()).status().expect("openssh-client");
+        assert!(status.success(), "{program} {words:?}");
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // It ends with its socket's folder otherwise.
+        drop(self.process.kill().and_then(|()| self.process.wait()));
+    }
+}
+
+/// Copies a program and the libraries that it is linked with.
+fn copy_program(path: &str, root: &std::path::Path) {
+    let linked = std::process::Command::new("ldd").arg(path).output().expect("ldd");
+    let text = String::from_utf8_lossy(&linked.stdout).into_owned();
+    let libraries = text.split_whitespace().filter(|word| word.starts_with('/'));
+    for file in libraries.chain([path]) {
+        let target = root.join(file.trim_start_matches('/'));
+        fs_err::create_dir_all(target.parent().expect("a folder")).expect("a folder");
+        fs_err::copy(file, target).expect("a file");
+    }
+}
+
+/// kamal-compat §6 row 7.
+async fn forwards_an_agent(lab: &TestEngine, base: &ImageReference) {
+    let agent = Agent::start();
+    let (folder, mut request) = project(&format!(
+        "FROM {base}\nCOPY root /\nRUN --mount=type=ssh,required=true ssh-add -l > /keys\n"
+    ));
+    copy_program("/usr/bin/ssh-add", &folder.path().join("root"));
+    request.cache = BuildCache::Ignore;
+    assert!(build(lab, request.clone()).await.0.is_err(), "there is no agent");
+    request.ssh_agents = [("default".to_owned(), agent.socket())].into();
+    let built = must(build(lab, request.clone()).await.0);
+    let keys = run(lab, &built.id, "cat /keys").await.join("\n");
+    assert!(keys.contains("key-of-the-test (ED25519)"), "{keys}");
+    request.builder = BuilderChoice::Classic;
+    assert!(matches!(build(lab, request).await.0, Err(BuildError::AgentsNeedBuildKit)));
 }
 
 /// The context is larger than what may wait in memory on the way.

@@ -1,14 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freehold_docker::{BuildEvent, BuildRequest, Deadlines, Engine, StepOutcome, UnixSocket};
+use freehold_docker::{BuildEvent, BuildRequest, Deadlines, Engine, EngineInfo, StepOutcome, UnixSocket};
 use freehold_model::{Diagnose, ErrorKind, HostName, ImageReference};
-use freehold_plan::BuildPlaceName;
+use freehold_plan::{BuildPlaceName, BuildTool};
 
 use crate::engine_host::EngineHost;
-use crate::engine_host::workshop::BuildContext;
+use crate::engine_host::workshop::{BuildContext, Workshop};
 use crate::event::Progress;
-use crate::host::{Outcome, StepContext, StepError};
+use crate::host::{Outcome, StepError, Work};
 
 /// Why an engine that builds cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +32,22 @@ impl EngineHost {
     /// Returns the engine that builds.
     pub(super) async fn builder(&self, place: &BuildPlaceName) -> Result<Engine, StepError> {
         match place {
+            BuildPlaceName::Host(name) if *name == self.name => Ok(self.link().await?.engine.clone()),
+            place => self.workshop.builder(place).await,
+        }
+    }
+}
+
+impl Workshop {
+    /// Returns the engine that builds.
+    pub(super) async fn builder(&self, place: &BuildPlaceName) -> Result<Engine, StepError> {
+        match place {
             BuildPlaceName::Local => {
-                let dial = Arc::new(UnixSocket::new(&self.workshop.engine_socket));
+                let dial = Arc::new(UnixSocket::new(&self.engine_socket));
                 Ok(Engine::over(dial, Deadlines::default()))
             }
-            BuildPlaceName::Host(name) if *name == self.name => Ok(self.link().await?.engine.clone()),
             BuildPlaceName::Host(name) => {
-                let host = self.workshop.host(name).ok_or_else(|| {
+                let host = self.host(name).ok_or_else(|| {
                     StepError::image("find the builder", BuilderError::UnknownHost { host: name.clone() })
                 })?;
                 let link = host.link().await?;
@@ -49,20 +58,61 @@ impl EngineHost {
         }
     }
 
-    pub(super) async fn build(
+    /// Asks an engine that builds what it is.
+    ///
+    /// # Errors
+    /// [`StepError`] when it does not answer.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn engine_info(&self, place: &BuildPlaceName) -> Result<EngineInfo, StepError> {
+        let engine = self.builder(place).await?;
+        engine.info().await.map_err(|error| StepError::image("ask the engine that builds", error))
+    }
+
+    /// Gives an image that was built a second tag.
+    ///
+    /// # Errors
+    /// [`StepError`] when the engine does not have it.
+    ///
+    /// # Cancel safety
+    /// The tag is set or not.
+    pub async fn tag(
+        &self,
+        place: &BuildPlaceName,
+        image: &ImageReference,
+        tag: &ImageReference,
+    ) -> Result<(), StepError> {
+        let engine = self.builder(place).await?;
+        let tagged = engine.tag_image(&image.to_string(), tag).await;
+        tagged.map_err(|error| StepError::image(format!("tag image `{tag}`"), error))
+    }
+
+    /// Builds an image.
+    ///
+    /// # Errors
+    /// [`StepError`] with what the builder says.
+    ///
+    /// # Cancel safety
+    /// The builder stops; the tag is then what it was.
+    pub async fn build(
         &self,
         image: &ImageReference,
         place: &BuildPlaceName,
-        context: &StepContext<'_>,
+        work: &Work<'_>,
     ) -> Result<Outcome, StepError> {
         let operation = format!("build image `{image}`");
         let source = self
-            .workshop
             .contexts
             .get(&image.repository)
             .ok_or_else(|| StepError::image(&operation, BuilderError::NoContext))?;
+        match &source.tool {
+            BuildTool::Engine | BuildTool::RemoteEngine(_) => {}
+            BuildTool::Buildx(buildx) => return self.build_by_buildx(source, buildx, image, work).await,
+            BuildTool::Pack(pack) => return self.build_by_pack(source, pack, image, work).await,
+        }
         let engine = self.builder(place).await?;
-        let request = build_request(source, image, context)?;
+        let request = build_request(source, image, work)?;
         let mut names: BTreeMap<freehold_docker::StepId, String> = BTreeMap::new();
         let mut cached = 0_usize;
         let mut progress = |event: BuildEvent| {
@@ -82,11 +132,11 @@ impl EngineHost {
                     return;
                 }
             };
-            (context.progress)(Progress::Build { line });
+            (work.progress)(Progress::Build { line });
         };
         let built = tokio::select! {
             built = engine.build(request, &mut progress) => built,
-            () = context.stop.cancelled() => return Err(StepError::Stopped),
+            () = work.stop.cancelled() => return Err(StepError::Stopped),
         };
         built.map_err(|error| StepError::image(&operation, error))?;
         let note = if cached > 0 { Some(format!("{cached} of {} steps cached", names.len())) } else { None };
@@ -97,19 +147,20 @@ impl EngineHost {
 fn build_request(
     source: &BuildContext,
     image: &ImageReference,
-    context: &StepContext<'_>,
+    work: &Work<'_>,
 ) -> Result<BuildRequest, StepError> {
     let mut request = BuildRequest::new(&source.directory);
-    request.dockerfile = source.dockerfile.clone();
-    request.target = source.target.clone();
-    request.args = source.args.clone();
+    let builder = &source.builder;
+    request.dockerfile = builder.dockerfile.clone();
+    request.target = builder.target.clone();
+    request.args = builder.args.clone();
+    request.ssh_agents = source.ssh_agents.clone();
     request.labels = source.labels.clone();
     request.tags = vec![image.clone()];
-    request.architecture = source.architecture;
+    request.architecture = builder.architectures.first().copied();
     request.cache = source.cache;
-    for name in &source.secrets {
-        let value =
-            context.secrets.value(name).ok_or_else(|| StepError::Secret { name: name.to_string() })?;
+    for name in &builder.secrets {
+        let value = work.secrets.value(name).ok_or_else(|| StepError::Secret { name: name.to_string() })?;
         request.secrets.insert(name.clone(), value.clone());
     }
     Ok(request)

@@ -13,15 +13,21 @@ use freehold_ssh::Session;
 use crate::engine_host::EngineHost;
 use crate::engine_host::connection::Connection;
 use crate::event::Progress;
-use crate::host::{Outcome, StepContext, StepError};
+use crate::host::{Outcome, StepError, Work};
 
 impl EngineHost {
     /// Brings the image from the engine that built it, only the layers that this one lacks.
-    pub(super) async fn deliver(
+    ///
+    /// # Errors
+    /// [`StepError`] when either engine does not answer, or the builder does not have it.
+    ///
+    /// # Cancel safety
+    /// What was sent stays.
+    pub async fn deliver(
         &self,
         image: &ImageReference,
         from: &BuildPlaceName,
-        context: &StepContext<'_>,
+        work: &Work<'_>,
     ) -> Result<Outcome, StepError> {
         let source = self.builder(from).await?;
         let link = self.link().await?;
@@ -34,10 +40,10 @@ impl EngineHost {
             strategy: TransferStrategy::Best,
             exposure: Some(exposure),
         };
-        let progress = |step: TransferProgress| (context.progress)(shown(step));
+        let progress = |step: TransferProgress| (work.progress)(shown(step));
         let sent = tokio::select! {
             sent = transfer(&source, &target, image, &progress) => sent,
-            () = context.stop.cancelled() => return Err(StepError::Stopped),
+            () = work.stop.cancelled() => return Err(StepError::Stopped),
         };
         let sent = sent
             .map_err(|error| StepError::image(format!("send image `{image}` to `{}`", self.name), error))?;

@@ -10,7 +10,7 @@ use crate::engine_host::proxy::status;
 use crate::host::{StepContext, StepError};
 
 /// The user of the proxy's container, who owns the state in the volume: that of Kamal's image.
-const PROXY_USER: Owner = Owner { user: 1001, group: 1001 };
+pub(super) const PROXY_USER: Owner = Owner { user: 1001, group: 1001 };
 
 /// Why the proxy's image could not be made.
 #[derive(Debug, thiserror::Error)]

@@ -3,18 +3,20 @@ use std::time::Duration;
 
 use freehold_docker::{ContainerDetails, ContainerScope, ContainerSummary, ImageSummary};
 use freehold_model::{
-    Buffering, ContainerName, ImageReference, LoggedHeaders, Project, ProxyServiceName, ProxySettings,
-    Release, ReleaseId, Repository, RoleName, Tag,
+    Buffering, CertificateAuthority, ContainerName, ImageReference, LoggedHeaders, Project, ProxyServiceName,
+    ProxySettings, Release, ReleaseId, Repository, RoleName, Tag, Tls,
 };
 use freehold_plan::{
-    ContainerState, Gate, NETWORK, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy,
-    ObservedRoute, ProxyFiles, ProxyMaker, RELEASE_LABEL, Route, repositories,
+    CertificateState, ContainerState, Gate, NETWORK, ObservedCertificate, ObservedContainer, ObservedHost,
+    ObservedImage, ObservedProxy, ObservedRoute, ProxyFiles, ProxyMaker, RELEASE_LABEL, Route, repositories,
 };
-use freehold_wire::{KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus, TargetAddress};
+use freehold_wire::{
+    CertificateSource, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus, TargetAddress,
+};
 
 use crate::engine_host::kamal_proxy::STATE_FOLDER;
 use crate::engine_host::link::Link;
-use crate::engine_host::proxy::{API_LABEL, PROXY_CONTAINER, PROXY_LABEL};
+use crate::engine_host::proxy::{API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL};
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::HostError;
 
@@ -99,7 +101,10 @@ impl EngineHost {
                     let Some(role) = known else { continue };
                     let route = kamal_route(role.proxy.clone(), &service);
                     let gate = gate(&service.gate());
-                    routes.insert(role.proxy_service.clone(), ObservedRoute { route, gate });
+                    routes.insert(
+                        role.proxy_service.clone(),
+                        ObservedRoute { route, gate, certificates: Vec::new() },
+                    );
                 }
                 Ok(ObservedProxy::Running { image, maker, is_outdated: false, routes })
             }
@@ -134,8 +139,7 @@ impl EngineHost {
         match services {
             Ok(services) => {
                 for status in services.into_iter().filter(|status| is_ours(&status.name)) {
-                    let observed = ObservedRoute { route: route(project, &status), gate: gate(&status.gate) };
-                    routes.insert(status.name.clone(), observed);
+                    routes.insert(status.name.clone(), observed_route(project, &status));
                 }
             }
             Err(failure) if failure.is_of_another_version() => {
@@ -146,7 +150,7 @@ impl EngineHost {
                         let wanted = known.and_then(|role| role.proxy.clone());
                         let route = route_from(wanted, &service.settings, service.targets);
                         let gate = gate(&service.gate);
-                        routes.insert(service.name, ObservedRoute { route, gate });
+                        routes.insert(service.name, ObservedRoute { route, gate, certificates: Vec::new() });
                     }
                 }
             }
@@ -241,6 +245,25 @@ fn route(project: &Project, status: &ServiceStatus) -> Route {
     route_of(known.and_then(|role| role.proxy.clone()), status)
 }
 
+fn observed_route(project: &Project, status: &ServiceStatus) -> ObservedRoute {
+    let certificates = status.certificates.iter().map(|certificate| ObservedCertificate {
+        name: certificate.name.clone(),
+        state: match certificate.state {
+            freehold_wire::CertificateState::Valid => CertificateState::Valid,
+            freehold_wire::CertificateState::Ordering => CertificateState::Ordering,
+            freehold_wire::CertificateState::Failed => CertificateState::Failed,
+        },
+        expires_at: certificate.expires_at.clone(),
+        next_order_at: certificate.next_order_at.clone(),
+        error: certificate.error.clone(),
+    });
+    ObservedRoute {
+        route: route(project, status),
+        gate: gate(&status.gate),
+        certificates: certificates.collect(),
+    }
+}
+
 pub(super) fn route_of(wanted: Option<ProxySettings>, status: &ServiceStatus) -> Route {
     route_from(wanted, &status.settings, status.targets.iter().map(|target| target.address.clone()).collect())
 }
@@ -263,10 +286,25 @@ fn route_from(
     targets: Vec<TargetAddress>,
 ) -> Route {
     let untold = wanted.unwrap_or_default();
+    let source = settings.tls.as_ref().map(|tls| &tls.certificate);
+    let certificate = match source {
+        Some(CertificateSource::Files { certificate_path, .. }) => certificate_path
+            .strip_suffix(CERTIFICATE_FILE)
+            .map(|folder| folder.trim_end_matches('/').to_owned()),
+        Some(CertificateSource::Acme(_)) | None => None,
+    };
+    let tls = match (source, &untold.tls) {
+        (Some(CertificateSource::Acme(acme)), _) => Tls::Automatic(CertificateAuthority {
+            directory: acme.directory.clone(),
+            contact: acme.contact.clone(),
+        }),
+        (Some(CertificateSource::Files { .. }), custom @ Tls::Custom { .. }) => custom.clone(),
+        (Some(CertificateSource::Files { .. }), _) | (None, _) => Tls::Off,
+    };
     Route {
         kamal_flags: Vec::new(),
         targets: targets.iter().map(ToString::to_string).collect(),
-        files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate: None },
+        files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate },
         settings: ProxySettings {
             hosts: settings.hosts.iter().filter(|host| !host.is_any()).map(ToString::to_string).collect(),
             app_port: targets.first().map_or(80, TargetAddress::port),
@@ -295,7 +333,52 @@ fn route_from(
                 request: settings.log_request_headers.clone(),
                 response: settings.log_response_headers.clone(),
             },
-            ..untold
+            tls,
+            redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_model::SecretName;
+
+    use super::*;
+    use crate::engine_host::proxy::deploy_request;
+
+    fn status(tls: &str) -> ServiceStatus {
+        let settings = format!(r#"{{"hosts":["a.example.com"]{tls}}}"#);
+        let counters = r#"{"since_switch_ms":1,"requests":0,"upgrades":0,"responses_2xx":0,"responses_3xx":0,
+            "responses_4xx":0,"responses_5xx":0,"target_errors":{}}"#;
+        let text = format!(
+            r#"{{"name":"app-web","settings":{settings},"generation":1,"draining":[],"counters":{counters},
+            "targets":[{{"address":"1a2b3c4d5e6f:3000","health":"healthy"}}],"in_flight":{{"requests":0,"tunnels":0}}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    // kamal-compat §7 rows 3, 4, 15.
+    #[test]
+    fn a_route_is_put_back_with_the_certificate_that_it_had() {
+        let folder = "/home/kamal-proxy/.apps-config/app/tls/web";
+        let files = format!(
+            r#","tls":{{"certificate_path":"{folder}/cert.pem","private_key_path":"{folder}/key.pem","redirect":false}}"#
+        );
+        let acme = r#","tls":{"acme":{"directory":"https://ca.example.com/","contact":"ops@example.com"},"redirect":true}"#;
+        let name = |text: &str| SecretName::parse(text).unwrap();
+        let custom = Tls::Custom { certificate: name("CERT"), private_key: name("KEY") };
+        let wanted = ProxySettings { tls: custom.clone(), ..ProxySettings::default() };
+        for (tls, settings) in [("", Tls::Off), (&files, custom)] {
+            let status = status(tls);
+            let route = route_of(Some(wanted.clone()), &status);
+            assert_eq!(route.settings.tls, settings);
+            assert_eq!(deploy_request(&route).unwrap().settings.tls, status.settings.tls);
+        }
+        // The project may want something else by now.
+        for tls in ["", &files, acme] {
+            let status = status(tls);
+            let route = route_of(None, &status);
+            assert_eq!(deploy_request(&route).unwrap().settings.tls, status.settings.tls, "{tls}");
+        }
     }
 }

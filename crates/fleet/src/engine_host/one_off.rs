@@ -2,30 +2,34 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_docker::{Engine, EnvValue, RemoveOptions, SessionInput, SessionOutput, StandardStreams};
-use freehold_model::{ContainerName, EnvName, Environment, ImageReference, Role, SecretValues};
-use freehold_plan::{ContainerRequest, NETWORK};
+use freehold_model::{ContainerName, EnvName, RemoteImage, RestartPolicy, SecretValues};
+use freehold_plan::ContainerRequest;
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::container::container_spec;
 use crate::host::{HostError, StepError};
 
-/// A command to run in a container of its own, with the environment, volumes and options of a role.
+/// A command to run in a container of its own.
 #[derive(Debug, Clone)]
 pub struct OneOff {
-    /// The container's name.
-    pub name: ContainerName,
-    /// The image.
-    pub image: ImageReference,
-    /// The role.
-    pub role: Role,
-    /// The environment of the role on this host.
-    pub environment: Environment,
-    /// Variables beside it.
+    /// The container. Neither its published ports nor its restart policy count: the ports would be taken from the
+    /// container that serves, and a command runs once.
+    pub container: ContainerRequest,
+    /// Variables beside its environment.
     pub variables: Vec<(EnvName, String)>,
-    /// The command's words.
-    pub command: Vec<String>,
     /// What becomes of its input and output.
     pub streams: StandardStreams,
+    /// What happens where the host does not have the image.
+    pub missing: MissingImage,
+}
+
+/// What happens where a host does not have the image of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingImage {
+    /// It is pulled.
+    Pull,
+    /// No registry has it, so that nothing runs.
+    Fail,
 }
 
 /// A container that runs one command, and what it reads and writes.
@@ -102,7 +106,7 @@ impl EngineHost {
             .await
             .map_err(|source| HostError::Connect { host: self.name.clone(), source })?;
         self.make(&engine, command, secrets, &link.home).await?;
-        let name = command.name.as_str();
+        let name = command.container.name.as_str();
         let failed = |error| StepError::Host(self.engine_error(&format!("start container `{name}`"), error));
         let started = async {
             let is_terminal = command.streams == StandardStreams::Terminal;
@@ -112,7 +116,8 @@ impl EngineHost {
         };
         match started.await {
             Ok((output, input)) => {
-                let control = AttachedControl { engine, host: Arc::clone(self), name: command.name.clone() };
+                let control =
+                    AttachedControl { engine, host: Arc::clone(self), name: command.container.name.clone() };
                 Ok(Attached { output, input, control })
             }
             Err(error) => {
@@ -135,7 +140,7 @@ impl EngineHost {
     pub async fn run_detached(&self, command: &OneOff, secrets: &SecretValues) -> Result<(), StepError> {
         let link = self.link().await?;
         self.make(&link.engine, command, secrets, &link.home).await?;
-        let name = command.name.as_str();
+        let name = command.container.name.as_str();
         let started = link.engine.start_container(name).await;
         started.map_err(|error| self.engine_error(&format!("start container `{name}`"), error))?;
         Ok(())
@@ -148,25 +153,12 @@ impl EngineHost {
         secrets: &SecretValues,
         home: &str,
     ) -> Result<(), StepError> {
-        let role = command.role.clone();
-        let mut options = role.options;
-        // Published ports would be taken by the container that serves.
-        options.publish = Vec::new();
-        options.restart = freehold_model::RestartPolicy::No;
-        let request = ContainerRequest {
-            name: command.name.clone(),
-            image: command.image.clone().into(),
-            hostname: None,
-            network: NETWORK.to_owned(),
-            command: Some(command.command.clone()),
-            environment: command.environment.clone(),
-            // Kamal's one-off containers carry no labels: they are neither pruned nor counted as releases.
-            labels: std::collections::BTreeMap::new(),
-            volumes: role.volumes,
-            options,
-            logging: role.logging,
-            stop_timeout: role.stop_timeout,
-        };
+        let mut request = command.container.clone();
+        request.options.publish = Vec::new();
+        request.options.restart = RestartPolicy::No;
+        if command.missing == MissingImage::Pull {
+            self.pull_if_missing(engine, &request.image).await?;
+        }
         let mut spec = container_spec(&request, secrets, home)?;
         spec.streams = command.streams;
         for (name, value) in &command.variables {
@@ -174,7 +166,22 @@ impl EngineHost {
         }
         match engine.create_container(&spec).await {
             Ok(_) => Ok(()),
-            Err(error) => Err(self.create_error(&command.name, error)),
+            Err(error) => Err(self.create_error(&request.name, error)),
         }
+    }
+
+    async fn pull_if_missing(&self, engine: &Engine, image: &RemoteImage) -> Result<(), StepError> {
+        let operation = format!("pull image `{image}`");
+        let failed = |error| StepError::Host(self.engine_error(&operation, error));
+        // Without a tag an engine would pull every one there is.
+        let name = match (&image.tag, &image.digest) {
+            (None, None) => format!("{image}:latest"),
+            _ => image.to_string(),
+        };
+        if engine.inspect_image(&name).await.map_err(failed)?.is_some() {
+            return Ok(());
+        }
+        let credentials = self.workshop.credentials(&image.repository);
+        engine.pull_image(&name, credentials, &mut |_| ()).await.map_err(failed)
     }
 }

@@ -12,8 +12,8 @@ use crate::host::{HostError, Outcome, StepContext, StepError};
 impl EngineHost {
     pub(super) async fn do_step(&self, step: &Step, context: &StepContext<'_>) -> Result<Outcome, StepError> {
         match &step.action {
-            Action::BuildImage { image, place } => self.build(image, place, context).await,
-            Action::DeliverImage { image, from } => self.deliver(image, from, context).await,
+            Action::BuildImage { image, place } => self.workshop.build(image, place, &context.work()).await,
+            Action::DeliverImage { image, from } => self.deliver(image, from, &context.work()).await,
             Action::PrepareHost { directories, network } => self.prepare(directories, network, context).await,
             Action::PullAccessoryImage { accessory, image, age } => {
                 self.pull_accessory_image(accessory, image, *age, context).await
@@ -44,10 +44,12 @@ impl EngineHost {
             Action::AwaitHealthy { subject, container, readiness } => {
                 self.await_healthy(subject, container, readiness, context).await
             }
-            Action::CheckRegistry { registry, place } => self.check_registry(registry, place).await,
-            Action::PushImage { image, latest, from } => self.push(image, latest, from, context).await,
+            Action::CheckRegistry { registry, place } => self.workshop.check_registry(registry, place).await,
+            Action::PushImage { image, latest, from } => {
+                self.workshop.push(image, latest, from, &context.work()).await
+            }
             Action::PullImage { image, origin, service } => {
-                self.pull(image, origin, service.as_ref(), context).await
+                self.pull(image, origin, service.as_ref(), &context.work()).await
             }
             Action::BridgeAssets(bridge) => self.bridge_assets(bridge, context).await,
             Action::WriteErrorPages { directory, pages } => {
@@ -66,14 +68,15 @@ impl EngineHost {
                     ProxyMaker::Freehold => {
                         let handover = Handover { drain, fence, earlier: Earlier::StandsBy };
                         self.switch(service, &route, handover).await?;
+                        Ok(Outcome::Done(self.certificate_note(service, &route).await?))
                     }
                     ProxyMaker::Kamal => {
                         status(context, "waiting for kamal-proxy, which drains the earlier containers");
                         let switch = KamalSwitch { health_limit: *health_limit, drain };
                         self.kamal_switch(service, &route, switch).await?;
+                        Ok(Outcome::Done(None))
                     }
                 }
-                Ok(Outcome::Done(None))
             }
             Action::RemoveTarget { service, proxy } => {
                 let removed = match proxy {

@@ -5,14 +5,13 @@ use std::time::{Duration, Instant};
 
 use freehold_docker::{ContainerSpec, ExecSpec, ImageName};
 use freehold_model::{
-    ContainerName, ContainerOptions, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName,
-    ProxySettings, RestartPolicy,
+    ContainerName, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName, ProxySettings,
 };
 use freehold_plan::{ProxyMaker, Route};
 use freehold_wire::{
-    ConfirmRequest, DeployRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, HealthCheck, HealthGate,
-    HostPattern, InvalidAddress, PathPrefix, ProbeReport, ProbeRequest, ProxyClient, ProxyError,
-    ServiceSettings, TargetAddress,
+    Acme, CertificateSource, CertificateState, ConfirmRequest, DeployRequest, DrainMode, DrainReport,
+    DrainRequest, ErrorCode, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport,
+    ProbeRequest, ProxyClient, ProxyError, ServiceSettings, TargetAddress, Tls,
 };
 
 use crate::engine_host::EngineHost;
@@ -26,6 +25,14 @@ pub(super) const PROXY_CONTAINER: &str = "kamal-proxy";
 
 /// The label of a proxy that is ours; its value is the version that made it.
 pub(super) const PROXY_LABEL: &str = "freehold.proxy";
+
+/// The files in the folder of a certificate, which are Kamal's.
+pub(super) const CERTIFICATE_FILE: &str = "cert.pem";
+pub(super) const PRIVATE_KEY_FILE: &str = "key.pem";
+
+/// The ports on which the proxy listens in its container.
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// The label with the version of its API.
 pub(super) const API_LABEL: &str = "freehold.proxy.api";
@@ -213,7 +220,7 @@ impl EngineHost {
             return Err(StepError::Host(self.engine_error("start the proxy", error)));
         }
         self.await_proxy(&link).await?;
-        Ok(Outcome::Done(Some(format!("listens on port {}", run.http_port))))
+        Ok(Outcome::Done(Some(format!("listens on ports {} and {}", run.http_port, run.https_port))))
     }
 
     /// Waits until the proxy answers on its control socket.
@@ -280,6 +287,35 @@ impl EngineHost {
         .await
         .map(drop)
         .map_err(|failure| self.proxy_refusal(failure))
+    }
+
+    /// Says how the certificates stand that the proxy orders for a service, unless all are there.
+    pub(super) async fn certificate_note(
+        &self,
+        service: &ProxyServiceName,
+        route: &Route,
+    ) -> Result<Option<String>, StepError> {
+        if !matches!(route.settings.tls, freehold_model::Tls::Automatic(_)) {
+            return Ok(None);
+        }
+        let link = self.link().await?;
+        let operation = format!("say how the certificates of `{service}` stand");
+        let status = self
+            .ask_proxy(&link, &operation, async |client| client.service(service, CONTROL_DEADLINE).await)
+            .await
+            .map_err(|failure| failure.into_step_error(&self.name))?;
+        let notes = status.certificates.iter().filter_map(|certificate| match certificate.state {
+            CertificateState::Valid => None,
+            CertificateState::Ordering => {
+                Some(format!("the certificate of {} is being ordered", certificate.name))
+            }
+            CertificateState::Failed => {
+                let error = certificate.error.as_deref().unwrap_or("it was not issued");
+                Some(format!("the certificate of {} is not there yet: {error}", certificate.name))
+            }
+        });
+        let notes: Vec<String> = notes.collect();
+        Ok((!notes.is_empty()).then(|| notes.join("; ")))
     }
 
     /// Says that the switch is final, so that the earlier targets, which are about to be stopped, do not step in any longer.
@@ -394,14 +430,33 @@ pub(super) fn health_check(check: &freehold_model::HealthCheck) -> HealthCheck {
     }
 }
 
-fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
+pub(super) fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
     let targets =
         route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
     let settings = ServiceSettings {
         error_pages: route.files.error_pages.clone(),
+        tls: tls(route),
         ..service_settings(&route.settings)?
     };
     Ok(DeployRequest::new(targets, settings))
+}
+
+/// Returns how a route is served over HTTPS. A folder with a certificate is one of one's own, also where the settings no
+/// longer tell the names of its secrets.
+fn tls(route: &Route) -> Option<Tls> {
+    let certificate = match (&route.files.certificate, &route.settings.tls) {
+        (Some(folder), _) => CertificateSource::Files {
+            certificate_path: format!("{folder}/{CERTIFICATE_FILE}"),
+            private_key_path: format!("{folder}/{PRIVATE_KEY_FILE}"),
+        },
+        (None, freehold_model::Tls::Automatic(authority)) => CertificateSource::Acme(Acme {
+            directory: authority.directory.clone(),
+            contact: authority.contact.clone(),
+            cache_path: None,
+        }),
+        (None, freehold_model::Tls::Off | freehold_model::Tls::Custom { .. }) => return None,
+    };
+    Some(Tls { certificate, redirect: route.settings.redirect_to_https })
 }
 
 fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, InvalidAddress> {
@@ -442,9 +497,14 @@ pub(super) fn proxy_spec(
     image: ImageName,
 ) -> Result<ContainerSpec, freehold_model::InvalidName> {
     let mut spec = ContainerSpec::new(ContainerName::parse(PROXY_CONTAINER)?, image);
-    let mut command = ["proxy", "run", "--http-port", "80"].map(str::to_owned).to_vec();
+    let ports =
+        ["--http-port", &HTTP_PORT.to_string(), "--https-port", &HTTPS_PORT.to_string()].map(str::to_owned);
+    let mut command: Vec<String> = ["proxy", "run"].map(str::to_owned).into_iter().chain(ports).collect();
     if run.debug {
         command.push("--debug".to_owned());
+    }
+    if let Some(port) = run.metrics_port {
+        command.extend(["--metrics-port".to_owned(), port.to_string()]);
     }
     spec.command = Some(command);
     spec.network = Some(network.to_owned());
@@ -460,20 +520,29 @@ pub(super) fn proxy_spec(
         logging.options.insert("max-size".to_owned(), run.log_max_size.clone());
     }
     spec.logging = logging;
-    let mut publish = Vec::new();
-    if run.publish {
-        let port = format!("{}:80", run.http_port);
-        publish.extend(run.bind_addresses.iter().map(|address| match address {
+    let mut options = (*run.options).clone();
+    options.publish.extend(published(run));
+    options.expose.extend(run.metrics_port.map(|port| port.to_string()));
+    spec.options = options;
+    Ok(spec)
+}
+
+/// Returns the host's ports that lead to the proxy, as Docker writes them.
+fn published(run: &ProxyRun) -> Vec<String> {
+    if !run.publish {
+        return Vec::new();
+    }
+    let ports = [format!("{}:{HTTP_PORT}", run.http_port), format!("{}:{HTTPS_PORT}", run.https_port)];
+    if run.bind_addresses.is_empty() {
+        return ports.to_vec();
+    }
+    let bound = run.bind_addresses.iter().flat_map(|address| {
+        ports.iter().map(move |port| match address {
             IpAddr::V4(address) => format!("{address}:{port}"),
             IpAddr::V6(address) => format!("[{address}]:{port}"),
-        }));
-        if publish.is_empty() {
-            publish.push(port);
-        }
-    }
-    spec.options =
-        ContainerOptions { restart: RestartPolicy::UnlessStopped, publish, ..ContainerOptions::default() };
-    Ok(spec)
+        })
+    });
+    bound.collect()
 }
 
 impl StepError {
@@ -486,4 +555,33 @@ impl StepError {
 /// Shows a line of status.
 pub(super) fn status(context: &StepContext<'_>, text: impl Into<String>) {
     (context.progress)(Progress::Status { text: text.into() });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // kamal-compat §7.1 rows 1, 2, 3, 5, 6, 8.
+    #[test]
+    fn the_container_is_what_its_settings_say() {
+        let image = || ImageName::Reference(serde_json::from_str("\"freehold-proxy:1\"").unwrap());
+        let spec = |run: &ProxyRun| proxy_spec(run, "kamal", "/root", image()).unwrap();
+        let usual = spec(&ProxyRun::default());
+        let command = ["proxy", "run", "--http-port", "80", "--https-port", "443"];
+        assert_eq!(usual.command.unwrap(), command);
+        assert_eq!(usual.options.publish, ["80:80", "443:443"]);
+        let mut run =
+            ProxyRun { https_port: 8443, debug: true, metrics_port: Some(9090), ..ProxyRun::default() };
+        run.bind_addresses = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        run.options.memory_bytes = Some(1 << 28);
+        run.options.publish = vec!["9090:9090".to_owned()];
+        let spec = spec(&run);
+        assert_eq!(spec.command.unwrap()[6..], ["--debug", "--metrics-port", "9090"]);
+        assert_eq!(spec.options.memory_bytes, Some(1 << 28));
+        assert_eq!(spec.options.expose, ["9090"]);
+        let ports = ["9090:9090", "127.0.0.1:80:80", "127.0.0.1:8443:443", "[::1]:80:80", "[::1]:8443:443"];
+        assert_eq!(spec.options.publish, ports);
+        run.publish = false;
+        assert_eq!(published(&run), [""; 0]);
+    }
 }

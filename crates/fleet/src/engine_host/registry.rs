@@ -4,9 +4,9 @@ use freehold_docker::{Engine, ImageDetails, RegistryCredentials, RegistryProgres
 use freehold_model::{Diagnose, ErrorKind, ImageDigest, ImageReference, Repository, ServiceName};
 use freehold_plan::{BuildPlaceName, ImageOrigin};
 
-use crate::engine_host::EngineHost;
+use crate::engine_host::{BuildContext, BuildDestination, EngineHost, Workshop};
 use crate::event::Progress;
-use crate::host::{Outcome, StepContext, StepError};
+use crate::host::{Outcome, StepError, Work};
 
 /// The label by which Kamal and Freehold know whose image it is.
 const SERVICE_LABEL: &str = "service";
@@ -56,22 +56,35 @@ impl Diagnose for RegistryError {
     }
 }
 
-impl EngineHost {
+impl Workshop {
     /// Returns name and password for the registry of an image.
-    fn credentials(&self, repository: &Repository) -> Option<&RegistryCredentials> {
+    pub(super) fn credentials(&self, repository: &Repository) -> Option<&RegistryCredentials> {
         let server = repository.server().filter(|server| *server != "docker.io");
-        self.workshop.registries.iter().find(|known| known.server.as_deref() == server)
+        self.registries.iter().find(|known| known.server.as_deref() == server)
     }
 
-    pub(super) async fn check_registry(
-        &self,
-        registry: &str,
-        place: &BuildPlaceName,
-    ) -> Result<Outcome, StepError> {
+    /// Says whether every image is built and pushed by a tool that is no engine.
+    fn tools_push(&self) -> bool {
+        let is_pushed =
+            |source: &BuildContext| matches!(source.destination, BuildDestination::Registry { .. });
+        !self.contexts.is_empty() && self.contexts.values().all(is_pushed)
+    }
+
+    /// Logs in to a registry, to learn whether name and password are good.
+    ///
+    /// # Errors
+    /// [`StepError`] with what the registry says.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn check_registry(&self, registry: &str, place: &BuildPlaceName) -> Result<Outcome, StepError> {
         let operation = format!("log in to registry `{registry}`");
+        if self.tools_push() {
+            // They log in by themselves.
+            return Ok(Outcome::AlreadyDone);
+        }
         let server = Some(registry).filter(|name| *name != "Docker Hub");
         let credentials = self
-            .workshop
             .registries
             .iter()
             .find(|known| known.server.as_deref() == server)
@@ -84,21 +97,33 @@ impl EngineHost {
         Ok(Outcome::Done(Some(format!("as {}", credentials.username))))
     }
 
-    pub(super) async fn push(
+    /// Pushes an image under its tag and as the latest one.
+    ///
+    /// # Errors
+    /// [`StepError`] with what the engine or the registry says.
+    ///
+    /// # Cancel safety
+    /// Layers that are complete stay in the registry; the builder's latest tag is put back by the next push.
+    pub async fn push(
         &self,
         image: &ImageReference,
         latest: &ImageReference,
         from: &BuildPlaceName,
-        context: &StepContext<'_>,
+        work: &Work<'_>,
     ) -> Result<Outcome, StepError> {
+        let source = self.contexts.get(&image.repository);
+        if source.is_some_and(|source| matches!(source.destination, BuildDestination::Registry { .. })) {
+            // The tool that built it has pushed it under both tags.
+            return Ok(Outcome::AlreadyDone);
+        }
         let engine = self.builder(from).await?;
-        self.push_tag(&engine, image, context).await?;
+        self.push_tag(&engine, image, work).await?;
         // The engine may be that of a host, where this tag names the image that serves now.
         let operation = format!("tag image `{latest}`");
         let failed = |error| StepError::image(&operation, error);
         let before = engine.inspect_image(&latest.to_string()).await.map_err(failed)?;
         engine.tag_image(&image.to_string(), latest).await.map_err(failed)?;
-        let pushed = self.push_tag(&engine, latest, context).await;
+        let pushed = self.push_tag(&engine, latest, work).await;
         match before {
             Some(before) => engine.tag_image(&before.id, latest).await.map_err(failed)?,
             None => drop(engine.remove_image(&latest.to_string()).await.map_err(failed)?),
@@ -111,33 +136,42 @@ impl EngineHost {
         &self,
         engine: &Engine,
         image: &ImageReference,
-        context: &StepContext<'_>,
+        work: &Work<'_>,
     ) -> Result<RegistryProgress, StepError> {
         let mut last = RegistryProgress::default();
         let mut progress = |now: RegistryProgress| {
             last = now;
-            (context.progress)(shown(now));
+            (work.progress)(shown(now));
         };
         let pushed = tokio::select! {
             pushed = engine.push_image(image, self.credentials(&image.repository), &mut progress) => pushed,
-            () = context.stop.cancelled() => return Err(StepError::Stopped),
+            () = work.stop.cancelled() => return Err(StepError::Stopped),
         };
         pushed.map_err(|error| StepError::image(format!("push image `{image}`"), error))?;
         Ok(last)
     }
+}
 
-    pub(super) async fn pull(
+impl EngineHost {
+    /// Pulls an image by its digest and tags it.
+    ///
+    /// # Errors
+    /// [`StepError`] with what the engine or the registry says, or that the image is another service's.
+    ///
+    /// # Cancel safety
+    /// Layers that are complete stay.
+    pub async fn pull(
         &self,
         image: &ImageReference,
         origin: &ImageOrigin,
         service: Option<&ServiceName>,
-        context: &StepContext<'_>,
+        work: &Work<'_>,
     ) -> Result<Outcome, StepError> {
         let link = self.link().await?;
         let engine = &link.engine;
         let operation = format!("pull image `{image}`");
         let failed = |error| StepError::image(&operation, error);
-        let credentials = self.credentials(&image.repository);
+        let credentials = self.workshop.credentials(&image.repository);
         let wanted = self.wanted(engine, image, origin).await?;
         let there = engine.inspect_image(&image.to_string()).await.map_err(failed)?;
         if let (Some(details), Some(digest)) = (&there, &wanted)
@@ -153,11 +187,11 @@ impl EngineHost {
         let mut layers = 0;
         let mut progress = |now: RegistryProgress| {
             layers = now.layers;
-            (context.progress)(shown(now));
+            (work.progress)(shown(now));
         };
         let pulled = tokio::select! {
             pulled = engine.pull_image(&name, credentials, &mut progress) => pulled,
-            () = context.stop.cancelled() => return Err(StepError::Stopped),
+            () = work.stop.cancelled() => return Err(StepError::Stopped),
         };
         pulled.map_err(failed)?;
         let gone = || StepError::image(&operation, RegistryError::Gone);
@@ -186,15 +220,25 @@ impl EngineHost {
                     .inspect_image(&image.to_string())
                     .await
                     .map_err(|error| StepError::image(format!("look for image `{image}`"), error))?;
-                Ok(details.and_then(|details| pushed_digest(&details, &image.repository)))
+                match details.and_then(|details| pushed_digest(&details, &image.repository)) {
+                    Some(digest) => Ok(Some(digest)),
+                    // A tool that is no engine has built and pushed it.
+                    None => self.digest_of_tag(engine, image).await,
+                }
             }
-            ImageOrigin::Pinned(_) | ImageOrigin::Tag => {
-                let name = image.to_string();
-                let asked = engine.registry_digest(&name, self.credentials(&image.repository)).await;
-                // The pull itself says best what is wrong, and an engine that cannot be asked can still pull.
-                Ok(asked.inspect_err(|error| tracing::debug!(host = %self.name, %error, "no digest")).ok())
-            }
+            ImageOrigin::Pinned(_) | ImageOrigin::Tag => self.digest_of_tag(engine, image).await,
         }
+    }
+
+    async fn digest_of_tag(
+        &self,
+        engine: &Engine,
+        image: &ImageReference,
+    ) -> Result<Option<ImageDigest>, StepError> {
+        let name = image.to_string();
+        let asked = engine.registry_digest(&name, self.workshop.credentials(&image.repository)).await;
+        // The pull itself says best what is wrong, and an engine that cannot be asked can still pull.
+        Ok(asked.inspect_err(|error| tracing::debug!(host = %self.name, %error, "no digest")).ok())
     }
 }
 

@@ -21,7 +21,8 @@ impl Watch for Deaf {
 
 fn host(home: &Path) -> EngineHost {
     let reach = Reach::Local { home: home.to_owned(), socket: home.join("no.sock") };
-    let workshop = Workshop::new(home.join("no.sock"), BTreeMap::new(), Vec::new(), BTreeMap::new());
+    let workshop =
+        Workshop::new(home.join("no.sock"), BTreeMap::new(), Vec::new(), BTreeMap::new(), BTreeMap::new());
     EngineHost::new(HostName::parse("localhost").expect("a name"), reach, workshop, Arc::new(Deaf))
 }
 

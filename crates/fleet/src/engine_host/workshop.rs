@@ -3,14 +3,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use freehold_docker::{BuildCache, RegistryCredentials};
-use freehold_model::{AccessoryName, Architecture, HostName, Repository, SecretName};
+use freehold_model::{AccessoryName, Architecture, Builder, HostName, Repository, Tag};
+use freehold_plan::BuildTool;
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use crate::engine_host::EngineHost;
 
 /// What this machine gives to hosts: the source to build, the engine that builds it, and our own executable.
-#[derive(Debug)]
 pub struct Workshop {
     /// The socket of this machine's engine.
     pub engine_socket: PathBuf,
@@ -20,9 +20,18 @@ pub struct Workshop {
     pub registries: Vec<RegistryCredentials>,
     /// Our executable for each architecture, from which the proxy's image is made.
     pub executables: BTreeMap<Architecture, PathBuf>,
+    /// The environment of programs that build.
+    pub environment: BTreeMap<String, String>,
     hosts: RwLock<BTreeMap<HostName, Weak<EngineHost>>>,
     stock: RwLock<Stock>,
     digests: tokio::sync::Mutex<BTreeMap<PathBuf, String>>,
+}
+
+impl std::fmt::Debug for Workshop {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The environment may hold secrets.
+        formatter.debug_struct("Workshop").field("engine", &self.engine_socket).finish_non_exhaustive()
+    }
 }
 
 /// What an operation on accessories gives to hosts.
@@ -45,20 +54,30 @@ impl std::fmt::Debug for Stock {
 pub struct BuildContext {
     /// The folder that is sent to the builder.
     pub directory: PathBuf,
-    /// The Dockerfile, relative to the folder.
-    pub dockerfile: PathBuf,
-    /// The stage, or none for the last.
-    pub target: Option<String>,
-    /// Build arguments.
-    pub args: BTreeMap<String, String>,
-    /// Secrets that the build may mount.
-    pub secrets: Vec<SecretName>,
+    /// The project's settings.
+    pub builder: Builder,
     /// Labels of the image; `service` is among them.
     pub labels: BTreeMap<String, String>,
-    /// The architecture, or none for that of the builder.
-    pub architecture: Option<Architecture>,
     /// Whether the builder's cache is used.
     pub cache: BuildCache,
+    /// What builds.
+    pub tool: BuildTool,
+    /// Sockets of SSH agents that the build may use, by name.
+    pub ssh_agents: BTreeMap<String, PathBuf>,
+    /// Where a tool that is no engine leaves the image.
+    pub destination: BuildDestination,
+}
+
+/// Where a tool that is no engine leaves an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildDestination {
+    /// In the engine of this machine, from where it is sent.
+    Engine,
+    /// In the registry, under the latest tag too.
+    Registry {
+        /// The latest tag.
+        latest: Tag,
+    },
 }
 
 impl Workshop {
@@ -69,12 +88,14 @@ impl Workshop {
         contexts: BTreeMap<Repository, BuildContext>,
         registries: Vec<RegistryCredentials>,
         executables: BTreeMap<Architecture, PathBuf>,
+        environment: BTreeMap<String, String>,
     ) -> Arc<Self> {
         Arc::new(Self {
             engine_socket,
             contexts,
             registries,
             executables,
+            environment,
             hosts: RwLock::default(),
             stock: RwLock::default(),
             digests: tokio::sync::Mutex::default(),

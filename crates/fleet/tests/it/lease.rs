@@ -88,6 +88,7 @@ async fn waiting_ends_in_time_or_when_told() {
     assert_eq!(stopped.expect_err("stopped").kind(), ErrorKind::Interrupted);
 }
 
+/// kamal-compat §15 rows 4, 5.
 #[tokio::test(start_paused = true)]
 async fn that_of_a_person_neither_expires_nor_is_waited_for() {
     let fleet = fleet();

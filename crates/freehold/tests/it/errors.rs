@@ -9,13 +9,13 @@ fn command_lines_that_are_wrong() {
     for (name, words) in [
         ("unknown command", &["banana"][..]),
         ("misspelled command", &["depoly"]),
-        ("unsupported command", &["build", "boot", "db"]),
-        ("unsupported command of app", &["app", "maintenance"]),
-        ("unsupported command of proxy", &["proxy", "logs"]),
         ("unknown option", &["deploy", "--force"]),
         ("missing argument", &["completion"]),
         ("wrong value", &["completion", "csh"]),
         ("wrong time", &["app", "logs", "--since", "yesterday"]),
+        ("options of grep without a pattern", &["app", "logs", "--grep-options", "-i"]),
+        ("following as json", &["app", "logs", "--follow", "--json"]),
+        ("wrong quotes in options of grep", &["app", "logs", "-g", "x", "--grep-options", "-e 'a"]),
         ("options that exclude each other", &["deploy", "-v", "-q"]),
         ("missing message", &["lock", "acquire"]),
         ("usage error as json", &["deploy", "--json", "--force"]),
@@ -51,6 +51,7 @@ fn a_deploy_file_that_is_not_there() {
     insta::assert_snapshot!("wrong_destination", sandbox.run(&["deploy", "-d", "a b"]));
 }
 
+/// kamal-compat §12.1 rows 4, 5.
 #[test]
 fn filters_that_match_nothing() {
     let sandbox = Sandbox::with_deploy_file(GOOD);

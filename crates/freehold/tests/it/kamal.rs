@@ -61,6 +61,7 @@ fn options_stand_anywhere_and_names_may_be_shortened() {
     }
 }
 
+/// kamal-compat §12.2 row 11.
 #[test]
 fn commands_without_a_host() {
     let sandbox = Sandbox::with_deploy_file(LOCAL);
@@ -84,7 +85,7 @@ fn commands_without_a_host() {
     assert!(whole.contains("# The deploy file") && whole.contains("## `sshkit`"), "{whole}");
 }
 
-/// On this machine, whose name is `localhost`, no SSH is needed.
+/// On this machine, whose name is `localhost`, no SSH is needed. kamal-compat §12.2 row 14; kamal-compat §15 row 7.
 #[test]
 fn commands_run_on_the_host_itself() {
     let sandbox = Sandbox::with_deploy_file(LOCAL);

@@ -2,6 +2,12 @@
 //! mistake that needs no host.
 
 #[cfg(test)]
+mod accessories;
+#[cfg(test)]
+mod builds;
+#[cfg(test)]
+mod config;
+#[cfg(test)]
 mod errors;
 #[cfg(test)]
 mod help;

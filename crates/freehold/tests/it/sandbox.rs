@@ -62,7 +62,12 @@ impl Sandbox {
 
     /// Runs the executable and returns all that is seen of it, paths replaced.
     pub(crate) fn run(&self, words: &[&str]) -> String {
-        let output = self.command(words).output().unwrap();
+        self.run_with(words, &[])
+    }
+
+    /// The same with variables.
+    pub(crate) fn run_with(&self, words: &[&str], variables: &[(&str, &str)]) -> String {
+        let output = self.command(words).envs(variables.iter().copied()).output().unwrap();
         let stream = |name: &str, bytes: &[u8]| match String::from_utf8_lossy(bytes).into_owned() {
             empty if empty.is_empty() => String::new(),
             text => format!("--- {name}\n{}\n", text.trim_end()),

@@ -85,6 +85,7 @@ fn values_keep_every_character() {
     );
 }
 
+/// kamal-compat §12.2 row 42.
 #[test]
 fn secrets_are_fetched_and_extracted() {
     let sandbox = Sandbox::new();

@@ -1,5 +1,6 @@
 use crate::sandbox::Sandbox;
 
+/// kamal-compat §12.2 row 12.
 #[test]
 fn the_version_is_told_in_four_ways() {
     let sandbox = Sandbox::new();
@@ -12,6 +13,7 @@ fn the_version_is_told_in_four_ways() {
     assert!(shown.contains(&format!("\"result\":{{\"version\":\"{version}\"}}")), "{shown}");
 }
 
+/// kamal-compat §12.2 row 1.
 #[test]
 fn init_writes_what_is_missing_and_keeps_what_is_there() {
     let sandbox = Sandbox::new();

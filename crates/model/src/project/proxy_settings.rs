@@ -72,8 +72,8 @@ pub enum Tls {
     /// It serves HTTP only.
     #[default]
     Off,
-    /// The proxy gets a certificate by itself (ACME).
-    Automatic,
+    /// The proxy orders certificates and renews them (ACME).
+    Automatic(CertificateAuthority),
     /// The certificate and its key are secrets, both in PEM.
     Custom {
         /// The secret that holds the certificate with its chain.
@@ -81,6 +81,18 @@ pub enum Tls {
         /// The secret that holds the private key.
         private_key: SecretName,
     },
+}
+
+/// Where the proxy orders certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateAuthority {
+    /// The URL of its directory; none is the proxy's own choice, Let's Encrypt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// An e-mail address that it may write to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
 }
 
 impl Tls {
@@ -94,7 +106,7 @@ impl Tls {
     #[must_use]
     pub fn secret_names(&self) -> Vec<SecretName> {
         match self {
-            Self::Off | Self::Automatic => Vec::new(),
+            Self::Off | Self::Automatic(_) => Vec::new(),
             Self::Custom { certificate, private_key } => vec![certificate.clone(), private_key.clone()],
         }
     }

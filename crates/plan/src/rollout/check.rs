@@ -1,4 +1,6 @@
-use freehold_model::{Architecture, Diagnose, ErrorKind, HostName, ImageReference};
+use freehold_model::{
+    Architecture, CertificateAuthority, Diagnose, ErrorKind, HostName, ImageReference, Role, Tls,
+};
 
 use crate::images::images;
 use crate::observed::{ObservedHost, ObservedProxy, ProxyMaker};
@@ -33,6 +35,12 @@ pub enum RolloutError {
         /// The proxy's image.
         image: String,
     },
+    /// A setting that only Freehold's proxy has.
+    #[error("the kamal-proxy on host `{host}` orders certificates from Let's Encrypt only")]
+    Authority {
+        /// The host.
+        host: HostName,
+    },
     /// The proxy does not run on a host although it was expected to.
     #[error("the proxy does not run on host `{host}`")]
     NoProxy {
@@ -61,7 +69,9 @@ impl Diagnose for RolloutError {
         match self {
             Self::NotObserved { .. } => ErrorKind::Bug,
             Self::Architecture { .. } | Self::Name(_) => ErrorKind::Configuration,
-            Self::OldProxy { .. } | Self::NoProxy { .. } | Self::NoImage { .. } => ErrorKind::Failed,
+            Self::OldProxy { .. } | Self::Authority { .. } | Self::NoProxy { .. } | Self::NoImage { .. } => {
+                ErrorKind::Failed
+            }
         }
     }
 
@@ -77,6 +87,9 @@ impl Diagnose for RolloutError {
                 "replace it by a newer one: `freehold proxy reboot`, or by Freehold's: `freehold adopt`"
                     .to_owned(),
             ],
+            Self::Authority { .. } => {
+                vec!["let Freehold's proxy take over: `freehold adopt`, or name no authority".to_owned()]
+            }
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
             Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
@@ -98,6 +111,12 @@ pub(crate) fn is_too_old(image: &str) -> bool {
         (Some(tag), Some(least)) => tag < least,
         _ => false,
     }
+}
+
+/// Says whether a role's certificates are ordered from an authority that the deploy file names.
+fn names_authority(role: &Role) -> bool {
+    let tls = role.proxy.as_ref().map(|proxy| &proxy.tls);
+    matches!(tls, Some(Tls::Automatic(authority)) if *authority != CertificateAuthority::default())
 }
 
 /// Checks that a host can take the release.
@@ -130,6 +149,12 @@ pub(super) fn check_host(
             if needs_proxy && is_too_old(image) =>
         {
             Err(RolloutError::OldProxy { host: host.clone(), image: image.clone() })
+        }
+        ObservedProxy::Running { maker: ProxyMaker::Kamal, .. }
+        | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, .. }
+            if roles_on(request.project, host).any(|(role, _)| names_authority(role)) =>
+        {
+            Err(RolloutError::Authority { host: host.clone() })
         }
         ObservedProxy::Absent | ObservedProxy::Stopped { .. }
             if needs_proxy && request.proxy == ProxyBoot::Expect =>

@@ -71,8 +71,9 @@ fn build(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) 
     }
     for (index, (image, place)) in built.into_iter().enumerate() {
         let host = match &place {
-            BuildPlaceName::Host(host) => Some(host.clone()),
-            BuildPlaceName::Local => hosts.first().cloned(),
+            BuildPlaceName::Host(host) if hosts.contains(host) => Some(host.clone()),
+            // The engine of this machine, or of one that only builds.
+            BuildPlaceName::Host(_) | BuildPlaceName::Local => hosts.first().cloned(),
         };
         let Some(host) = host else { continue };
         let tag = image.reference;

@@ -3,10 +3,11 @@ use freehold_model::{ContainerName, HostName, Project, Role, Tls};
 use crate::Observed;
 use crate::images::image_of;
 use crate::naming::{
-    APPS_CONFIG_IN_PROXY, assets_directory, container_version, error_pages_directory, tls_directory,
+    APPS_CONFIG, APPS_CONFIG_IN_PROXY, assets_directory, container_version, error_pages_directory,
+    tls_directory,
 };
 use crate::plan::{Action, Undo};
-use crate::request::{AssetBridge, ProxyFiles};
+use crate::request::{AssetBridge, ProxyFiles, Subject};
 use crate::rollout::{RolloutError, RolloutRequest, first_name, roles_on, seen};
 use crate::stages::Stages;
 
@@ -32,7 +33,10 @@ pub(super) fn write(
     }
     for (role, _) in roles_on(project, host) {
         assets(stages, request, observed, (host, role))?;
-        certificate(stages, project, (host, role));
+        if let Some(proxy) = &role.proxy {
+            let directory = tls_directory(project, &role.name);
+            write_certificate(stages, host, &proxy.tls, ((&role.name).into(), directory));
+        }
     }
     Ok(())
 }
@@ -76,13 +80,16 @@ fn assets(
     Ok(())
 }
 
-fn certificate(stages: &mut Stages, project: &Project, (host, role): (&HostName, &Role)) {
-    let Some(Tls::Custom { certificate, private_key }) = role.proxy.as_ref().map(|proxy| &proxy.tls) else {
-        return;
-    };
-    let directory = tls_directory(project, &role.name);
+/// Writes a certificate of one's own into a folder of its own.
+pub(crate) fn write_certificate(
+    stages: &mut Stages,
+    host: &HostName,
+    tls: &Tls,
+    (subject, directory): (Subject, String),
+) {
+    let Tls::Custom { certificate, private_key } = tls else { return };
     let action = Action::WriteCertificate {
-        role: role.name.clone(),
+        subject,
         directory: directory.clone(),
         certificate: certificate.clone(),
         private_key: private_key.clone(),
@@ -92,12 +99,22 @@ fn certificate(stages: &mut Stages, project: &Project, (host, role): (&HostName,
 
 /// Returns the files that the proxy reads for a role of a version, as paths in its container.
 pub(crate) fn proxy_files(project: &Project, role: &Role, error_pages: Option<&str>) -> ProxyFiles {
-    let inside = |path: String| path.replacen(".kamal/proxy/apps-config", APPS_CONFIG_IN_PROXY, 1);
-    let is_custom = role.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. }));
     ProxyFiles {
-        error_pages: error_pages.map(|version| inside(error_pages_directory(project, version))),
-        certificate: is_custom.then(|| inside(tls_directory(project, &role.name))),
+        error_pages: error_pages.map(|version| inside_proxy(&error_pages_directory(project, version))),
+        certificate: role
+            .proxy
+            .as_ref()
+            .and_then(|proxy| certificate_inside_proxy(&proxy.tls, &tls_directory(project, &role.name))),
     }
+}
+
+/// Returns the folder of a certificate of one's own as the proxy sees it.
+pub(crate) fn certificate_inside_proxy(tls: &Tls, directory: &str) -> Option<String> {
+    matches!(tls, Tls::Custom { .. }).then(|| inside_proxy(directory))
+}
+
+fn inside_proxy(path: &str) -> String {
+    path.replacen(APPS_CONFIG, APPS_CONFIG_IN_PROXY, 1)
 }
 
 /// Returns the volume of the assets that a role's release shares with others.

@@ -43,7 +43,8 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
             let (settings, files) = ((**settings).clone(), files.clone());
             let route = Route { targets, settings, files, kamal_flags: Vec::new() };
-            routes.insert(service.clone(), ObservedRoute { route, gate: Gate::Open });
+            routes
+                .insert(service.clone(), ObservedRoute { route, gate: Gate::Open, certificates: Vec::new() });
         }
         Action::SetGate { service, gate, .. } => {
             let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };

@@ -47,7 +47,7 @@ pub(super) struct ServeArguments {
     /// The port for HTTPS.
     #[arg(long)]
     pub(super) https_port: Option<u16>,
-    /// The port for metrics; only 0 (off), because this version has none.
+    /// The port for metrics; 0 for none.
     #[arg(long)]
     pub(super) metrics_port: Option<u16>,
     /// Log debug lines.
@@ -59,6 +59,23 @@ pub(super) struct ServeArguments {
     /// The folder that holds the state.
     #[arg(long)]
     pub(super) state_dir: Option<PathBuf>,
+    /// The URL of the directory of the certificate authority; Let's Encrypt's where none is given.
+    #[arg(long)]
+    pub(super) acme_directory: Option<String>,
+    /// An e-mail address that the certificate authority may write to.
+    #[arg(long)]
+    pub(super) acme_contact: Option<String>,
+    /// The name of the key of an account that exists already at the certificate authority. The key itself is read from
+    /// `ACME_EAB_HMAC_KEY` or from a file.
+    #[arg(long)]
+    pub(super) acme_eab_key_id: Option<String>,
+    /// The file with that key, in URL-safe base64.
+    #[arg(long)]
+    pub(super) acme_eab_hmac_key_file: Option<PathBuf>,
+    /// The file with the certificates, in PEM, that are trusted when the certificate authority is talked to; the public ones
+    /// where none is given.
+    #[arg(long)]
+    pub(super) acme_ca_file: Option<PathBuf>,
     #[command(flatten)]
     pub(super) socket: SocketArgument,
 }
@@ -116,9 +133,18 @@ pub(super) struct DeployArguments {
     /// How long to wait for the head of an answer; 0s for no limit.
     #[arg(long, default_value = "30s", value_parser = duration::parse)]
     pub(super) target_timeout: Duration,
-    /// Serve the service over HTTPS, with a certificate of your own.
+    /// Serve the service over HTTPS, with certificates that are ordered for its hosts unless one of your own is given.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
     pub(super) tls: bool,
+    /// Order certificates where Let's Encrypt lets people try; browsers do not trust them.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) tls_staging: bool,
+    /// The URL of the directory of the certificate authority; empty for the one that the proxy was started with.
+    #[arg(long, default_value = "")]
+    pub(super) tls_acme_directory: String,
+    /// The folder for certificates that were ordered; empty for the proxy's own.
+    #[arg(long, default_value = "")]
+    pub(super) tls_acme_cache_path: String,
     /// The file with the certificate and its chain, in PEM.
     #[arg(long, default_value = "")]
     pub(super) tls_certificate_path: String,
@@ -225,15 +251,13 @@ pub(super) struct ApiArguments {
 }
 
 /// Flags of kamal-proxy that this version does not have: they are refused by name and never ignored.
-pub(super) const MISSING_FLAGS: [&str; 9] = [
+pub(super) const MISSING_FLAGS: [&str; 7] = [
     "--client-ip-header",
     "--exclude-metrics-path",
     "--http3",
     "--read-target",
     "--read-target-websockets",
-    "--tls-acme-cache-path",
     "--tls-on-demand-url",
-    "--tls-staging",
     "--writer-affinity-timeout",
 ];
 

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    Buffering, DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient,
-    ProxyError, ServiceSettings, TargetAddress, Tls,
+    Acme, Buffering, CertificateSource, DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress,
+    PathPrefix, ProxyClient, ProxyError, ServiceSettings, TargetAddress, Tls,
 };
 
 use super::arguments::{DeployArguments, RemoveArguments};
 use super::{CommandError, socket_path};
+use crate::acme::STAGING_DIRECTORY;
 
 /// How long a call may take beyond what it asks the proxy to wait for.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -64,11 +65,7 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         },
         error_pages: Some(arguments.error_pages.clone()).filter(|folder| !folder.is_empty()),
         scope_cookie_paths: arguments.scope_cookie_paths,
-        tls: arguments.tls.then(|| Tls {
-            certificate_path: arguments.tls_certificate_path.clone(),
-            private_key_path: arguments.tls_private_key_path.clone(),
-            redirect: arguments.tls_redirect,
-        }),
+        tls: arguments.tls.then(|| Tls { certificate: source(arguments), redirect: arguments.tls_redirect }),
     };
     let mut request = DeployRequest::new(targets, settings);
     request.deploy_timeout_ms = milliseconds(arguments.deploy_timeout);
@@ -82,28 +79,56 @@ fn non_empty(texts: &[String]) -> Vec<String> {
     texts.iter().filter(|text| !text.is_empty()).cloned().collect()
 }
 
-/// Refuses what would need a certificate to be ordered, and half of a pair.
+/// Says where the service's certificate comes from.
+fn source(arguments: &DeployArguments) -> CertificateSource {
+    let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    match filled(&arguments.tls_certificate_path) {
+        Some(certificate_path) => CertificateSource::Files {
+            certificate_path,
+            private_key_path: arguments.tls_private_key_path.clone(),
+        },
+        None => CertificateSource::Acme(Acme {
+            directory: match arguments.tls_staging {
+                true => Some(STAGING_DIRECTORY.to_owned()),
+                false => filled(&arguments.tls_acme_directory),
+            },
+            contact: None,
+            cache_path: filled(&arguments.tls_acme_cache_path),
+        }),
+    }
+}
+
+/// Refuses flags that do not fit together: none of them would have its effect.
 fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
     const FLAGS: [&str; 2] = ["tls-certificate-path", "tls-private-key-path"];
-    let missing = match (arguments.tls_certificate_path.is_empty(), arguments.tls_private_key_path.is_empty())
-    {
-        (false, false) if arguments.tls => return Ok(()),
-        (true, true) if !arguments.tls => return Ok(()),
-        (false, false) => {
-            let message = format!("{} can only be set with `--tls`", FLAGS.join(" and "));
-            return Err(CommandError::Usage { message });
+    let usage = |message: String| Err(CommandError::Usage { message });
+    let has_files =
+        [&arguments.tls_certificate_path, &arguments.tls_private_key_path].map(|path| !path.is_empty());
+    let missing = FLAGS.into_iter().zip(has_files).find(|(_, is_there)| !is_there).map(|(flag, _)| flag);
+    if let Some(missing) = missing.filter(|_| has_files != [false, false]) {
+        let group = FLAGS.join(" ");
+        return usage(format!(
+            "if any flags in the group [{group}] are set they must all be set; missing [{missing}]"
+        ));
+    }
+    let orders = [
+        ("--tls-staging", arguments.tls_staging),
+        ("--tls-acme-directory", !arguments.tls_acme_directory.is_empty()),
+    ];
+    let ordering = orders.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag);
+    match ordering {
+        _ if has_files == [true, true] && !arguments.tls => {
+            usage(format!("{} can only be set with `--tls`", FLAGS.join(" and ")))
         }
-        (true, true) => {
-            let rest = "is not supported by this version of the proxy, which orders no certificates";
-            return Err(CommandError::Usage { message: format!("`--tls` without `--{}` {rest}", FLAGS[0]) });
+        Some(flag) if !arguments.tls => usage(format!("`{flag}` can only be set with `--tls`")),
+        Some(flag) if has_files == [true, true] => {
+            usage(format!("`{flag}` cannot be set with `--{}`: nothing is ordered then", FLAGS[0]))
         }
-        (true, false) => FLAGS[0],
-        (false, true) => FLAGS[1],
-    };
-    let group = FLAGS.join(" ");
-    let message =
-        format!("if any flags in the group [{group}] are set they must all be set; missing [{missing}]");
-    Err(CommandError::Usage { message })
+        Some(_) if orders.iter().all(|(_, is_set)| *is_set) => {
+            usage("`--tls-staging` and `--tls-acme-directory` name two certificate authorities".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses a limit for what is not held back, as kamal-proxy does: it would have no effect.

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use secrecy::SecretString;
+
 use super::arguments::ServeArguments;
 use super::{CommandError, Console, socket_path, temporary_folder};
+use crate::acme::{AcmeConfig, ExternalAccount, is_directory};
 use crate::limits::Limits;
 use crate::resolve::NameFiles;
 use crate::server::{Server, ServerConfig};
@@ -18,21 +21,19 @@ pub(super) fn run(
     environment: &BTreeMap<String, String>,
     console: &mut Console,
 ) -> Result<(), CommandError> {
-    let metrics_port = arguments.metrics_port.or_else(|| setting(environment, "METRICS_PORT")).unwrap_or(0);
-    if metrics_port != 0 {
-        let message = "`--metrics-port` is not supported by this version of the proxy".to_owned();
-        return Err(CommandError::Usage { message });
-    }
     let http_port = arguments.http_port.or_else(|| setting(environment, "HTTP_PORT")).unwrap_or(80);
     let https_port = arguments.https_port.or_else(|| setting(environment, "HTTPS_PORT")).unwrap_or(443);
     if http_port != 0 && http_port == https_port {
         let message = format!("`--http-port` and `--https-port` must differ, both are {http_port}");
         return Err(CommandError::Usage { message });
     }
+    let metrics_port = arguments.metrics_port.or_else(|| setting(environment, "METRICS_PORT"));
+    let acme = acme(&arguments, environment)?;
     let config = ServerConfig {
         bind: arguments.bind,
         http_port,
         https_port,
+        metrics_port: metrics_port.filter(|port| *port != 0),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         socket: socket_path(&arguments.socket, environment),
         state_folder: arguments.state_dir.unwrap_or_else(|| data_folder(environment)),
@@ -41,10 +42,57 @@ pub(super) fn run(
         limits: Limits::default(),
         names: NameFiles::default(),
         spill_folder: temporary_folder(environment),
+        acme,
     };
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
     Server::start(config, output)?.join();
     Ok(())
+}
+
+/// Returns how certificates are ordered. `SSL_CERT_FILE` says whom to trust, as it does to kamal-proxy.
+fn acme(
+    arguments: &ServeArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<AcmeConfig, CommandError> {
+    let usage = |message: &str| CommandError::Usage { message: message.to_owned() };
+    let text = |name: &str| setting::<String>(environment, name).filter(|text| !text.is_empty());
+    let key_id = arguments.acme_eab_key_id.clone().or_else(|| text("ACME_EAB_KEY_ID"));
+    let key_file = arguments.acme_eab_hmac_key_file.clone();
+    let key_file = key_file.or_else(|| text("ACME_EAB_HMAC_KEY_FILE").map(PathBuf::from));
+    let key = match &key_file {
+        None => text("ACME_EAB_HMAC_KEY"),
+        Some(path) => {
+            let key = fs_err::read_to_string(path).map_err(|source| CommandError::File { source })?;
+            Some(key.trim().to_owned())
+        }
+    };
+    let external_account = match (key_id, key.map(SecretString::from)) {
+        (None, None) => None,
+        (Some(key_id), Some(hmac_key)) => Some(ExternalAccount { key_id, hmac_key }),
+        (None, Some(_)) => {
+            return Err(usage("the key of an external account needs `--acme-eab-key-id`, its name"));
+        }
+        (Some(_), None) => {
+            return Err(usage(
+                "`--acme-eab-key-id` needs `--acme-eab-hmac-key-file` or `ACME_EAB_HMAC_KEY`, the key",
+            ));
+        }
+    };
+    if external_account.as_ref().is_some_and(|account| !account.is_sound()) {
+        return Err(usage("the key of the external account is not URL-safe base64"));
+    }
+    let directory = arguments.acme_directory.clone().or_else(|| text("ACME_DIRECTORY")).unwrap_or_default();
+    if !directory.is_empty() && !is_directory(&directory) {
+        let message = format!("`{directory}` is not the `https` URL of a certificate authority's directory");
+        return Err(CommandError::Usage { message });
+    }
+    let roots = arguments.acme_ca_file.clone().or_else(|| text("ACME_CA_FILE").map(PathBuf::from));
+    Ok(AcmeConfig {
+        directory,
+        contact: arguments.acme_contact.clone().or_else(|| text("ACME_CONTACT")),
+        external_account,
+        roots: roots.or_else(|| environment.get("SSL_CERT_FILE").map(PathBuf::from)),
+    })
 }
 
 /// Reads a setting from the environment; one that cannot be read is ignored, as by kamal-proxy.

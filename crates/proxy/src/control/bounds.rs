@@ -1,8 +1,8 @@
 //! Values that a request may carry, checked before anything is done.
 
 use freehold_wire::{
-    ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate, GateRequest, HealthCheck, HostPattern,
-    PathPrefix, ProbeRequest, ServiceSettings,
+    CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate, GateRequest, HealthCheck,
+    HostPattern, PathPrefix, ProbeRequest, ServiceSettings, Tls,
 };
 
 use super::refusal;
@@ -45,6 +45,10 @@ fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
         if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
             return Err(invalid(format!("`{name}` is not the name of a header")));
         }
+    }
+    let orders = matches!(&settings.tls, Some(Tls { certificate: CertificateSource::Acme(_), .. }));
+    if orders && (settings.hosts.is_empty() || settings.hosts.iter().any(HostPattern::is_any)) {
+        return Err(invalid("service options invalid: host must be set when using TLS".to_owned()));
     }
     if settings.tls.is_some()
         && !settings.path_prefixes.is_empty()

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use freehold_model::Diagnose;
 use freehold_proxy::{CommandError, Console, Invocation, run};
-use freehold_wire::{ProxyClient, ServiceList};
+use freehold_wire::{CertificateSource, CertificateState, ProxyClient, ServiceList};
 
 use crate::client::{LIMIT, soon};
 use crate::rig::{LogText, Rig, address, name, request_for};
@@ -85,6 +85,30 @@ async fn kamal_proxys_verbs_drive_the_server() {
 }
 
 #[tokio::test]
+async fn flags_for_certificates_that_are_ordered_have_their_effect() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let cache = rig.folder.path().join("cache");
+    let arguments = [
+        "deploy",
+        "shop",
+        "--target",
+        &target.address(),
+        "--host=shop.example.com",
+        "--tls",
+        "--tls-redirect=false",
+        "--tls-acme-directory=https://127.0.0.1:1/directory",
+        &format!("--tls-acme-cache-path={}", cache.display()),
+    ];
+    assert_eq!(kamal(&rig, &arguments).await, (0, String::new()));
+    let tls = rig.status().await.settings.tls.unwrap();
+    let CertificateSource::Acme(acme) = tls.certificate else { panic!("{tls:?}") };
+    assert_eq!((acme.directory.as_deref(), tls.redirect), (Some("https://127.0.0.1:1/directory"), false));
+    assert!(kamal(&rig, &["list"]).await.1.contains("yes"));
+    rig.wait_for(|status| status.certificates[0].state == CertificateState::Failed).await;
+    soon(async { while !cache.exists() {} }).await;
+}
+
+#[tokio::test]
 async fn kamal_proxys_errors_have_its_words() {
     let rig = Rig::start();
     for (arguments, wanted) in [
@@ -95,7 +119,19 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["deploy", "a", "--target", "web", "--nonsense"], "unknown flag: --nonsense"),
         (
             &["deploy", "a", "--target", "web", "--tls"],
-            "`--tls` without `--tls-certificate-path` is not supported by this version of the proxy",
+            "service options invalid: host must be set when using TLS",
+        ),
+        (
+            &["deploy", "a", "--target", "web", "--tls", "--host=*.example.com"],
+            "unable to load certificate: automatic TLS does not support wildcards",
+        ),
+        (
+            &["deploy", "a", "--target", "web", "--tls-staging", "--host=a.example.com"],
+            "`--tls-staging` can only be set with `--tls`",
+        ),
+        (
+            &["deploy", "a", "--target", "web", "--tls", "--tls-staging", "--tls-acme-directory=https://a/b"],
+            "name two certificate authorities",
         ),
         (
             &["deploy", "a", "--target", "web", "--tls", "--tls-certificate-path=x"],
@@ -127,10 +163,13 @@ async fn kamal_proxys_errors_have_its_words() {
         ),
         (&["rollout", "set", "a"], "`rollout` is not supported by this version of the proxy"),
         (&["frobnicate"], "unknown command \"frobnicate\" for \"kamal-proxy\""),
+        (&["run", "--metrics-port", "many"], "invalid argument \"many\" for \"--metrics-port"),
         (
-            &["run", "--metrics-port", "9090"],
-            "`--metrics-port` is not supported by this version of the proxy",
+            &["run", "--acme-directory", "http://ca.example.com/"],
+            "`http://ca.example.com/` is not the `https` URL of a certificate authority's directory",
         ),
+        (&["run", "--acme-eab-key-id", "a"], "`--acme-eab-key-id` needs `--acme-eab-hmac-key-file`"),
+        (&["run", "--acme-ca-file", "/nonexistent"], "cannot set up the ordering of certificates"),
         (&["run", "--http3"], "`--http3` is not supported by this version of the proxy"),
         (&["list", "a"], "accepts"),
     ] {

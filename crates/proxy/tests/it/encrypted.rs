@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_proxy::Limits;
-use freehold_wire::{DeployRequest, HostPattern, PathPrefix, Tls};
+use freehold_wire::{CertificateSource, DeployRequest, HostPattern, PathPrefix, Tls};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -44,7 +44,9 @@ impl Files {
 
     fn tls(&self, redirect: bool) -> Tls {
         let path = |file: &str| self.folder.path().join(file).to_str().unwrap().to_owned();
-        Tls { certificate_path: path("tls.crt"), private_key_path: path("tls.key"), redirect }
+        let certificate =
+            CertificateSource::Files { certificate_path: path("tls.crt"), private_key_path: path("tls.key") };
+        Tls { certificate, redirect }
     }
 }
 
@@ -113,7 +115,11 @@ async fn plain_requests_are_redirected_and_encrypted_ones_served() {
     assert_eq!(encrypted().unwrap()["port"].as_u64(), Some(rig.https_port().into()));
     // A deploy whose certificate cannot be used changes nothing.
     let mut request = request_for(&target);
-    request.settings.tls = Some(Tls { certificate_path: "/nonexistent".to_owned(), ..files.tls(true) });
+    let certificate = CertificateSource::Files {
+        certificate_path: "/nonexistent".to_owned(),
+        private_key_path: "/nonexistent".to_owned(),
+    };
+    request.settings.tls = Some(Tls { certificate, redirect: true });
     let error = rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap_err();
     assert!(error.message().unwrap().starts_with("unable to load certificate"), "{error:?}");
     exchange(&mut agree(&rig, "first", Some(HOST)).await.unwrap(), &get("/n"), " 0 0").await;
@@ -216,7 +222,8 @@ async fn services_without_tls_and_names_without_services() {
         exchange(&mut stream, "GET /n HTTP/1.1\r\nHost: plain.example.com\r\n\r\n", "</html>\n").await;
     assert!(reply.starts_with("HTTP/1.1 503"), "{reply}");
     for unknown in ["plain.example.com", "unknown.example.com"] {
-        assert!(agree(&rig, "first", Some(unknown)).await.is_err(), "{unknown}");
+        let error = agree(&rig, "first", Some(unknown)).await.unwrap_err();
+        assert!(format!("{error:?}").contains("UnrecognisedName"), "{unknown}: {error:?}");
     }
     rig.client().await.remove(&name("shop"), None, LIMIT).await.unwrap();
     assert_eq!(rig.open().await.get("/api/n").await.status, 200);

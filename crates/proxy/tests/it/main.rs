@@ -7,9 +7,13 @@
 )]
 
 mod client;
+mod name_server;
+mod pebble;
+mod renewal_front;
 mod rig;
 mod target;
 
+mod acme;
 mod api;
 mod bodies;
 mod buffers;
@@ -18,6 +22,7 @@ mod encrypted;
 mod failures;
 mod forwarding;
 mod gates;
+mod metrics;
 mod names;
 mod options;
 mod probes;

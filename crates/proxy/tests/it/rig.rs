@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_proxy::{Limits, NameFiles, Server, ServerConfig};
+use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
     TrafficCounters,
@@ -57,6 +57,10 @@ pub(crate) struct Rig {
     pub(crate) log: LogText,
     limits: Limits,
     names: NameFiles,
+    acme: AcmeConfig,
+    /// 0 takes free ones.
+    ports: (u16, u16),
+    metrics: bool,
     server: Option<Server>,
 }
 
@@ -95,8 +99,26 @@ impl Rig {
     }
 
     fn with(limits: Limits, names: NameFiles) -> Self {
+        Self::made(limits, names, (AcmeConfig::default(), (0, 0)))
+    }
+
+    /// Starts a proxy that orders certificates, on ports that stay the same over a restart.
+    pub(crate) fn ordering(limits: Limits, acme: AcmeConfig, ports: (u16, u16)) -> Self {
+        Self::made(limits, NameFiles::default(), (acme, ports))
+    }
+
+    fn made(limits: Limits, names: NameFiles, (acme, ports): (AcmeConfig, (u16, u16))) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut rig = Self { folder, log: LogText::default(), limits, names, server: None };
+        let log = LogText::default();
+        let mut rig = Self { folder, log, limits, names, acme, ports, metrics: false, server: None };
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts a proxy that counts.
+    pub(crate) fn counting() -> Self {
+        let mut rig = Self::start();
+        rig.metrics = true;
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -106,8 +128,9 @@ impl Rig {
         self.stop();
         let config = ServerConfig {
             bind: Some([127, 0, 0, 1].into()),
-            http_port: 0,
-            https_port: 0,
+            http_port: self.ports.0,
+            https_port: self.ports.1,
+            metrics_port: self.metrics.then_some(0),
             threads: 2,
             socket: self.socket(),
             state_folder: self.folder.path().join("state"),
@@ -116,6 +139,7 @@ impl Rig {
             limits: self.limits,
             names: self.names.clone(),
             spill_folder: self.spill_folder(),
+            acme: self.acme.clone(),
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
     }
@@ -156,6 +180,10 @@ impl Rig {
 
     pub(crate) fn https_port(&self) -> u16 {
         self.server.as_ref().unwrap().https_port()
+    }
+
+    pub(crate) fn metrics_port(&self) -> u16 {
+        self.server.as_ref().unwrap().metrics_port().unwrap()
     }
 
     pub(crate) async fn open(&self) -> Connection {

@@ -77,8 +77,16 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
     let (sight, chosen) = Sight::of_accessories(context, choice).await?;
     let all = look(&sight, &chosen).await?;
     context.ui.close();
+    let lines: Vec<Line> = table(&all).lines();
+    context.ui.result(&lines);
+    context.ui.result_json(context.command, &all);
+    Ok(())
+}
+
+/// Lays accessories out.
+pub(crate) fn table(all: &[AccessoryStatus]) -> Table {
     let mut table = Table::new(["host", "accessory", "container", "image", "state", "file"]);
-    for status in &all {
+    for status in all {
         let state = status.state.map_or_else(|| "-".to_owned(), |state| format!("{state:?}").to_lowercase());
         let (tone, words) = status.drift.words();
         table.row([
@@ -90,10 +98,7 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
             (tone, words.to_owned()),
         ]);
     }
-    let lines: Vec<Line> = table.lines();
-    context.ui.result(&lines);
-    context.ui.result_json(context.command, &all);
-    Ok(())
+    table
 }
 
 /// Looks at accessories on their hosts.

@@ -1,19 +1,14 @@
 use std::collections::BTreeMap;
 
-use freehold_docker::RegistryCredentials;
-use freehold_fleet::{Host, Stock};
-use freehold_model::{
-    Accessory, Credential, Diagnose, ErrorKind, FileContent, HostName, Project, Registry, RegistryPlace,
-    SecretName, SecretValues,
-};
-use freehold_plan::{AccessoryRequest, AccessoryVerb, ObservedAccessories, Plan, accessory};
-use secrecy::{ExposeSecret, SecretString};
+use freehold_fleet::Host;
+use freehold_model::{Accessory, Diagnose, ErrorKind, HostName, Project};
+use freehold_plan::{AccessoryRequest, AccessoryStep, AccessoryVerb, ObservedAccessories, Plan, accessory};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
+use super::stock;
 use crate::change::{Change, Done};
 use crate::context::Context;
-use crate::error::{CommandError, FileError};
+use crate::error::CommandError;
 use crate::hosts::Hosts;
 use crate::ui::{Line, Tone, counted_items, span};
 
@@ -47,7 +42,7 @@ impl Diagnose for UnknownAccessory {
 }
 
 /// Accessories, each with the hosts that a command is about.
-pub(super) type Chosen = Vec<(Accessory, Vec<HostName>)>;
+pub(crate) type Chosen = Vec<(Accessory, Vec<HostName>)>;
 
 /// Chooses accessories by name or `all`, and their hosts by the filters.
 ///
@@ -74,6 +69,11 @@ pub(super) fn choose(context: &Context, project: &Project, name: &str) -> Result
         .filter(|(_, hosts)| !hosts.is_empty())
         .collect();
     if chosen.is_empty() { Err(UnknownAccessory::Hosts { name: name.to_owned() }) } else { Ok(chosen) }
+}
+
+/// Returns every accessory with the hosts that the filters leave; those without any are left out.
+pub(crate) fn all(context: &Context, project: &Project) -> Chosen {
+    choose(context, project, "all").unwrap_or_default()
 }
 
 /// Something that becomes of accessories, ready to begin.
@@ -108,7 +108,7 @@ impl<'a> Setup<'a> {
         context: &'a Context,
         project: &Project,
     ) -> Result<Option<Self>, CommandError> {
-        if choose(context, project, "all").is_err() {
+        if all(context, project).is_empty() {
             return Ok(None);
         }
         Ok(Some(Self(Operation::prepare(context, "all", AccessoryVerb::Boot).await?)))
@@ -141,10 +141,10 @@ impl<'a> Operation<'a> {
         let choice = |project: &Project| Ok(choose(context, project, name)?);
         let (mut change, chosen) = Change::prepare_accessories(context, choice).await?;
         let mut files = BTreeMap::new();
-        if matches!(verb, AccessoryVerb::Boot | AccessoryVerb::Reboot) {
+        if takes_from_here(verb) {
             let accessories: Vec<&Accessory> = chosen.iter().map(|(accessory, _)| accessory).collect();
-            let stock = stock(context, change.project(), &accessories, &change.secrets)?;
-            files = fingerprints(&stock);
+            let stock = stock::take(context, &change.loaded.whole, &accessories, &change.secrets).await?;
+            files = stock::fingerprints(&stock);
             change.hosts.lay_in(stock);
         }
         change.act = Some(act(verb, &chosen));
@@ -195,15 +195,9 @@ impl<'a> Operation<'a> {
         context.ui.close();
         let names: Vec<String> =
             self.chosen.iter().map(|(accessory, _)| accessory.name.to_string()).collect();
-        let state = match self.verb {
-            AccessoryVerb::Stop => "stopped",
-            AccessoryVerb::Remove => "removed",
-            _ => "running",
-        };
-        let verb = if names.len() == 1 { "is" } else { "are" };
         let text = format!(
-            "{} {verb} {state} on {} ({})",
-            names.join(", "),
+            "{} on {} ({})",
+            state(self.verb, &names),
             counted_items(done.plan.hosts.len(), "host"),
             span(done.report.elapsed)
         );
@@ -236,10 +230,53 @@ pub(super) async fn observe(
     Ok(seen.into_iter().collect())
 }
 
+/// Says whether a verb needs files of this machine or logins.
+fn takes_from_here(verb: AccessoryVerb) -> bool {
+    match verb {
+        AccessoryVerb::Boot | AccessoryVerb::Reboot => true,
+        AccessoryVerb::Only(step) => matches!(step, AccessoryStep::Upload | AccessoryStep::PullImage),
+        _ => false,
+    }
+}
+
+/// Says in what state accessories are when all went well.
+fn state(verb: AccessoryVerb, names: &[String]) -> String {
+    let joined = names.join(", ");
+    let (is, are) = if names.len() == 1 { ("is", "") } else { ("are", "s") };
+    match verb {
+        AccessoryVerb::Boot | AccessoryVerb::Reboot | AccessoryVerb::Start | AccessoryVerb::Restart => {
+            format!("{joined} {is} running")
+        }
+        AccessoryVerb::Stop => format!("{joined} {is} stopped"),
+        AccessoryVerb::Remove => format!("{joined} {is} removed"),
+        AccessoryVerb::Only(step) => match step {
+            AccessoryStep::Upload => format!("the files of {joined} are up to date"),
+            AccessoryStep::Directories => format!("the directories of {joined} are there"),
+            AccessoryStep::PullImage => format!("the image{are} of {joined} {is} up to date"),
+            AccessoryStep::RemoveContainer => {
+                format!("the container{are} of {joined} {is} gone unless running")
+            }
+            AccessoryStep::RemoveImage => format!("the image{are} of {joined} {is} gone"),
+            AccessoryStep::RemoveServiceDirectory => format!("the folder{are} of {joined} {is} gone"),
+        },
+    }
+}
+
 /// Kamal's words for the audit log.
 fn act(verb: AccessoryVerb, chosen: &Chosen) -> String {
     let names: Vec<&str> = chosen.iter().map(|(accessory, _)| accessory.name.as_str()).collect();
+    let names = names.join(", ");
     let word = match verb {
+        AccessoryVerb::Only(step) => {
+            return match step {
+                AccessoryStep::Upload => format!("Uploaded {names} accessory files"),
+                AccessoryStep::Directories => format!("Made {names} accessory directories"),
+                AccessoryStep::PullImage => format!("Pull {names} accessory image"),
+                AccessoryStep::RemoveContainer => format!("Remove {names} accessory container"),
+                AccessoryStep::RemoveImage => format!("Removed {names} accessory image"),
+                AccessoryStep::RemoveServiceDirectory => format!("Removed {names} accessory directory"),
+            };
+        }
         AccessoryVerb::Boot => "Booted",
         AccessoryVerb::Reboot => "Rebooted",
         AccessoryVerb::Start => "Started",
@@ -247,103 +284,5 @@ fn act(verb: AccessoryVerb, chosen: &Chosen) -> String {
         AccessoryVerb::Restart => "Restarted",
         AccessoryVerb::Remove => "Removed",
     };
-    format!("{word} {} accessory", names.join(", "))
-}
-
-/// Reads the local files of accessories, and takes the logins of their registries from the secrets.
-///
-/// # Errors
-/// A file that cannot be read or rendered, or a secret without a value.
-fn stock(
-    context: &Context,
-    project: &Project,
-    accessories: &[&Accessory],
-    secrets: &SecretValues,
-) -> Result<Stock, CommandError> {
-    let mut stock = Stock::default();
-    for accessory in accessories {
-        for file in &accessory.files {
-            if file.content == FileContent::Template {
-                return Err(TemplateFile { path: file.local.clone() }.into());
-            }
-            let path = context.process.directory.join(&file.local);
-            let content = fs_err::read(&path).map_err(|source| FileError {
-                operation: format!("read a file of accessory `{}`", accessory.name),
-                source,
-            })?;
-            stock.files.insert(accessory.file_path(file), content);
-        }
-        let registry = project.accessory_registries.get(&accessory.name).or(project.registry.as_ref());
-        if let Some(login) = registry.and_then(|registry| login(accessory, registry, secrets)) {
-            stock.logins.insert(accessory.name.clone(), login);
-        }
-    }
-    Ok(stock)
-}
-
-/// A file of an accessory that only Ruby can render.
-#[derive(Debug, thiserror::Error)]
-#[error("`{path}` is a template, which accessories cannot have yet")]
-struct TemplateFile {
-    path: String,
-}
-
-impl Diagnose for TemplateFile {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::Configuration
-    }
-
-    fn help(&self) -> Vec<String> {
-        vec!["render it yourself and name the result, without `.erb`".to_owned()]
-    }
-}
-
-/// Returns the login of the registry that an accessory's image is in; another registry is not told the password.
-fn login(accessory: &Accessory, registry: &Registry, secrets: &SecretValues) -> Option<RegistryCredentials> {
-    let server = match &registry.place {
-        RegistryPlace::DockerHub => None,
-        RegistryPlace::Server(server) => Some(server.to_string()),
-        RegistryPlace::Local { .. } => return None,
-    };
-    let repository = accessory.image.repository.as_str();
-    let in_front = repository.split_once('/').map(|(first, _)| first);
-    let named = in_front.filter(|first| first.contains(['.', ':']) || *first == "localhost");
-    if named != server.as_deref() {
-        return None;
-    }
-    let credentials = registry.credentials.as_ref()?;
-    let value = |credential: &Credential| -> Option<SecretString> {
-        match credential {
-            Credential::Plain(text) => Some(text.value().clone()),
-            Credential::Secret(name) => secrets.value(name).cloned(),
-        }
-    };
-    Some(RegistryCredentials {
-        server,
-        username: value(&credentials.username)?.expose_secret().to_owned(),
-        password: value(&credentials.password)?,
-    })
-}
-
-/// Returns the secrets that accessories need.
-pub(crate) fn needed(project: &Project, accessories: &[&Accessory]) -> Vec<SecretName> {
-    let own = accessories.iter().flat_map(|accessory| accessory.environment.secret.values().cloned());
-    let registries = accessories.iter().filter_map(|accessory| {
-        project.accessory_registries.get(&accessory.name).or(project.registry.as_ref())
-    });
-    let mut names: Vec<SecretName> = own
-        .chain(registries.flat_map(Registry::secret_names))
-        .chain(project.ssh.key_data.iter().cloned())
-        .collect();
-    names.sort();
-    names.dedup();
-    names
-}
-
-fn fingerprints(stock: &Stock) -> BTreeMap<String, String> {
-    let print = |content: &Vec<u8>| {
-        let digest = Sha256::digest(content);
-        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
-    };
-    stock.files.iter().map(|(path, content)| (path.clone(), print(content))).collect()
+    format!("{word} {names} accessory")
 }

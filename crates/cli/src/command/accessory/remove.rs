@@ -21,13 +21,19 @@ pub(crate) struct Args {
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
     let operation = Operation::prepare(context, &arguments.name, AccessoryVerb::Remove).await?;
     if !arguments.confirmed {
-        if !context.ui.can_ask() {
-            return Err(Declined::NobodyToAsk.into());
-        }
         let question = format!("Remove {} with everything stored in its directories?", operation.title());
-        if !freehold_ssh::Prompt::confirm(&context.ui, &question).await {
-            return Err(Declined::No.into());
-        }
+        confirm(context, &question).await?;
     }
     operation.carry_out().await
+}
+
+/// Asks a person whether data may go.
+///
+/// # Errors
+/// [`Declined`]: the answer is no, or there is nobody to ask.
+pub(super) async fn confirm(context: &Context, question: &str) -> Result<(), Declined> {
+    if !context.ui.can_ask() {
+        return Err(Declined::NobodyToAsk);
+    }
+    if freehold_ssh::Prompt::confirm(&context.ui, question).await { Ok(()) } else { Err(Declined::No) }
 }

@@ -1,21 +1,15 @@
-mod stream;
-
 use std::sync::Arc;
-use std::time::Duration;
 
-use freehold_docker::{EnvValue, ExecSpec, StandardStreams};
-use freehold_fleet::{EngineHost, OneOff};
-use freehold_model::{ContainerName, Diagnose, EnvName, ErrorKind, HostName, ImageReference, Role, Tag};
-use freehold_plan::Observed;
-use serde::Serialize;
-use tokio::task::JoinSet;
+use freehold_fleet::{MissingImage, OneOff};
+use freehold_model::{ContainerName, Diagnose, EnvName, ErrorKind, HostName, Role, Tag};
+use freehold_plan::{ContainerRequest, NETWORK, Observed, ObservedHost, image_of};
 
+use crate::audit;
 use crate::change::{Build, Change};
+use crate::command::status;
 use crate::context::Context;
-use crate::error::{CommandError, UsageError};
-use crate::ui::{Line, Tone};
-
-use stream::Output;
+use crate::error::CommandError;
+use crate::exec::{self, Container, Execution, Mode, Place};
 
 /// Run a command with the application's image.
 ///
@@ -58,12 +52,9 @@ fn variable(text: &str) -> Result<(EnvName, String), String> {
     Ok((EnvName::parse(name).map_err(|error| error.to_string())?, value.to_owned()))
 }
 
-/// How long a container may take to end after its output has ended.
-const END: Duration = Duration::from_secs(30);
-
-/// Why a command could not be run, or how it ended.
+/// Why a command cannot be run.
 #[derive(Debug, thiserror::Error)]
-enum ExecError {
+enum AppExecError {
     /// Nothing runs there.
     #[error("no container of role `{role}` runs on host `{host}`")]
     NothingRuns { host: HostName, role: String },
@@ -73,28 +64,11 @@ enum ExecError {
     /// Its name would be too long.
     #[error(transparent)]
     Name(#[from] freehold_model::InvalidName),
-    /// The command ended with another code than 0.
-    #[error("the command ended with code {}", list(.0))]
-    Failed(Vec<(HostName, i64)>),
-    /// What it writes could not be read.
-    #[error("lost the connection to the command on host `{host}`")]
-    Lost {
-        host: HostName,
-        #[source]
-        source: std::io::Error,
-    },
 }
 
-fn list(codes: &[(HostName, i64)]) -> String {
-    codes.iter().map(|(host, code)| format!("{code} on host `{host}`")).collect::<Vec<_>>().join(", ")
-}
-
-impl Diagnose for ExecError {
+impl Diagnose for AppExecError {
     fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Lost { .. } => ErrorKind::Unreachable,
-            _ => ErrorKind::Failed,
-        }
+        ErrorKind::Failed
     }
 
     fn help(&self) -> Vec<String> {
@@ -103,108 +77,53 @@ impl Diagnose for ExecError {
             Self::NoVersion { .. } => {
                 vec!["deploy first, or name a version that the host has: `--version`".to_owned()]
             }
-            Self::Name(_) | Self::Failed(_) | Self::Lost { .. } => Vec::new(),
+            Self::Name(_) => Vec::new(),
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct Ran {
-    host: String,
-    role: String,
-    exit_code: Option<i64>,
-    stdout: String,
-    stderr: String,
-}
-
-/// One place where the command runs.
-struct Place {
-    host: HostName,
-    engine: Arc<EngineHost>,
-    role: Role,
-    kind: Kind,
-}
-
-enum Kind {
-    Reuse(ContainerName),
-    New(Box<OneOff>),
 }
 
 pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), CommandError> {
-    if arguments.interactive && context.ui.is_json() {
-        return Err(UsageError::new("`--json` and `--interactive` cannot be used together").into());
-    }
-    let words = words(&arguments.command)?;
+    let mode = Mode::of(context, arguments.interactive, arguments.detach, arguments.raw)?;
+    let words = exec::words(&arguments.command)?;
     let change = Change::prepare(context, Build::No).await?;
     let observed = change.observe().await?;
-    let mut places = places(&change, &observed, &arguments, &words)?;
-    context.ui.close();
-    if arguments.interactive {
+    let mut places = places(&change, &observed, &arguments, (mode, &words))?;
+    if mode == Mode::Interactive {
         places.truncate(1);
-        let Some(place) = places.pop() else { return Ok(()) };
-        return stream::interactive(context, &change, place, &arguments, words).await;
     }
-    let mut tasks = JoinSet::new();
-    for (index, place) in places.into_iter().enumerate() {
-        let (words, env) = (words.clone(), arguments.env.clone());
-        let (secrets, is_detached) = (change.secrets.clone(), arguments.detach);
-        tasks.spawn(async move {
-            let (host, role) = (place.host.clone(), place.role.name.to_string());
-            let output = if is_detached {
-                match &place.kind {
-                    Kind::New(command) => place
-                        .engine
-                        .run_detached(command, &secrets)
-                        .await
-                        .map(|()| Output::default())
-                        .map_err(CommandError::from),
-                    Kind::Reuse(_) => Ok(Output::default()),
-                }
-            } else {
-                stream::collect(&place, words, env, &secrets).await
-            };
-            (index, host, role, output)
-        });
-    }
-    let mut ended = tasks.join_all().await;
-    ended.sort_by_key(|(index, ..)| *index);
-    let mut ran = Vec::new();
-    let mut failed = Vec::new();
-    for (_, host, role, output) in ended {
-        let output = output?;
-        if let Some(code) = output.exit_code.filter(|code| *code != 0) {
-            failed.push((host.clone(), code));
-        }
-        show(context, &arguments, &host, &role, &output);
-        ran.push(Ran {
-            host: host.to_string(),
-            role,
-            exit_code: output.exit_code,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        });
-    }
-    if !failed.is_empty() {
-        return Err(ExecError::Failed(failed).into());
-    }
-    context.ui.result_json(context.command, &ran);
-    Ok(())
+    note(&change, &observed, &places, &arguments.command.join(" ")).await;
+    let (secrets, variables) = (&change.secrets, arguments.env);
+    Execution { context, secrets, words, variables, mode }.run(places).await
 }
 
-/// Returns the words of the command: a single one with blanks in it is split.
-fn words(command: &[String]) -> Result<Vec<String>, UsageError> {
-    match command {
-        [only] if only.contains(char::is_whitespace) => freehold_config::split_words(only)
-            .map_err(|error| UsageError::new(format!("cannot split the command into words: {error}"))),
-        words => Ok(words.to_vec()),
+/// Writes down what is run where, and on which version.
+async fn note(change: &Change<'_>, observed: &Observed, places: &[Place], command: &str) {
+    let project = change.project();
+    let mut acts: Vec<(Arc<_>, String)> = Vec::new();
+    for place in places {
+        let version = match &place.container {
+            Container::New(one_off) => one_off.container.image.tag.as_ref().map(Tag::to_string),
+            Container::Running(name) => observed.hosts.get(&place.host).and_then(|seen| {
+                let container = seen.containers.iter().find(|container| container.name == *name)?;
+                Some(status::version(project, container))
+            }),
+        };
+        let act = format!("Executed cmd '{command}' on app version {}", version.unwrap_or_default());
+        if !acts
+            .iter()
+            .any(|(host, known)| freehold_fleet::Host::name(&**host) == &place.host && *known == act)
+        {
+            acts.push((Arc::clone(&place.engine), act));
+        }
     }
+    audit::write_down(change.context, project, &change.author.email, acts).await;
 }
 
 fn places(
     change: &Change<'_>,
     observed: &Observed,
     arguments: &Args,
-    words: &[String],
+    (mode, words): (Mode, &[String]),
 ) -> Result<Vec<Place>, CommandError> {
     let project = change.project();
     let mut places = Vec::new();
@@ -214,66 +133,62 @@ fn places(
         };
         for role in project.roles.values() {
             let Some(entry) = role.hosts.iter().find(|entry| entry.name == host) else { continue };
-            let current = seen.current(project, &role.name);
-            let kind = if arguments.reuse {
-                let nothing = || ExecError::NothingRuns { host: host.clone(), role: role.name.to_string() };
-                Kind::Reuse(current.ok_or_else(nothing)?.name.clone())
+            let container = if arguments.reuse {
+                let nothing =
+                    || AppExecError::NothingRuns { host: host.clone(), role: role.name.to_string() };
+                Container::Running(seen.current(project, &role.name).ok_or_else(nothing)?.name.clone())
             } else {
-                let tag = match (&change.version, current) {
-                    (Some(version), _) => Some(version.clone()),
-                    (None, Some(container)) => {
-                        Tag::parse(crate::command::status::version(project, container)).ok()
-                    }
-                    (None, None) => seen.releases.first().map(|release| release.version.clone()),
-                };
-                let tag = tag.ok_or_else(|| ExecError::NoVersion { host: host.clone() })?;
-                let hex: String =
-                    change.context.process.seed.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
-                let name = format!("{}-exec-{tag}-{hex}", project.role_prefix(&role.name));
-                Kind::New(Box::new(OneOff {
-                    name: ContainerName::parse(name).map_err(ExecError::from)?,
-                    image: ImageReference { repository: project.image.clone(), tag },
-                    role: role.clone(),
-                    environment: entry.environment.clone(),
+                let tag = version(change, seen, role)
+                    .ok_or_else(|| AppExecError::NoVersion { host: host.clone() })?;
+                let mut container = container(change, role, &tag, words)?;
+                container.environment = entry.environment.clone();
+                let registry = project.registry.as_ref();
+                Container::New(Box::new(OneOff {
+                    container,
                     variables: arguments.env.clone(),
-                    command: words.to_vec(),
-                    streams: streams(change.context, arguments),
+                    streams: mode.streams(change.context),
+                    missing: if registry.is_some() { MissingImage::Pull } else { MissingImage::Fail },
                 }))
             };
-            places.push(Place { host: host.clone(), engine: Arc::clone(engine), role: role.clone(), kind });
+            let (engine, subject) = (Arc::clone(engine), (&role.name).into());
+            places.push(Place { engine, host: host.clone(), subject, container });
         }
     }
     Ok(places)
 }
 
-fn streams(context: &Context, arguments: &Args) -> StandardStreams {
-    match (arguments.interactive, context.process.terminal.is_stdin && context.process.terminal.is_stdout) {
-        (true, true) => StandardStreams::Terminal,
-        (true, false) => StandardStreams::Interactive,
-        (false, _) if arguments.detach => StandardStreams::Detached,
-        (false, _) => StandardStreams::Output,
+/// Returns the version to run: what was asked for, otherwise what serves, otherwise the last release.
+fn version(change: &Change<'_>, seen: &ObservedHost, role: &Role) -> Option<Tag> {
+    let project = change.project();
+    match (&change.version, seen.current(project, &role.name)) {
+        (Some(version), _) => Some(version.clone()),
+        (None, Some(container)) => Tag::parse(status::version(project, container)).ok(),
+        (None, None) => seen.releases.first().map(|release| release.version.clone()),
     }
 }
 
-/// Describes a command for a container that runs.
-fn spec(words: Vec<String>, env: Vec<(EnvName, String)>, tty: bool, stdin: bool) -> ExecSpec {
-    let env = env.into_iter().map(|(name, value)| (name, EnvValue::Clear(value))).collect();
-    ExecSpec { argv: words, env, tty, stdin, user: None, working_directory: None }
-}
-
-fn show(context: &Context, arguments: &Args, host: &HostName, role: &str, output: &Output) {
-    if context.ui.is_json() {
-        return;
-    }
-    if arguments.raw {
-        context.ui.write_result(&output.stdout);
-        return;
-    }
-    context.ui.note(Line::new().add(Tone::Strong, host.as_str()).add(Tone::Faint, format!("  {role}")));
-    for line in String::from_utf8_lossy(&output.stderr).lines() {
-        context.ui.note(Line::new().plain(line));
-    }
-    let lines: Vec<Line> =
-        String::from_utf8_lossy(&output.stdout).lines().map(|line| Line::new().plain(line)).collect();
-    context.ui.result(&lines);
+/// Describes a new container of a role, as Kamal's one-off containers are: without labels, so that they are neither
+/// pruned nor counted as releases.
+fn container(
+    change: &Change<'_>,
+    role: &Role,
+    tag: &Tag,
+    words: &[String],
+) -> Result<ContainerRequest, AppExecError> {
+    let project = change.project();
+    let hex: String = change.context.process.seed.iter().take(3).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("{}-exec-{tag}-{hex}", project.role_prefix(&role.name));
+    Ok(ContainerRequest {
+        name: ContainerName::parse(name)?,
+        image: image_of(project, role, tag).into(),
+        hostname: None,
+        network: NETWORK.to_owned(),
+        command: Some(words.to_vec()),
+        environment: freehold_model::Environment::default(),
+        labels: std::collections::BTreeMap::new(),
+        volumes: role.volumes.clone(),
+        options: role.options.clone(),
+        logging: role.logging.clone(),
+        stop_timeout: role.stop_timeout,
+    })
 }

@@ -31,7 +31,14 @@ pub(crate) async fn run_version(context: &Context, arguments: &VersionArgs) -> R
 
 /// Removes a part of the application.
 pub(crate) async fn remove(context: &Context, part: &AppPart) -> Result<(), CommandError> {
-    let change = Change::prepare_without_secrets(context).await?;
+    let mut change = Change::prepare_without_secrets(context).await?;
+    change.act = Some(match part {
+        AppPart::Everything => "Removed app".to_owned(),
+        AppPart::Version(version) => format!("Removed app container with version {version}"),
+        AppPart::Containers => "Removed all app containers".to_owned(),
+        AppPart::Images => "Removed all app images".to_owned(),
+        AppPart::Directories => format!("Removed .kamal/apps/{}", change.loaded.whole.stem()),
+    });
     let done = change
         .carry_out(async |observed| {
             let (whole, chosen) = (&change.loaded.whole, change.project());

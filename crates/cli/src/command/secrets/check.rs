@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::hosts::Hosts;
+use crate::preflight::Building;
 use crate::ui::{Line, Table, Tone};
 use crate::{project, secret};
 
@@ -112,7 +113,7 @@ async fn fingerprints(
     let keys: Vec<SecretName> =
         project.ssh.key_data.iter().filter(|name| definitions.get(name).is_some()).cloned().collect();
     let keys: SecretValues = definitions.select(&keys).unwrap_or_default();
-    let Some(hosts) = Hosts::new(context, project, &primary, &keys, BTreeMap::new()) else {
+    let Some(hosts) = Hosts::new(context, project, &primary, &keys, Building::default()) else {
         return BTreeMap::new();
     };
     let Some(host) = hosts.primary() else { return BTreeMap::new() };

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
+use crate::audit;
 use crate::context::Context;
 use crate::error::{CommandError, UsageError};
 use crate::git;
@@ -88,13 +89,13 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
     let command = arguments.command.join(" ");
     if arguments.interactive {
         let Some(host) = sight.hosts.primary() else { return Ok(()) };
-        audit(context, &sight, [host], &command).await;
+        note(context, &sight, [host], &command).await;
         return interactive(context, host, &command).await;
     }
     let mut tasks = JoinSet::new();
     let hosts: Vec<Arc<EngineHost>> =
         sight.loaded.chosen.hosts().iter().filter_map(|name| sight.hosts.get(name).cloned()).collect();
-    audit(context, &sight, &hosts, &command).await;
+    note(context, &sight, &hosts, &command).await;
     for (index, host) in hosts.into_iter().enumerate() {
         let command = command.clone();
         tasks.spawn(async move { (index, host.name().clone(), collect(&host, &command).await) });
@@ -123,29 +124,18 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
     Ok(())
 }
 
-/// Writes down what is run, as Kamal does. A host whose audit file cannot be written runs the command all the same.
-async fn audit<'a>(
+/// Writes down what is run, as Kamal does.
+async fn note<'a>(
     context: &Context,
     sight: &Sight,
     hosts: impl IntoIterator<Item = &'a Arc<EngineHost>>,
     command: &str,
 ) {
-    let project = &sight.loaded.whole;
     let author = git::author(context).await;
-    let time = context.now().strftime("%Y-%m-%dT%H:%M:%SZ");
-    let destination = project.destination.as_ref().map(|name| format!(" [{name}]")).unwrap_or_default();
-    let mut writes = JoinSet::new();
-    for host in hosts {
-        let line =
-            format!("[{time}] [{}]{destination} Executed cmd '{command}' on {}", author.email, host.name());
-        let (host, stem, line) = (Arc::clone(host), project.stem(), line.replace(['\n', '\r'], " "));
-        writes.spawn(async move { (host.name().clone(), host.append_audit(&stem, &[line]).await) });
-    }
-    for (host, written) in writes.join_all().await {
-        if let Err(error) = written {
-            tracing::debug!(%host, %error, "the audit log could not be written");
-        }
-    }
+    let acts = hosts
+        .into_iter()
+        .map(|host| (Arc::clone(host), format!("Executed cmd '{command}' on {}", host.name())));
+    audit::write_down(context, &sight.loaded.whole, &author.email, acts).await;
 }
 
 async fn collect(host: &Arc<EngineHost>, command: &str) -> Result<Output, CommandError> {

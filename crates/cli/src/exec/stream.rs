@@ -1,10 +1,9 @@
-use freehold_docker::{ExecControl, OutputStream, SessionInput, SessionOutput};
+use freehold_docker::{ExecControl, ExecSpec, OutputStream, SessionInput, SessionOutput};
 use freehold_fleet::AttachedControl;
-use freehold_model::{EnvName, HostName, SecretValues};
+use freehold_model::{HostName, SecretValues};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{Args, END, ExecError, Kind, Place, spec};
-use crate::change::Change;
+use super::{Container, END, ExecError, Execution, Place};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::terminal::RawTerminal;
@@ -45,15 +44,15 @@ impl Control {
 
 async fn begin(
     place: &Place,
-    spec: freehold_docker::ExecSpec,
+    spec: ExecSpec,
     secrets: &SecretValues,
 ) -> Result<(SessionOutput, SessionInput, Control), CommandError> {
-    match &place.kind {
-        Kind::Reuse(container) => {
+    match &place.container {
+        Container::Running(container) => {
             let session = place.engine.exec(container.as_str(), &spec).await?;
             Ok((session.output, session.input, Control::Exec(session.control)))
         }
-        Kind::New(command) => {
+        Container::New(command) => {
             let attached = place.engine.run_attached(command, secrets).await?;
             Ok((attached.output, attached.input, Control::Attached(attached.control)))
         }
@@ -63,11 +62,10 @@ async fn begin(
 /// Runs a command without input and collects what it writes.
 pub(super) async fn collect(
     place: &Place,
-    words: Vec<String>,
-    env: Vec<(EnvName, String)>,
+    spec: ExecSpec,
     secrets: &SecretValues,
 ) -> Result<Output, CommandError> {
-    let (mut output, mut input, control) = begin(place, spec(words, env, false, false), secrets).await?;
+    let (mut output, mut input, control) = begin(place, spec, secrets).await?;
     let lost = |source| ExecError::Lost { host: place.host.clone(), source };
     // A command that ended at once has closed it already.
     drop(input.shutdown().await);
@@ -83,17 +81,12 @@ pub(super) async fn collect(
 }
 
 /// Runs a command with the person's own terminal.
-pub(super) async fn interactive(
-    context: &Context,
-    change: &Change<'_>,
-    place: Place,
-    arguments: &Args,
-    words: Vec<String>,
-) -> Result<(), CommandError> {
+pub(super) async fn interactive(execution: &Execution<'_>, place: Place) -> Result<(), CommandError> {
+    let context = execution.context;
     let terminal = &context.process.terminal;
     let is_terminal = terminal.is_stdin && terminal.is_stdout;
-    let spec = spec(words, arguments.env.clone(), is_terminal, true);
-    let (output, input, control) = begin(&place, spec, &change.secrets).await?;
+    let spec = execution.spec(is_terminal, true);
+    let (output, input, control) = begin(&place, spec, execution.secrets).await?;
     let raw = if is_terminal { RawTerminal::enter().ok() } else { None };
     let pumped = pump(context, &place.host, output, input, &control).await;
     drop(raw);

@@ -1,0 +1,16 @@
+use freehold_plan::{AccessoryStep, AccessoryVerb};
+
+use super::operation;
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Make the directories of accessories on their hosts, and nothing else.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The accessory, or `all`.
+    name: String,
+}
+
+pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
+    operation::run(context, &arguments.name, AccessoryVerb::Only(AccessoryStep::Directories)).await
+}

@@ -1,0 +1,339 @@
+//! Certificates that the proxy orders by itself (ACME, RFC 8555): when a service is deployed, and again before they end.
+//!
+//! A certificate authority wants a proof that a name leads here. The threads that serve show it, by HTTP or TLS, before
+//! anything else is looked at, so that neither redirects nor stopped services are in its way.
+
+mod account;
+mod challenge;
+mod client;
+mod issue;
+mod managed;
+mod order;
+mod schedule;
+mod store;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use freehold_wire::{Acme, HostPattern};
+use instant_acme::ExternalAccountKey;
+use parking_lot::Mutex;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::control::chain;
+use crate::limits::Limits;
+use crate::log::Log;
+use crate::resolve::Resolver;
+use crate::table::{ServiceCertificate, Shared};
+
+pub(crate) use challenge::{Challenges, HTTP_PATH, TLS_PROTOCOL};
+pub(crate) use managed::{Automatic, Managed};
+pub(crate) use store::StoreError;
+
+use account::Authority;
+use issue::current;
+use managed::{Current, Ending};
+use order::OrderError;
+use store::Store;
+
+/// Let's Encrypt, and the place where it lets people try.
+const USUAL_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+pub(crate) const STAGING_DIRECTORY: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
+
+/// How many orders are under way at once; authorities limit how fast one client may go.
+const MAX_ORDERS: usize = 4;
+
+/// The longest sleep between two looks at what is due.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60 * 60);
+
+/// How often an authority is asked for its wishes at least and at most, in seconds.
+const ASK_SECONDS: (i64, i64) = (60, 24 * 60 * 60);
+
+/// How certificates are ordered where a service says nothing else.
+#[derive(Debug, Clone, Default)]
+pub struct AcmeConfig {
+    /// The URL of the certificate authority's directory; empty for Let's Encrypt's.
+    pub directory: String,
+    /// An e-mail address that the authority may write to.
+    pub contact: Option<String>,
+    /// The account at the authority that exists already, for those that want one.
+    pub external_account: Option<ExternalAccount>,
+    /// A file with the certificates, in PEM, that are trusted when the authority is talked to; the public ones where none is
+    /// given.
+    pub roots: Option<PathBuf>,
+}
+
+/// An account at a certificate authority to which ours is bound (RFC 8555, section 7.3.4).
+#[derive(Debug, Clone)]
+pub struct ExternalAccount {
+    /// The name of its key.
+    pub key_id: String,
+    /// The key, in URL-safe base64 as authorities hand it out.
+    pub hmac_key: SecretString,
+}
+
+impl ExternalAccount {
+    /// Says whether the key is one.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.key().is_ok()
+    }
+
+    fn key(&self) -> Result<ExternalAccountKey, OrderError> {
+        let text = self.hmac_key.expose_secret().trim_end_matches('=');
+        let key = BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| OrderError::ExternalAccount)?;
+        Ok(ExternalAccountKey::new(self.key_id.clone(), &key))
+    }
+}
+
+/// Certificates cannot be ordered in this way.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AcmeError {
+    #[error("automatic TLS does not support wildcards: `{host}`")]
+    Wildcard { host: HostPattern },
+    #[error("host must be set when using TLS")]
+    AnyHost,
+    #[error("`{directory}` is not the `https` URL of a certificate authority's directory")]
+    Directory { directory: String },
+    #[error("cannot use the stored certificates")]
+    Store(#[from] StoreError),
+}
+
+/// The trusted certificates cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RootsError {
+    #[error("cannot read the trusted certificates")]
+    Read { source: std::io::Error },
+    #[error("`{path}` holds no certificate in PEM", path = path.display())]
+    Empty { path: PathBuf },
+    #[error("encrypted connections to a certificate authority cannot be set up")]
+    Tls { source: rustls::Error },
+}
+
+/// Keeps the certificates of all names that services want.
+pub(crate) struct Keeper {
+    config: AcmeConfig,
+    /// Where certificates are stored if a service says nothing else.
+    folder: PathBuf,
+    limits: Limits,
+    resolver: Arc<Resolver>,
+    tls: TlsConnector,
+    log: Log,
+    challenges: Arc<Challenges>,
+    authorities: Mutex<BTreeMap<(String, PathBuf), Arc<Authority>>>,
+    /// Told when there may be something to do.
+    moved: Notify,
+}
+impl fmt::Debug for Keeper {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Keeper").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+/// Counts seconds, a part of one as a whole.
+fn whole_seconds(span: Duration) -> i64 {
+    let more = u64::from(span.subsec_nanos() > 0);
+    i64::try_from(span.as_secs().saturating_add(more)).unwrap_or(i64::MAX)
+}
+
+fn now() -> i64 {
+    i64::try_from(Clock::unix().as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Says whether a text can be the URL of a directory.
+pub(crate) fn is_directory(text: &str) -> bool {
+    text.parse::<http::Uri>()
+        .is_ok_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty()))
+}
+/// Makes the connector for certificate authorities.
+fn connector(roots: Option<&Path>) -> Result<TlsConnector, RootsError> {
+    let mut trusted = RootCertStore::empty();
+    match roots {
+        None => trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        Some(path) => {
+            let text = fs_err::read(path).map_err(|source| RootsError::Read { source })?;
+            let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
+            if trusted.add_parsable_certificates(certificates).0 == 0 {
+                return Err(RootsError::Empty { path: path.to_owned() });
+            }
+        }
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let versions =
+        builder.with_safe_default_protocol_versions().map_err(|source| RootsError::Tls { source })?;
+    Ok(TlsConnector::from(Arc::new(versions.with_root_certificates(trusted).with_no_client_auth())))
+}
+impl Keeper {
+    /// Makes a keeper that knows no name yet.
+    pub(crate) fn new(
+        config: AcmeConfig,
+        folder: PathBuf,
+        limits: Limits,
+        (resolver, log): (Arc<Resolver>, Log),
+    ) -> Result<Self, RootsError> {
+        let tls = connector(config.roots.as_deref())?;
+        Ok(Self {
+            config,
+            folder,
+            limits,
+            resolver,
+            tls,
+            log,
+            challenges: Arc::default(),
+            authorities: Mutex::default(),
+            moved: Notify::new(),
+        })
+    }
+
+    /// Returns the proofs that are asked for.
+    pub(crate) fn challenges(&self) -> Arc<Challenges> {
+        Arc::clone(&self.challenges)
+    }
+
+    /// Returns the certificates of hosts, with those that are stored. Those that are not are ordered once the service is
+    /// installed.
+    pub(crate) fn certificates(&self, acme: &Acme, hosts: &[HostPattern]) -> Result<Automatic, AcmeError> {
+        if hosts.is_empty() {
+            return Err(AcmeError::AnyHost);
+        }
+        for host in hosts {
+            if host.is_any() {
+                return Err(AcmeError::AnyHost);
+            }
+            if host.as_str().starts_with('*') {
+                return Err(AcmeError::Wildcard { host: host.clone() });
+            }
+        }
+        let authority = self.authority(acme)?;
+        let mut names = BTreeMap::new();
+        let mut known = authority.names.lock();
+        for host in hosts {
+            let name = host.as_str().to_owned();
+            let managed = match known.get(&name) {
+                Some(managed) => Arc::clone(managed),
+                None => {
+                    let current = self.stored_certificate(&authority, &name)?;
+                    let managed = Arc::new(Managed::new(&name, &authority, current));
+                    known.insert(name.clone(), Arc::clone(&managed));
+                    managed
+                }
+            };
+            names.insert(name, managed);
+        }
+        drop(known);
+        Ok(Automatic { authority, names })
+    }
+
+    fn authority(&self, acme: &Acme) -> Result<Arc<Authority>, AcmeError> {
+        let wanted = acme.directory.as_ref().unwrap_or(&self.config.directory);
+        let directory = if wanted == USUAL_DIRECTORY { "" } else { wanted };
+        if !directory.is_empty() && !is_directory(directory) {
+            return Err(AcmeError::Directory { directory: directory.to_owned() });
+        }
+        let folder = acme.cache_path.as_ref().map_or_else(|| self.folder.clone(), PathBuf::from);
+        let mut authorities = self.authorities.lock();
+        let authority =
+            authorities.entry((directory.to_owned(), folder)).or_insert_with_key(|(_, folder)| {
+                let contact = acme.contact.clone().or_else(|| self.config.contact.clone());
+                Arc::new(Authority::new(directory, contact, Store::new(folder, directory), &self.log))
+            });
+        Ok(Arc::clone(authority))
+    }
+
+    /// Reads a name's certificate; one that cannot be used is reported and ordered anew.
+    fn stored_certificate(&self, authority: &Authority, name: &str) -> Result<Option<Current>, AcmeError> {
+        let Some(text) = authority.store.certificate(name)? else { return Ok(None) };
+        match current(&text, name) {
+            Ok(current) => Ok(Some(current)),
+            Err(error) => {
+                let path = authority.store.certificate_path(name);
+                self.log.error(
+                    "Stored certificate not used",
+                    &[("path", &path.display()), ("error", &chain(&error))],
+                );
+                Ok(None)
+            }
+        }
+    }
+
+    /// Lets what is due be done now. What failed is tried again, unless the authority itself asked for a pause: somebody has
+    /// deployed, perhaps after having put right what was wrong.
+    pub(crate) fn hurry(&self, automatic: &Automatic) {
+        let first_pause = whole_seconds(self.limits.order_retry);
+        for managed in automatic.names.values() {
+            let mut progress = managed.progress.lock();
+            if !progress.is_asked {
+                progress.not_before = progress.not_before.min(progress.tried.saturating_add(first_pause));
+            }
+        }
+        self.moved.notify_one();
+    }
+
+    /// Orders what the services want, until the proxy stops.
+    pub(crate) async fn run(self: Arc<Self>, shared: &Shared, stopping: &CancellationToken) {
+        let mut orders = JoinSet::new();
+        loop {
+            let wait = self.begin_due(shared, &mut orders);
+            tokio::select! {
+                () = stopping.cancelled() => return,
+                () = self.moved.notified() => {}
+                () = sleep(wait) => {}
+                Some(ended) = orders.join_next() => {
+                    if let Err(error) = ended {
+                        self.log.error("Certificate order panicked", &[("error", &error)]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins what is due; returns how long nothing more will be.
+    fn begin_due(self: &Arc<Self>, shared: &Shared, orders: &mut JoinSet<()>) -> Duration {
+        let (_, table) = shared.load();
+        let now = now();
+        let mut wait = LONGEST_SLEEP;
+        let wanted = table.services().filter_map(|service| match &service.certificate {
+            Some(ServiceCertificate::Automatic(automatic)) => Some(automatic),
+            _ => None,
+        });
+        let wanted =
+            wanted.flat_map(|automatic| automatic.names.values().map(|name| (&automatic.authority, name)));
+        for (authority, managed) in wanted {
+            let due = managed.due();
+            if due > now {
+                let seconds = u64::try_from(due - now).unwrap_or_default();
+                wait = wait.min(Duration::from_secs(seconds));
+            } else if orders.len() < MAX_ORDERS && !managed.is_ordering.swap(true, Ordering::AcqRel) {
+                orders.spawn(attend(Arc::clone(self), Arc::clone(authority), Arc::clone(managed)));
+            }
+        }
+        wait
+    }
+}
+/// Does for a name what is due.
+async fn attend(keeper: Arc<Keeper>, authority: Arc<Authority>, managed: Arc<Managed>) {
+    let _ending = Ending(&managed);
+    if !managed.is_order_due(now()) {
+        keeper.ask_for_renewal(&authority, &managed).await;
+    }
+    // What was just heard may be that it is time.
+    if managed.is_order_due(now()) {
+        managed.progress.lock().tried = now();
+        keeper.order(&authority, &managed).await;
+    }
+    authority.save(&keeper.log);
+}

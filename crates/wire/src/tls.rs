@@ -1,0 +1,112 @@
+use serde::{Deserialize, Serialize};
+
+use crate::deploy::yes;
+
+/// How a service is served over HTTPS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "TlsFields", into = "TlsFields")]
+pub struct Tls {
+    /// Where its certificate comes from.
+    pub certificate: CertificateSource,
+    /// Whether plain HTTP is redirected to HTTPS.
+    pub redirect: bool,
+}
+
+/// Where a service's certificate comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateSource {
+    /// Files in the proxy's file system. They are read again when they change.
+    Files {
+        /// The certificate and its chain, in PEM.
+        certificate_path: String,
+        /// The private key, in PEM.
+        private_key_path: String,
+    },
+    /// The proxy orders one for each host.
+    Acme(Acme),
+}
+
+/// How certificates are ordered: ACME, RFC 8555.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acme {
+    /// The URL of the certificate authority's directory; none for the one that the proxy was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+    /// Where the authority may write to, an e-mail address; none for the one that the proxy was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contact: Option<String>,
+    /// The folder for keys and certificates, in the proxy's file system; none for the proxy's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_path: Option<String>,
+}
+
+/// As it is written: two paths, or how to order.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsFields {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    certificate_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    private_key_path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    acme: Option<Acme>,
+    #[serde(default = "yes")]
+    redirect: bool,
+}
+
+impl TryFrom<TlsFields> for Tls {
+    type Error = &'static str;
+
+    fn try_from(fields: TlsFields) -> Result<Self, Self::Error> {
+        let certificate = match (fields.certificate_path, fields.private_key_path, fields.acme) {
+            (Some(certificate_path), Some(private_key_path), None) => {
+                CertificateSource::Files { certificate_path, private_key_path }
+            }
+            (None, None, Some(acme)) => CertificateSource::Acme(acme),
+            _ => return Err("`tls` needs `certificate_path` and `private_key_path`, or `acme`"),
+        };
+        Ok(Self { certificate, redirect: fields.redirect })
+    }
+}
+
+impl From<Tls> for TlsFields {
+    fn from(tls: Tls) -> Self {
+        let (certificate_path, private_key_path, acme) = match tls.certificate {
+            CertificateSource::Files { certificate_path, private_key_path } => {
+                (Some(certificate_path), Some(private_key_path), None)
+            }
+            CertificateSource::Acme(acme) => (None, None, Some(acme)),
+        };
+        Self { certificate_path, private_key_path, acme, redirect: tls.redirect }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let files = r#"{"certificate_path":"/a","private_key_path":"/b","redirect":false}"#;
+        let acme = r#"{"acme":{"directory":"https://ca.example/directory"},"redirect":true}"#;
+        for text in [files, acme] {
+            let tls: Tls = serde_json::from_str(text).unwrap();
+            assert_eq!(serde_json::to_string(&tls).unwrap(), text);
+        }
+        assert!(serde_json::from_str::<Tls>(r#"{"acme":{}}"#).unwrap().redirect);
+    }
+
+    #[test]
+    fn half_a_source_and_two_sources_are_refused() {
+        for text in [
+            "{}",
+            r#"{"certificate_path":"/a"}"#,
+            r#"{"private_key_path":"/b","acme":{}}"#,
+            r#"{"certificate_path":"/a","private_key_path":"/b","acme":{}}"#,
+        ] {
+            let error = serde_json::from_str::<Tls>(text).unwrap_err();
+            assert!(error.to_string().starts_with("`tls` needs"), "{error}");
+        }
+    }
+}
