@@ -36,7 +36,9 @@ pub use gate::{Gate, GateError, set_gate};
 pub use images::{BuiltImage, built_images, image_of, registry_name, repositories};
 pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags, probe_service};
 pub use lifecycle::{LifecycleError, start, stop};
-pub use naming::{NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory};
+pub use naming::{
+    APPS_CONFIG, APPS_CONFIG_IN_PROXY, NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory,
+};
 pub use observed::{
     CertificateState, ContainerState, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
     ObservedImage, ObservedProxy, ObservedRoute, ProxyMaker, Route,

@@ -9,10 +9,10 @@ pub const NETWORK: &str = "kamal";
 pub const RELEASE_LABEL: &str = "freehold.release";
 
 /// The folder of the host that the proxy reads, relative to the login directory.
-pub(crate) const APPS_CONFIG: &str = ".kamal/proxy/apps-config";
+pub const APPS_CONFIG: &str = ".kamal/proxy/apps-config";
 
 /// The same folder as it is called in the proxy's container.
-pub(crate) const APPS_CONFIG_IN_PROXY: &str = "/home/kamal-proxy/.apps-config";
+pub const APPS_CONFIG_IN_PROXY: &str = "/home/kamal-proxy/.apps-config";
 
 /// What stands between the name of a container and random digits when the container makes room for a newer one.
 pub(crate) const REPLACED_MARK: &str = "_replaced_";

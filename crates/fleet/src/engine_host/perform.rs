@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use freehold_docker::Untagged;
 use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release};
-use freehold_plan::{Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo};
+use freehold_plan::{
+    APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
+};
 
 use crate::engine_host::kamal_proxy::KamalSwitch;
 use crate::engine_host::proxy::{Earlier, Handover, status};
@@ -169,6 +171,12 @@ impl EngineHost {
         previous: Option<&Route>,
         context: &StepContext<'_>,
     ) -> Result<(), StepError> {
+        // The earlier route needs its certificate, which a step before this one may have replaced, perhaps by one that
+        // cannot be used.
+        let certificate = previous.and_then(|route| route.files.certificate.as_deref());
+        if let Some(directory) = certificate.and_then(on_host) {
+            self.restore_certificate(&directory, context).await?;
+        }
         let fence = context.lease.fence;
         let (drain, health_limit) = match &step.action {
             Action::SwitchTarget { drain, health_limit, .. } => (*drain, *health_limit),
@@ -321,6 +329,11 @@ fn proxy_of(step: &Step) -> ProxyMaker {
         | Action::AwaitHealthy { readiness: Readiness::Answers { proxy, .. }, .. } => *proxy,
         _ => ProxyMaker::Freehold,
     }
+}
+
+/// Returns a folder that the proxy reads as it is called on the host, relative to the login directory.
+fn on_host(inside: &str) -> Option<String> {
+    Some(format!("{APPS_CONFIG}{}", inside.strip_prefix(APPS_CONFIG_IN_PROXY)?))
 }
 
 async fn pause(duration: Duration, context: &StepContext<'_>) -> Result<Outcome, StepError> {

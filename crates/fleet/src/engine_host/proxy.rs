@@ -220,7 +220,10 @@ impl EngineHost {
             return Err(StepError::Host(self.engine_error("start the proxy", error)));
         }
         self.await_proxy(&link).await?;
-        Ok(Outcome::Done(Some(format!("listens on ports {} and {}", run.http_port, run.https_port))))
+        Ok(Outcome::Done(Some(match run.publish {
+            true => format!("listens on ports {} and {}", run.http_port, run.https_port),
+            false => "publishes no port".to_owned(),
+        })))
     }
 
     /// Waits until the proxy answers on its control socket.
@@ -559,13 +562,18 @@ pub(super) fn status(context: &StepContext<'_>, text: impl Into<String>) {
 
 #[cfg(test)]
 mod tests {
+    use freehold_model::{ImageReference, Repository, Tag};
+
     use super::*;
 
     // kamal-compat §7.1 rows 1, 2, 3, 5, 6, 8.
     #[test]
     fn the_container_is_what_its_settings_say() {
-        let image = || ImageName::Reference(serde_json::from_str("\"freehold-proxy:1\"").unwrap());
-        let spec = |run: &ProxyRun| proxy_spec(run, "kamal", "/root", image()).unwrap();
+        let image = ImageReference {
+            repository: Repository::parse("freehold-proxy").unwrap(),
+            tag: Tag::parse("1").unwrap(),
+        };
+        let spec = |run: &ProxyRun| proxy_spec(run, "kamal", "/root", image.clone().into()).unwrap();
         let usual = spec(&ProxyRun::default());
         let command = ["proxy", "run", "--http-port", "80", "--https-port", "443"];
         assert_eq!(usual.command.unwrap(), command);

@@ -43,8 +43,9 @@ impl Details {
         if field.0 != INTEGER {
             return None;
         }
-        // The algorithm and the issuer.
-        (fields.expect(SEQUENCE)?, fields.expect(SEQUENCE)?);
+        // The algorithm, and the issuer.
+        fields.expect(SEQUENCE)?;
+        fields.expect(SEQUENCE)?;
         let mut validity = Reader(fields.expect(SEQUENCE)?);
         let valid = time(validity.next()?)?..time(validity.next()?)?;
         let extensions = std::iter::from_fn(|| fields.next()).find(|(tag, _)| *tag == EXTENSIONS);
