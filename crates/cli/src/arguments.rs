@@ -153,6 +153,8 @@ pub(crate) enum Command {
     Status(command::status::Args),
     App(command::app::Args),
     Accessory(command::accessory::Args),
+    Proxy(command::proxy::Args),
+    Adopt(command::adopt::Args),
     Lock(command::lock::Args),
     Audit(command::audit::Args),
     Config(command::config::Args),
@@ -175,7 +177,7 @@ pub(crate) enum Command {
 
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
-    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "rollback"]),
+    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "rollback", "adopt"]),
     (
         "Look",
         &[
@@ -186,6 +188,7 @@ pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
             "lock",
             "app",
             "accessory",
+            "proxy",
             "secrets",
             "registry",
             "server",
@@ -194,6 +197,3 @@ pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Repair", &["resume", "abort", "prune", "remove"]),
     ("Freehold itself", &["docs", "version", "completion", "help"]),
 ];
-
-/// Kamal's commands that this version does not have, by their words.
-pub(crate) const UNSUPPORTED: [&[&str]; 3] = [&["proxy"], &["app", "live"], &["app", "maintenance"]];

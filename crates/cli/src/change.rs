@@ -5,7 +5,7 @@ use std::time::Duration;
 use freehold_docker::BuildCache;
 use freehold_fleet::{
     AUTOMATIC_LOCK_MESSAGE, Event, ExecuteError, Gate, Holder, Host, Intent, LEASE_TIME_TO_LIVE, Lease,
-    LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, execute, observe, recover,
+    LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, observe, recover,
 };
 use freehold_model::{
     Accessory, Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint,
@@ -19,7 +19,6 @@ use crate::command;
 use crate::command::deploy::NoVersion;
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
-use crate::failure::RolloutFailure;
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
@@ -27,6 +26,10 @@ use crate::preflight::{self, Building};
 use crate::project::{self, Loaded};
 use crate::record;
 use crate::secret;
+
+mod held;
+
+pub(crate) use held::Held;
 
 /// What a command that changes hosts needs beside the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +81,9 @@ enum ChangeError {
     /// The project has no hosts.
     #[error("the deploy file names no hosts")]
     NoHosts,
+    /// Nothing is behind a proxy.
+    #[error("no chosen host has anything behind the proxy")]
+    NoProxies,
     /// A rollout of all hosts is unfinished.
     #[error("a rollout that includes host `{host}` was cut off, and `--hosts` leaves that host out")]
     Unfinished { host: HostName },
@@ -86,7 +92,7 @@ enum ChangeError {
 impl Diagnose for ChangeError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoHosts => ErrorKind::Configuration,
+            Self::NoHosts | Self::NoProxies => ErrorKind::Configuration,
             Self::Unfinished { .. } => ErrorKind::Failed,
         }
     }
@@ -94,6 +100,7 @@ impl Diagnose for ChangeError {
     fn help(&self) -> Vec<String> {
         match self {
             Self::NoHosts => vec!["name them under `servers:`".to_owned()],
+            Self::NoProxies => vec!["give a role `proxy: true`, or an accessory `proxy:`".to_owned()],
             Self::Unfinished { .. } => {
                 vec!["first, without `--hosts`: `freehold resume` or `freehold abort`".to_owned()]
             }
@@ -206,6 +213,33 @@ impl<'a> Change<'a> {
         Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act })
     }
 
+    /// The same for a command that is about the proxies of hosts: with all hosts that have one, also those of accessories.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_proxies(context: &'a Context) -> Result<(Self, Vec<HostName>), CommandError> {
+        let loaded = project::load(context).await?;
+        let proxies = crate::filter::proxy_hosts(&loaded.whole, &loaded.chosen, &context.arguments);
+        if proxies.is_empty() {
+            return Err(ChangeError::NoProxies.into());
+        }
+        let repository = Repository::look(context).await?;
+        let author = git::author(context).await;
+        let project = &loaded.whole;
+        let secrets = secret::values(context, project, &command::proxy::needed(project)).await?;
+        let telling = Telling { project, version: repository.revision.as_deref(), performer: &author.email };
+        let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
+        let mut names: Vec<HostName> = project.all_hosts().into_iter().take(1).collect();
+        names.extend(proxies.iter().filter(|host| !names.contains(host)).cloned().collect::<Vec<_>>());
+        let hosts = Hosts::new(context, project, &names, &secrets, Building::default())
+            .ok_or(ChangeError::NoHosts)?;
+        hooks.run(Hook::PreConnect).await?;
+        let (version, error_pages, act) = (None, BTreeMap::new(), None);
+        let change =
+            Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act };
+        Ok((change, proxies))
+    }
+
     /// The same for a command that is about accessories: with their hosts, and without the secrets of the application.
     ///
     /// # Errors
@@ -280,12 +314,29 @@ impl<'a> Change<'a> {
         &self,
         decide: impl AsyncFnOnce(&Observed) -> Result<Plan, CommandError>,
     ) -> Result<Done, CommandError> {
+        self.under_lock(async |held| held.carry_out(decide).await).await
+    }
+
+    /// Takes the lock, finishes or undoes what a dead client left, and does some work of one or several plans.
+    ///
+    /// # Errors
+    /// What went wrong; the lock is given back.
+    pub(crate) async fn under_lock<T>(
+        &self,
+        work: impl AsyncFnOnce(&Held<'_, 'a>) -> Result<T, CommandError>,
+    ) -> Result<T, CommandError> {
         let gate: Arc<dyn Gate> = Arc::<Hooks>::clone(&self.hooks);
         let world = self.hosts.world(Some(gate));
         // A lock that was taken in the last moment before Ctrl-C expires by itself.
         let lease = self.context.until_stopped(self.lock(&world)).await?;
         self.hooks.lock_is_held(true);
-        let outcome = self.under_lock(&world, &lease, decide).await;
+        // In boxes, because the compiler follows futures in futures only so far.
+        let outcome = Box::pin(async {
+            let secrets = self.secrets_to_recover().await?;
+            recover(&world, &lease, &secrets, &self.stop(), Intent::Automatic).await?;
+            Box::pin(work(&Held::new(self, &world, &lease))).await
+        })
+        .await;
         self.hooks.lock_is_held(lease.is_inherited());
         self.release(lease).await;
         outcome
@@ -308,23 +359,6 @@ impl<'a> Change<'a> {
         outcome
     }
 
-    async fn under_lock(
-        &self,
-        world: &World,
-        lease: &Lease,
-        decide: impl AsyncFnOnce(&Observed) -> Result<Plan, CommandError>,
-    ) -> Result<Done, CommandError> {
-        let secrets = self.secrets_to_recover().await?;
-        recover(world, lease, &secrets, &self.stop(), Intent::Automatic).await?;
-        let observed =
-            self.context.until_stopped(observe(world, &Scope { project: &self.loaded.whole })).await?;
-        let plan = self.context.until_stopped(decide(&observed)).await?;
-        let outcome = execute(&plan, world, lease, &self.secrets, &self.stop()).await;
-        self.audit(world, &plan, outcome.as_ref().err()).await;
-        let report = outcome.map_err(RolloutFailure::new)?;
-        Ok(Done { plan, report, observed })
-    }
-
     /// Writes down what was done in the audit file that Kamal and Freehold share. The work is done or put back by now,
     /// so that a host that does not take it is worth a warning only.
     async fn audit(&self, world: &World, plan: &Plan, error: Option<&ExecuteError>) {
@@ -337,6 +371,9 @@ impl<'a> Change<'a> {
             PlanKind::Stop => "Stopped app".to_owned(),
             PlanKind::Prune => "Pruned containers and images".to_owned(),
             PlanKind::Remove => "Removed app".to_owned(),
+            PlanKind::Maintenance => "Began maintenance".to_owned(),
+            PlanKind::Live => "Ended maintenance".to_owned(),
+            PlanKind::Proxy => "Rebooted proxy".to_owned(),
             PlanKind::Accessory => "Changed accessories".to_owned(),
         });
         let act = match error {
@@ -445,6 +482,14 @@ impl<'a> Change<'a> {
     /// Draws the identifier of what is done now.
     pub(crate) fn release_id(&self) -> ReleaseId {
         release_id(self.context)
+    }
+
+    /// Draws the identifier of one of several plans of this command.
+    pub(crate) fn numbered_id(&self, index: usize) -> ReleaseId {
+        let compact = self.context.now().strftime("%Y%m%dT%H%M%SZ").to_string();
+        let [a, b, c, ..] = self.context.process.seed;
+        let number = u8::try_from(index % 256).unwrap_or_default();
+        ReleaseId::new(&compact, [a, b, c.wrapping_add(number)])
     }
 
     async fn fingerprints(&self) -> Result<BTreeMap<SecretName, SecretFingerprint>, CommandError> {

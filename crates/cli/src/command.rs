@@ -2,6 +2,7 @@
 
 pub(crate) mod abort;
 pub(crate) mod accessory;
+pub(crate) mod adopt;
 pub(crate) mod app;
 pub(crate) mod audit;
 pub(crate) mod build;
@@ -13,6 +14,7 @@ pub(crate) mod help;
 pub(crate) mod init;
 pub(crate) mod lock;
 pub(crate) mod plan;
+pub(crate) mod proxy;
 pub(crate) mod prune;
 pub(crate) mod redeploy;
 pub(crate) mod reference;
@@ -53,6 +55,8 @@ impl Command {
             Self::Registry(arguments) => arguments.name(),
             Self::Secrets(arguments) => arguments.name(),
             Self::Server(arguments) => arguments.name(),
+            Self::Adopt(_) => "adopt",
+            Self::Proxy(arguments) => arguments.name(),
             Self::Prune(arguments) => arguments.name(),
             Self::Resume(_) => "resume",
             Self::Abort(_) => "abort",
@@ -85,6 +89,8 @@ impl Command {
             Self::Registry(arguments) => registry::run(context, arguments).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,
             Self::Server(arguments) => server::run(context, arguments).await,
+            Self::Adopt(arguments) => Box::pin(adopt::run(context, &arguments)).await,
+            Self::Proxy(arguments) => Box::pin(proxy::run(context, arguments)).await,
             Self::Prune(arguments) => prune::run(context, &arguments).await,
             Self::Resume(arguments) => resume::run(context, &arguments).await,
             Self::Abort(arguments) => abort::run(context, &arguments).await,

@@ -55,6 +55,16 @@ pub(crate) fn accessory_hosts(
     accessory.hosts.iter().filter(|host| is_named(host) && in_roles(host)).cloned().collect()
 }
 
+/// Returns the hosts with anything behind the proxy that the filters leave, in the order of the file.
+pub(crate) fn proxy_hosts(whole: &Project, chosen: &Project, arguments: &GlobalArgs) -> Vec<HostName> {
+    let of_roles = chosen.roles.values().filter(|role| role.proxy.is_some());
+    let mut found: Vec<HostName> =
+        of_roles.flat_map(|role| &role.hosts).map(|entry| entry.name.clone()).collect();
+    let accessories = whole.accessories.values().filter(|accessory| accessory.proxy.is_some());
+    found.extend(accessories.flat_map(|accessory| accessory_hosts(whole, accessory, arguments)));
+    whole.all_hosts().into_iter().filter(|host| found.contains(host)).collect()
+}
+
 fn nothing(option: &str, given: &[String], noun: &str, known: &[&str]) -> UsageError {
     UsageError::new(format!("no {noun} match `{option}={}`", given.join(",")))
         .help(format!("the {noun} are: {}", known.join(", ")))

@@ -30,10 +30,12 @@ pub(crate) enum Hook {
     PreAppBoot,
     PostAppBoot,
     PostDeploy,
+    PreProxyReboot,
+    PostProxyReboot,
 }
 
 impl Hook {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::PreConnect,
         Self::DockerSetup,
         Self::PreBuild,
@@ -41,6 +43,8 @@ impl Hook {
         Self::PreAppBoot,
         Self::PostAppBoot,
         Self::PostDeploy,
+        Self::PreProxyReboot,
+        Self::PostProxyReboot,
     ];
 
     fn file_name(self) -> &'static str {
@@ -52,6 +56,8 @@ impl Hook {
             Self::PreAppBoot => "pre-app-boot",
             Self::PostAppBoot => "post-app-boot",
             Self::PostDeploy => "post-deploy",
+            Self::PreProxyReboot => "pre-proxy-reboot",
+            Self::PostProxyReboot => "post-proxy-reboot",
         }
     }
 
@@ -238,7 +244,11 @@ impl Hooks {
         self.run_for(hook, &self.hosts).await
     }
 
-    async fn run_for(&self, hook: Hook, hosts: &[HostName]) -> Result<(), HookError> {
+    /// Runs a hook, if it is there, for some of the hosts.
+    ///
+    /// # Errors
+    /// [`HookError`] when it fails.
+    pub(crate) async fn run_for(&self, hook: Hook, hosts: &[HostName]) -> Result<(), HookError> {
         let Some(path) = self.present.get(&hook) else { return Ok(()) };
         let name = hook.file_name();
         let show = if self.ui.is_normal() { self.settings.output(name) } else { None };

@@ -1,10 +1,10 @@
 use std::ffi::OsString;
 
 use clap::FromArgMatches;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 
 use crate::alias;
-use crate::arguments::{Cli, UNSUPPORTED};
+use crate::arguments::Cli;
 use crate::command;
 use crate::context::Context;
 use crate::error::{CommandError, UsageError};
@@ -67,13 +67,13 @@ impl Invocation {
         match matches {
             Ok(matches) => match Cli::from_arg_matches(&matches) {
                 Ok(arguments) => Ok(Parsed::Invocation(Box::new(Self { arguments }))),
-                Err(error) => Err(usage_error(&error, &plain).into()),
+                Err(error) => Err(usage_error(&error).into()),
             },
             Err(error) => match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
                     Ok(Parsed::Text(error.render().ansi().to_string()))
                 }
-                _ => Err(usage_error(&error, &plain).into()),
+                _ => Err(usage_error(&error).into()),
             },
         }
     }
@@ -128,13 +128,7 @@ impl Invocation {
 }
 
 /// Turns clap's error into ours: its first paragraph is the message, its tips and the usage become help.
-fn usage_error(error: &clap::Error, words: &[String]) -> UsageError {
-    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
-        && let Some(verb) = unsupported(word, words)
-    {
-        return UsageError::new(format!("`freehold {verb}` is not supported by this version"))
-            .help("see what there is: `freehold help`");
-    }
+fn usage_error(error: &clap::Error) -> UsageError {
     let text = error.render().to_string();
     let mut paragraphs = text.split("\n\n");
     let first = paragraphs.next().unwrap_or_default().trim();
@@ -159,17 +153,4 @@ fn usage_error(error: &clap::Error, words: &[String]) -> UsageError {
 /// Our messages have values in backticks, clap's have them in single quotes.
 fn quoted(text: &str) -> String {
     text.replace('\'', "`")
-}
-
-/// Returns the words of one of Kamal's commands that this version does not have: `accessory boot`.
-fn unsupported(word: &str, words: &[String]) -> Option<String> {
-    let plain = word.replace('-', "_");
-    let path = UNSUPPORTED.into_iter().find(|path| match path {
-        [only] => *only == plain,
-        [first, second] => *second == plain && words.iter().any(|given| given == first),
-        _ => false,
-    })?;
-    let next = words.iter().skip_while(|given| *given != word).nth(1);
-    let verb = next.filter(|next| path.len() == 1 && !next.starts_with('-'));
-    Some(path.iter().copied().chain(verb.map(String::as_str)).collect::<Vec<_>>().join(" "))
 }

@@ -66,6 +66,15 @@ impl Sight {
         Self::of(context, |loaded| loaded.whole.all_hosts().into_iter().take(1).collect()).await
     }
 
+    /// The same for the hosts that have anything behind the proxy.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_proxies(context: &Context) -> Result<Self, CommandError> {
+        let names = |loaded: &Loaded| filter::proxy_hosts(&loaded.whole, &loaded.chosen, &context.arguments);
+        Self::of(context, names).await
+    }
+
     /// The same for the hosts of accessories.
     ///
     /// # Errors

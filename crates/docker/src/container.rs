@@ -11,7 +11,9 @@ use crate::request::{EngineRequest, escape};
 use crate::{Engine, EngineError, EngineMessage};
 
 pub use body::SpecError;
-pub use details::{ContainerDetails, ContainerHealth, ContainerState, ContainerSummary, HealthStatus};
+pub use details::{
+    ContainerDetails, ContainerHealth, ContainerState, ContainerSummary, HealthStatus, PublishedPort,
+};
 pub use spec::{ContainerSpec, EnvValue, ImageName, Removal, StandardStreams};
 
 mod body;

@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
+use crate::json::or_default;
 use crate::request::{EngineRequest, escape};
 use crate::{Engine, EngineError};
 
@@ -7,6 +10,12 @@ use crate::{Engine, EngineError};
 #[serde(rename_all = "PascalCase")]
 struct RawNetwork {
     name: String,
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    driver: String,
+    #[serde(default, deserialize_with = "or_default")]
+    options: BTreeMap<String, String>,
 }
 
 impl Engine {
@@ -45,6 +54,24 @@ impl Engine {
             self.read_if_there(EngineRequest::get(action, format!("/networks/{}", escape(name)))).await?;
         // The engine also finds networks by the beginning of their identifiers.
         Ok(found.is_some_and(|network| network.name == name))
+    }
+
+    /// Returns the name of a bridge network's interface on the host, if there is such a network.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn bridge_interface(&self, name: &str) -> Result<Option<String>, EngineError> {
+        let action = format!("describe network `{name}`");
+        let found: Option<RawNetwork> =
+            self.read_if_there(EngineRequest::get(action, format!("/networks/{}", escape(name)))).await?;
+        let found = found.filter(|network| network.name == name && network.driver == "bridge");
+        Ok(found.map(|network| {
+            let named = network.options.get("com.docker.network.bridge.name").cloned();
+            named.unwrap_or_else(|| format!("br-{}", network.id.get(..12).unwrap_or(&network.id)))
+        }))
     }
 
     /// Removes a network; one that is not there is fine.

@@ -1,3 +1,6 @@
+use std::io::Read;
+
+use bytes::Bytes;
 use serde_json::json;
 
 use crate::request::{EngineRequest, escape};
@@ -57,6 +60,69 @@ impl Engine {
         match self.order(request, self.deadlines().request).await {
             Ok(_) => Ok(true),
             Err(error) if error.status() == Some(404) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a file of a container, running or not, by its absolute path; files of its volumes too. Nothing where there
+    /// is no such container or file.
+    ///
+    /// # Errors
+    /// [`EngineError`]; also where the path is no file.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn read_file(&self, container: &str, path: &str) -> Result<Option<Vec<u8>>, EngineError> {
+        let action = format!("read `{path}` in container `{container}`");
+        let Some(archive) = self.container_archive(container, path, &action).await? else { return Ok(None) };
+        let mut archive = tar::Archive::new(archive.as_ref());
+        let entries = archive.entries().map_err(|error| EngineError::answer(&action, error))?;
+        for entry in entries {
+            let mut entry = entry.map_err(|error| EngineError::answer(&action, error))?;
+            if entry.header().entry_type().is_file() {
+                let mut content = Vec::new();
+                entry.read_to_end(&mut content).map_err(|error| EngineError::answer(&action, error))?;
+                return Ok(Some(content));
+            }
+        }
+        Err(EngineError::answer(&action, "it is not a file"))
+    }
+
+    /// Lists the files below a folder of a container, running or not, by its absolute path. None where there is no such
+    /// container or folder. The folder should be small: the engine sends all of it.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn file_names(&self, container: &str, path: &str) -> Result<Vec<String>, EngineError> {
+        let action = format!("list `{path}` in container `{container}`");
+        let Some(archive) = self.container_archive(container, path, &action).await? else {
+            return Ok(Vec::new());
+        };
+        let mut archive = tar::Archive::new(archive.as_ref());
+        let mut names = Vec::new();
+        for entry in archive.entries().map_err(|error| EngineError::answer(&action, error))? {
+            let entry = entry.map_err(|error| EngineError::answer(&action, error))?;
+            if entry.header().entry_type().is_file() {
+                names.push(String::from_utf8_lossy(&entry.path_bytes()).into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    async fn container_archive(
+        &self,
+        container: &str,
+        path: &str,
+        action: &str,
+    ) -> Result<Option<Bytes>, EngineError> {
+        let request = EngineRequest::get(action, format!("/containers/{}/archive", escape(container)))
+            .query("path", path);
+        match self.send(request, self.deadlines().request).await {
+            Ok(answer) => Ok(Some(answer.bytes().await?)),
+            Err(error) if error.status() == Some(404) => Ok(None),
             Err(error) => Err(error),
         }
     }

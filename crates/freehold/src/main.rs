@@ -10,6 +10,8 @@ mod interrupt;
 #[cfg(feature = "client")]
 mod logs;
 #[cfg(feature = "proxy")]
+mod on_host;
+#[cfg(feature = "proxy")]
 mod proxy;
 
 use std::collections::BTreeMap;
@@ -23,7 +25,13 @@ use failure::Format;
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().collect();
     #[cfg(feature = "proxy")]
-    if let Some((invocation, arguments)) = proxy::role(&words) {
+    if let [_, first, script] = words.as_slice()
+        && first == on_host::WORD
+    {
+        return on_host::run(script);
+    }
+    #[cfg(feature = "proxy")]
+    if let Some((invocation, arguments)) = proxy::role(&words, &environment()) {
         return proxy::run(invocation, arguments);
     }
     #[cfg(feature = "client")]

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
@@ -8,20 +9,27 @@ use freehold_proxy::{Console, Invocation};
 use crate::failure::Format;
 use crate::{environment, fail};
 
-/// The verbs of `freehold proxy` that are meant for a host; all others are the client's.
-const VERBS: [&str; 9] = ["serve", "run", "deploy", "remove", "rm", "list", "ls", "api", "--help"];
+/// The verbs of `freehold proxy` that only the proxy has; of the others, the client's commands have the same names.
+const VERBS: [&str; 9] = ["serve", "run", "deploy", "rm", "list", "ls", "pause", "resume", "api"];
+
+/// The variable that the proxy's image sets: there every verb is the proxy's.
+const ROLE: &str = "FREEHOLD_ROLE";
 
 /// Says whether a command line is the proxy's, and returns the arguments that it gets.
-pub(crate) fn role(words: &[OsString]) -> Option<(Invocation, Vec<OsString>)> {
+pub(crate) fn role(
+    words: &[OsString],
+    environment: &BTreeMap<String, String>,
+) -> Option<(Invocation, Vec<OsString>)> {
     let name = words.first().and_then(|word| Path::new(word).file_name());
     if name.is_some_and(|name| name == "kamal-proxy") {
         return Some((Invocation::KamalProxy, words.iter().skip(1).cloned().collect()));
     }
+    let is_inside = environment.get(ROLE).is_some_and(|role| role == "proxy");
     match words {
-        [_, first, verb, ..] if first == "proxy" && VERBS.iter().any(|known| verb == known) => {
-            Some((Invocation::Freehold, words.iter().skip(2).cloned().collect()))
+        [_, first, rest @ ..] if first == "proxy" => {
+            let is_own = rest.first().is_some_and(|verb| VERBS.iter().any(|known| verb == known));
+            (is_own || is_inside).then(|| (Invocation::Freehold, rest.to_vec()))
         }
-        [_, first] if first == "proxy" => Some((Invocation::Freehold, Vec::new())),
         _ => None,
     }
 }

@@ -7,8 +7,9 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::kamal_proxy::undo_waiting;
 use crate::naming::{NETWORK, RELEASE_LABEL, accessory_tls_directory, hex_digits, state_directory};
-use crate::observed::{ContainerState, Route};
+use crate::observed::{ContainerState, ProxyMaker, Route};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::{
     ContainerRequest, ImageAge, PlacedDirectory, PlacedFile, ProxyFiles, Readiness, Subject,
@@ -81,6 +82,8 @@ pub struct AccessoryRequest<'a> {
     pub random: [u8; 16],
     /// Fingerprints of the local files that accessories mount, by their path on the host.
     pub files: &'a BTreeMap<String, String>,
+    /// The proxies of the hosts that were seen.
+    pub proxies: BTreeMap<HostName, ProxyMaker>,
 }
 
 /// Why an operation on accessories could not be planned.
@@ -275,6 +278,10 @@ impl Planner<'_> {
         }
     }
 
+    fn maker(&self, host: &HostName) -> ProxyMaker {
+        self.request.proxies.get(host).copied().unwrap_or_default()
+    }
+
     fn placed(&self, accessory: &Accessory) -> (Vec<PlacedFile>, Vec<PlacedDirectory>) {
         let files = accessory.files.iter().map(|file| {
             let path = accessory.file_path(file);
@@ -350,16 +357,18 @@ impl Planner<'_> {
         let deadline = self.request.project.timeouts.deploy;
         let readiness = match &accessory.proxy {
             Some(proxy) => {
-                Readiness::Answers { port: proxy.app_port, check: proxy.health_check.clone(), deadline }
+                let (check, maker) = (proxy.health_check.clone(), self.maker(host));
+                Readiness::Answers { port: proxy.app_port, check, deadline, proxy: maker }
             }
             None => Readiness::Runs { delay: SETTLING, deadline },
         };
+        let undo = undo_waiting(&accessory.container, &readiness);
         let action = Action::AwaitHealthy {
             subject: (&accessory.name).into(),
             container: accessory.container.clone(),
             readiness,
         };
-        stages.step(host, action, Undo::Nothing);
+        stages.step(host, action, undo);
     }
 
     fn step_start(stages: &mut Stages, accessory: &Accessory, host: &HostName) {
@@ -394,6 +403,8 @@ impl Planner<'_> {
                 settings: Box::new(settings.clone()),
                 files: self.proxy_files(accessory, settings),
                 drain: self.request.project.timeouts.drain,
+                proxy: self.maker(host),
+                health_limit: self.maker(host).health_limit(self.request.project),
             };
             stages.step(host, action, Undo::RestoreRoute { service, previous });
         }
@@ -426,7 +437,11 @@ impl Planner<'_> {
             let seen = Self::there(accessory, host, seen)?;
             let leaves = self.request.verb == AccessoryVerb::Stop && seen.route.is_some();
             if let Some(service) = proxy_service(accessory).filter(|_| leaves) {
-                stages.step(host, Action::RemoveTarget { service }, Undo::Impossible);
+                stages.step(
+                    host,
+                    Action::RemoveTarget { service, proxy: self.maker(host) },
+                    Undo::Impossible,
+                );
             }
             Self::step_stop(stages, accessory, host);
         }
@@ -440,7 +455,11 @@ impl Planner<'_> {
             if let Some(service) =
                 proxy_service(accessory).filter(|_| seen.is_some_and(|seen| seen.route.is_some()))
             {
-                stages.step(host, Action::RemoveTarget { service }, Undo::Impossible);
+                stages.step(
+                    host,
+                    Action::RemoveTarget { service, proxy: self.maker(host) },
+                    Undo::Impossible,
+                );
             }
             if seen.is_some() {
                 Self::step_stop(stages, accessory, host);

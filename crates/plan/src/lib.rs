@@ -8,11 +8,14 @@
 
 mod accessory;
 mod build_tool;
+mod gate;
 mod images;
+mod kamal_proxy;
 mod lifecycle;
 mod naming;
 mod observed;
 mod plan;
+mod proxy;
 mod removal;
 mod request;
 mod retention;
@@ -29,16 +32,22 @@ pub use accessory::{
 pub use build_tool::{
     BuildTool, Buildx, BuildxCommand, BuildxKind, PackCommand, build_tool, expand_variables,
 };
+pub use gate::{Gate, GateError, set_gate};
 pub use images::{BuiltImage, built_images, image_of, registry_name, repositories};
+pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags, probe_service};
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{
     APPS_CONFIG, APPS_CONFIG_IN_PROXY, NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory,
 };
 pub use observed::{
     CertificateState, ContainerState, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
-    ObservedImage, ObservedProxy, ObservedRoute, Route,
+    ObservedImage, ObservedProxy, ObservedRoute, ProxyMaker, Route,
 };
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
+pub use proxy::{
+    Bridging, Handover, Incoming, PROXY_BEFORE, ProxyPlanError, ProxyVerb, handover, kamal_image, proxy,
+    remove_proxy,
+};
 pub use removal::remove;
 pub use request::{
     AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,

@@ -1,5 +1,6 @@
 use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Project, ReleaseId, Role, RoleName};
 
+use crate::kamal_proxy::undo_waiting;
 use crate::observed::{Observed, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::rollout::{proxy_files, readiness, roles_on, stop_timeout};
@@ -49,22 +50,20 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
                 }
             }
             for name in &names {
-                let action = Action::AwaitHealthy {
-                    subject: (&role.name).into(),
-                    container: name.clone(),
-                    readiness: readiness(project, role),
-                };
-                stages.step(&host, action, Undo::Nothing);
+                let readiness = readiness(project, role, seen.proxy.maker());
+                let undo = undo_waiting(name, &readiness);
+                let (subject, container) = ((&role.name).into(), name.clone());
+                stages.step(&host, Action::AwaitHealthy { subject, container, readiness }, undo);
             }
             if let Some(settings) = &role.proxy {
                 let previous = seen.route(&role.proxy_service).cloned().map(Box::new);
                 let files = proxy_files(project, role, error_pages(seen, &names));
-                switches.push((host.clone(), role, settings, (names, files), previous));
+                switches.push((host.clone(), role, settings, (names, files), (previous, seen.proxy.maker())));
             }
         }
     }
     stages.begin(StageKind::Commit, OnFailure::PutBack);
-    for (host, role, settings, (containers, files), previous) in switches {
+    for (host, role, settings, (containers, files), (previous, proxy)) in switches {
         let service = role.proxy_service.clone();
         let action = Action::SwitchTarget {
             subject: (&role.name).into(),
@@ -73,6 +72,8 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
             settings: Box::new(settings.clone()),
             files,
             drain: project.timeouts.drain,
+            proxy,
+            health_limit: proxy.health_limit(project),
         };
         stages.step(&host, action, Undo::RestoreRoute { service, previous });
     }
@@ -117,7 +118,8 @@ pub fn stop(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
         let Some(seen) = observed.hosts.get(&host) else { continue };
         for (role, _) in roles_on(project, &host) {
             if seen.route(&role.proxy_service).is_some() {
-                let action = Action::RemoveTarget { service: role.proxy_service.clone() };
+                let action =
+                    Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
                 stages.step(&host, action, Undo::Impossible);
             }
             for container in

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use freehold_model::{
-    Architecture, ContainerName, HostName, ImageReference, Project, ProxyServiceName, ProxySettings, Release,
-    ReleaseId, RoleName,
+    Architecture, ContainerName, HostName, ImageReference, Project, ProxyRun, ProxyServiceName,
+    ProxySettings, Release, ReleaseId, RoleName,
 };
 use serde::{Deserialize, Serialize};
 
+use crate::gate::Gate;
 use crate::request::ProxyFiles;
 
 /// What was seen on the hosts of a project before a plan is made.
@@ -32,6 +34,9 @@ pub struct ObservedHost {
     pub images: Vec<ObservedImage>,
     /// The proxy.
     pub proxy: ObservedProxy,
+    /// How the proxy's container runs after the files that `proxy boot_config` wrote, if there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_boot: Option<ProxyRun>,
     /// The releases stored on the host for this service and destination, newest first.
     pub releases: Vec<Release>,
 }
@@ -109,18 +114,62 @@ pub enum ObservedProxy {
     Stopped {
         /// The image it was made from.
         image: String,
-        /// Whether it is Freehold's.
-        is_freehold: bool,
+        /// Whose it is.
+        maker: ProxyMaker,
     },
     /// It runs.
     Running {
         /// The image it was made from.
         image: String,
-        /// Whether it is Freehold's.
-        is_freehold: bool,
+        /// Whose it is.
+        maker: ProxyMaker,
+        /// Whether it is of an earlier build of Freehold that does not understand all of this one's requests.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_outdated: bool,
         /// The routes of the project's services.
         routes: BTreeMap<ProxyServiceName, ObservedRoute>,
     },
+}
+
+/// Whose proxy it is, which decides the language that is spoken with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProxyMaker {
+    /// Freehold's, with its API.
+    #[default]
+    Freehold,
+    /// The kamal-proxy that Kamal boots, with its command line.
+    Kamal,
+}
+
+impl ProxyMaker {
+    /// Says whether it is Freehold's.
+    #[must_use]
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+    pub fn is_freehold(&self) -> bool {
+        *self == Self::Freehold
+    }
+}
+
+impl ProxyMaker {
+    /// Returns how long a switch may wait for containers to be healthy.
+    pub(crate) fn health_limit(self, project: &Project) -> Duration {
+        match self {
+            Self::Freehold => Duration::ZERO,
+            Self::Kamal => project.timeouts.deploy,
+        }
+    }
+}
+
+impl ObservedProxy {
+    /// Returns whose proxy serves once one is made sure of: that which is there, otherwise Freehold's.
+    #[must_use]
+    pub fn maker(&self) -> ProxyMaker {
+        match self {
+            Self::Absent => ProxyMaker::Freehold,
+            Self::Stopped { maker, .. } | Self::Running { maker, .. } => *maker,
+        }
+    }
 }
 
 /// One service of the proxy.
@@ -129,6 +178,9 @@ pub enum ObservedProxy {
 pub struct ObservedRoute {
     /// Enough to set it again.
     pub route: Route,
+    /// Whether requests go to the targets.
+    #[serde(default, skip_serializing_if = "Gate::is_open")]
+    pub gate: Gate,
     /// The certificates that the proxy orders for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<ObservedCertificate>,
@@ -173,6 +225,9 @@ pub struct Route {
     /// Files that the proxy reads.
     #[serde(default, skip_serializing_if = "ProxyFiles::is_empty")]
     pub files: ProxyFiles,
+    /// The flags with which a running kamal-proxy sets it again, to the letter: it knows settings that no deploy file has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kamal_flags: Vec<String>,
 }
 
 impl ObservedHost {
@@ -229,6 +284,23 @@ impl ObservedHost {
     pub fn route(&self, service: &ProxyServiceName) -> Option<&Route> {
         match &self.proxy {
             ObservedProxy::Running { routes, .. } => routes.get(service).map(|observed| &observed.route),
+            ObservedProxy::Absent | ObservedProxy::Stopped { .. } => None,
+        }
+    }
+
+    /// Returns how the proxy's container runs on this host: as the deploy file says, otherwise after the files of
+    /// `proxy boot_config`, otherwise as by default.
+    #[must_use]
+    pub fn proxy_run(&self, project: &Project, host: &HostName) -> ProxyRun {
+        let written = project.proxy_runs.get(host).or(self.proxy_boot.as_ref());
+        written.cloned().unwrap_or_default()
+    }
+
+    /// Returns whether requests go to the containers of a proxy service, if the proxy has it.
+    #[must_use]
+    pub fn gate(&self, service: &ProxyServiceName) -> Option<&Gate> {
+        match &self.proxy {
+            ObservedProxy::Running { routes, .. } => routes.get(service).map(|observed| &observed.gate),
             ObservedProxy::Absent | ObservedProxy::Stopped { .. } => None,
         }
     }

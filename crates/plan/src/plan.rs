@@ -8,11 +8,15 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Route;
 use crate::request::{
     AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
     ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
+use crate::{Gate, ProxyMaker};
+
+mod undo;
+
+pub use undo::Undo;
 
 /// Everything that one command will do, decided before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +74,12 @@ pub enum PlanKind {
     Remove,
     /// Accessories.
     Accessory,
+    /// Answering visitors with a page instead of the service.
+    Maintenance,
+    /// Serving again after that.
+    Live,
+    /// The proxies of the hosts.
+    Proxy,
 }
 
 /// A part of a plan that must be finished on every host before the next part begins.
@@ -225,6 +235,51 @@ pub enum Action {
         /// The network's name.
         network: String,
     },
+    /// Brings the image of Freehold's proxy to the host. Done already: it has it.
+    DeliverProxyImage,
+    /// Pulls the image of a kamal-proxy. Done already: the host has it.
+    PullProxyImage {
+        /// The image.
+        image: RemoteImage,
+    },
+    /// Starts a second proxy that knows every route of the one that serves. Done already: it runs.
+    StartStandIn {
+        /// The network's name.
+        network: String,
+    },
+    /// Sends new connections to the proxy's ports to the stand-in. Doing it again changes nothing.
+    DivertPorts {
+        /// The network's name.
+        network: String,
+    },
+    /// Lets connections reach the proxy itself again. Doing it again changes nothing.
+    ReleasePorts,
+    /// Lets the proxy end what it has begun, stops it and keeps its container under another name. Done already: there is
+    /// none of its name.
+    SetProxyAside {
+        /// The name under which it is kept.
+        name: ContainerName,
+        /// How long requests in flight may take.
+        drain: Duration,
+    },
+    /// Makes and starts a proxy. Done already: one runs.
+    StartProxy {
+        /// Whose it is.
+        maker: ProxyMaker,
+        /// How it runs.
+        run: ProxyRun,
+        /// The network's name.
+        network: String,
+    },
+    /// Gives the proxy that was kept its name back and starts it. Done already: it runs.
+    BringProxyBack {
+        /// The name under which it is kept.
+        name: ContainerName,
+    },
+    /// Lets the stand-in end what it has begun and removes it. Done already: there is none.
+    RemoveStandIn,
+    /// Removes the images of proxies that no container is made from.
+    RemoveProxyImages,
     /// Gives a container another name. Done already: there is one of the new name and none of the old.
     RenameContainer {
         /// The old name.
@@ -288,11 +343,32 @@ pub enum Action {
         files: ProxyFiles,
         /// How long requests in flight on the old target may take.
         drain: Duration,
+        /// Whose proxy it is.
+        #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
+        proxy: ProxyMaker,
+        /// How long a kamal-proxy may wait until the containers are healthy, which it finds out by itself.
+        #[serde(default, skip_serializing_if = "Duration::is_zero")]
+        health_limit: Duration,
     },
     /// Takes a service out of the proxy. Done already: the proxy does not know it.
     RemoveTarget {
         /// The service's name in the proxy.
         service: ProxyServiceName,
+        /// Whose proxy it is.
+        #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
+        proxy: ProxyMaker,
+    },
+    /// Opens or closes the way of a service's requests to its containers. Done already: it is so.
+    SetGate {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The new state.
+        gate: Gate,
+        /// How long requests in flight may take where it is closed.
+        drain: Duration,
+        /// Whose proxy it is.
+        #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
+        proxy: ProxyMaker,
     },
     /// Watches containers and their answers.
     Soak {
@@ -354,54 +430,5 @@ pub enum Action {
     Wait {
         /// How long.
         duration: Duration,
-    },
-}
-
-/// How a step is undone. Undoing twice does nothing the second time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Undo {
-    /// Nothing to undo: what it made is harmless or needed anyway.
-    Nothing,
-    /// Cannot be undone.
-    Impossible,
-    /// Stops and removes the container.
-    RemoveContainer {
-        /// The container.
-        container: ContainerName,
-    },
-    /// Stops the container and leaves it.
-    StopContainer {
-        /// The container.
-        container: ContainerName,
-    },
-    /// Starts the container.
-    StartContainer {
-        /// The container.
-        container: ContainerName,
-    },
-    /// Gives a container its old name.
-    RenameContainer {
-        /// The name it has.
-        from: ContainerName,
-        /// The name it had.
-        to: ContainerName,
-    },
-    /// Sets the route that was there before, or removes the service if there was none.
-    RestoreRoute {
-        /// The service's name in the proxy.
-        service: ProxyServiceName,
-        /// The earlier route.
-        previous: Option<Box<Route>>,
-    },
-    /// Removes folders that the step made.
-    RemoveDirectories {
-        /// Folders relative to the login directory.
-        directories: Vec<String>,
-    },
-    /// Puts the certificate and key back that were there before, or removes the new ones.
-    RestoreCertificate {
-        /// Their folder relative to the login directory.
-        directory: String,
     },
 }

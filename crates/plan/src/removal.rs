@@ -18,7 +18,8 @@ pub fn remove(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
     for host in project.hosts() {
         let Some(seen) = observed.hosts.get(&host) else { continue };
         for role in project.roles.values().filter(|role| seen.route(&role.proxy_service).is_some()) {
-            let action = Action::RemoveTarget { service: role.proxy_service.clone() };
+            let action =
+                Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
             stages.step(&host, action, Undo::Impossible);
         }
         let own = || seen.containers.iter().filter(|container| container.destination == destination);

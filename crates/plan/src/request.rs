@@ -8,6 +8,8 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::observed::ProxyMaker;
+
 /// The part of a project that a container belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -16,6 +18,8 @@ pub enum Subject {
     Role(RoleName),
     /// An accessory.
     Accessory(AccessoryName),
+    /// The proxy of a host.
+    Proxy,
 }
 
 impl fmt::Display for Subject {
@@ -23,6 +27,7 @@ impl fmt::Display for Subject {
         match self {
             Self::Role(name) => name.fmt(formatter),
             Self::Accessory(name) => name.fmt(formatter),
+            Self::Proxy => formatter.write_str("proxy"),
         }
     }
 }
@@ -98,6 +103,9 @@ pub enum Readiness {
         check: freehold_model::HealthCheck,
         /// How long it may take.
         deadline: Duration,
+        /// Whose proxy it is.
+        #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
+        proxy: ProxyMaker,
     },
     /// The engine's health check says so; without one it keeps running for the delay.
     Runs {

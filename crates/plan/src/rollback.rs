@@ -5,8 +5,9 @@ use freehold_model::{
 };
 
 use crate::images::image_of;
+use crate::kamal_proxy::undo_waiting;
 use crate::naming::{assets_directory, container_version, latest_image};
-use crate::observed::{Observed, ObservedHost};
+use crate::observed::{Observed, ObservedHost, ProxyMaker};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::AssetBridge;
 use crate::rollout::{proxy_files, readiness, stop_timeout};
@@ -119,10 +120,11 @@ pub fn rollback(
                 );
             }
             for container in &containers {
-                let readiness = readiness(project, &recorded.role);
+                let readiness = readiness(project, &recorded.role, seen.proxy.maker());
+                let undo = undo_waiting(container, &readiness);
                 let action =
                     Action::AwaitHealthy { subject: name.into(), container: container.clone(), readiness };
-                stages.step(host, action, Undo::Nothing);
+                stages.step(host, action, undo);
             }
             roles.push((recorded.clone(), containers));
         }
@@ -248,6 +250,7 @@ fn commit_and_soak(
         for (recorded, containers) in roles {
             let Some(settings) = &recorded.role.proxy else { continue };
             let service = recorded.role.proxy_service.clone();
+            let proxy = maker(observed, host);
             let action = Action::SwitchTarget {
                 subject: (&recorded.role.name).into(),
                 service: service.clone(),
@@ -255,6 +258,8 @@ fn commit_and_soak(
                 settings: Box::new(settings.clone()),
                 files: proxy_files(project, &recorded.role, error_pages),
                 drain: project.timeouts.drain,
+                proxy,
+                health_limit: proxy.health_limit(project),
             };
             let previous =
                 observed.hosts.get(host).and_then(|seen| seen.route(&service)).cloned().map(Box::new);
@@ -266,15 +271,21 @@ fn commit_and_soak(
     }
     stages.begin(StageKind::Soak, OnFailure::PutBack);
     for (host, roles) in switches {
+        let counts = maker(observed, host).is_freehold();
         let containers = roles
             .iter()
             .flat_map(|(recorded, containers)| {
-                let service = recorded.role.proxy.as_ref().map(|_| recorded.role.proxy_service.clone());
+                let proxy = recorded.role.proxy.as_ref().filter(|_| counts);
+                let service = proxy.map(|_| recorded.role.proxy_service.clone());
                 containers.iter().map(move |container| (container.clone(), service.clone()))
             })
             .collect();
         stages.step(host, Action::Soak { containers, duration: project.timeouts.soak }, Undo::Nothing);
     }
+}
+
+fn maker(observed: &Observed, host: &HostName) -> ProxyMaker {
+    observed.hosts.get(host).map(|seen| seen.proxy.maker()).unwrap_or_default()
 }
 
 fn retire(
@@ -293,7 +304,9 @@ fn retire(
                 if !container.state.is_running() || container.release.as_ref() == Some(&chosen.id) {
                     continue;
                 }
-                let drains = serving.iter().any(|current| current.id == container.id) && role.proxy.is_some();
+                let drains = serving.iter().any(|current| current.id == container.id)
+                    && role.proxy.is_some()
+                    && seen.proxy.maker().is_freehold();
                 let action = Action::StopContainer {
                     subject: (&role.name).into(),
                     container: container.name.clone(),

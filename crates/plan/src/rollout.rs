@@ -95,7 +95,7 @@ pub fn rollout(request: &RolloutRequest<'_>, observed: &Observed) -> Result<Plan
         }
         boot::boot(&mut stages, request, observed, batch)?;
         commit(&mut stages, request, observed, batch)?;
-        soak(&mut stages, request, batch)?;
+        soak(&mut stages, request, observed, batch)?;
     }
     retire::retire(&mut stages, request, observed, &image, &hosts)?;
     Ok(Plan {
@@ -186,6 +186,8 @@ fn commit(
                     (!request.error_pages.is_empty()).then_some(request.version.as_str()),
                 ),
                 drain: request.project.timeouts.drain,
+                proxy: seen(observed, host)?.proxy.maker(),
+                health_limit: seen(observed, host)?.proxy.maker().health_limit(request.project),
             };
             let previous = seen(observed, host)?.route(&role.proxy_service).cloned().map(Box::new);
             stages.step(host, action, Undo::RestoreRoute { service: role.proxy_service.clone(), previous });
@@ -194,15 +196,22 @@ fn commit(
     Ok(())
 }
 
-fn soak(stages: &mut Stages, request: &RolloutRequest<'_>, batch: &[HostName]) -> Result<(), RolloutError> {
+fn soak(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    observed: &Observed,
+    batch: &[HostName],
+) -> Result<(), RolloutError> {
     if request.project.timeouts.soak.is_zero() {
         return Ok(());
     }
     stages.begin(StageKind::Soak, OnFailure::PutBack);
     for host in batch {
         let mut containers = Vec::new();
+        // A kamal-proxy counts nothing that could be asked for.
+        let counts = seen(observed, host)?.proxy.maker().is_freehold();
         for (role, _) in roles_on(request.project, host) {
-            let service = role.proxy.as_ref().map(|_| role.proxy_service.clone());
+            let service = role.proxy.as_ref().filter(|_| counts).map(|_| role.proxy_service.clone());
             let names = container_names(request, role)?;
             containers.extend(names.into_iter().map(|name| (name, service.clone())));
         }

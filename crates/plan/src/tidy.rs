@@ -177,7 +177,8 @@ fn going<'a>(project: &'a Project, seen: &'a ObservedHost, part: &AppPart) -> Ve
 fn stop_everything(stages: &mut Stages, project: &Project, (host, seen): (&HostName, &ObservedHost)) {
     for role in project.roles.values() {
         if seen.route(&role.proxy_service).is_some() {
-            let action = Action::RemoveTarget { service: role.proxy_service.clone() };
+            let action =
+                Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
             stages.step(host, action, Undo::Impossible);
         }
         let running = seen.containers_of(project, &role.name);

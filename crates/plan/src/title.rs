@@ -1,7 +1,16 @@
 use std::fmt;
 
+use crate::gate::Gate;
+use crate::observed::ProxyMaker;
 use crate::plan::{Action, Undo};
 use crate::request::BuildPlaceName;
+
+fn proxy_name(maker: ProxyMaker) -> &'static str {
+    match maker {
+        ProxyMaker::Freehold => "the proxy",
+        ProxyMaker::Kamal => "kamal-proxy",
+    }
+}
 
 impl fmt::Display for Action {
     /// Says in a few words what is done: `start app-web-3f2a`.
@@ -19,6 +28,19 @@ impl fmt::Display for Action {
             Self::PlaceFiles { subject, .. } => write!(formatter, "place the files of {subject}"),
             Self::PrepareHost { .. } => formatter.write_str("prepare the host"),
             Self::EnsureProxy { .. } => formatter.write_str("make sure that the proxy runs"),
+            Self::DeliverProxyImage => formatter.write_str("deliver the proxy's image"),
+            Self::PullProxyImage { image } => write!(formatter, "pull {image}"),
+            Self::StartStandIn { .. } => formatter.write_str("start a proxy that stands in"),
+            Self::DivertPorts { .. } => formatter.write_str("send new connections to the stand-in"),
+            Self::ReleasePorts => formatter.write_str("send new connections to the proxy"),
+            Self::SetProxyAside { name, .. } => write!(formatter, "stop the proxy and keep it as {name}"),
+            Self::StartProxy { maker: ProxyMaker::Freehold, .. } => {
+                formatter.write_str("start Freehold's proxy")
+            }
+            Self::StartProxy { maker: ProxyMaker::Kamal, .. } => formatter.write_str("start kamal-proxy"),
+            Self::BringProxyBack { name } => write!(formatter, "start the proxy kept as {name} again"),
+            Self::RemoveStandIn => formatter.write_str("remove the stand-in"),
+            Self::RemoveProxyImages => formatter.write_str("remove the images of the proxy"),
             Self::RenameContainer { from, to } => write!(formatter, "rename {from} to {to}"),
             Self::StartContainer(request) => write!(formatter, "start {}", request.name),
             Self::StartAgain { container, .. } => write!(formatter, "start {container} again"),
@@ -29,11 +51,21 @@ impl fmt::Display for Action {
             Self::RunReleaseCommand(command) => {
                 write!(formatter, "run the release command of {}", command.role)
             }
-            Self::SwitchTarget { service, containers, .. } => {
+            Self::SwitchTarget { service, containers, proxy, .. } => {
                 let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
-                write!(formatter, "send requests of {service} to {}", names.join(", "))
+                write!(formatter, "send requests of {service} to {}", names.join(", "))?;
+                if proxy.is_freehold() { Ok(()) } else { formatter.write_str(" through kamal-proxy") }
             }
-            Self::RemoveTarget { service } => write!(formatter, "take {service} out of the proxy"),
+            Self::RemoveTarget { service, proxy } => {
+                write!(formatter, "take {service} out of {}", proxy_name(*proxy))
+            }
+            Self::SetGate { service, gate: Gate::Open, .. } => write!(formatter, "serve {service} again"),
+            Self::SetGate { service, gate: Gate::Paused { .. }, .. } => {
+                write!(formatter, "let requests of {service} wait")
+            }
+            Self::SetGate { service, gate: Gate::Stopped { .. }, .. } => {
+                write!(formatter, "answer requests of {service} with a page")
+            }
             Self::Soak { duration, .. } => {
                 write!(formatter, "watch the new release for {} s", duration.as_secs_f64())
             }
@@ -68,6 +100,7 @@ impl Action {
                 | Self::PullImage { .. }
                 | Self::DeliverImage { .. }
                 | Self::PullAccessoryImage { .. }
+                | Self::PullProxyImage { .. }
                 | Self::AwaitHealthy { .. }
                 | Self::Soak { .. }
                 | Self::Wait { .. }
@@ -91,6 +124,16 @@ impl fmt::Display for Undo {
             Self::RestoreRoute { service, previous: Some(route) } => {
                 write!(formatter, "send requests of {service} back to {}", route.targets.join(", "))
             }
+            Self::RemoveStandIn => formatter.write_str("remove the stand-in"),
+            Self::ReleasePorts => formatter.write_str("send new connections to the proxy"),
+            Self::DivertPorts { .. } => formatter.write_str("send new connections to the stand-in"),
+            Self::RemoveProxy => formatter.write_str("remove the new proxy"),
+            Self::BringProxyBack { name } => write!(formatter, "start the proxy kept as {name} again"),
+            Self::SetProxyAside { name } => write!(formatter, "stop the proxy and keep it as {name}"),
+            Self::RestoreGate { service, previous: Gate::Open } => {
+                write!(formatter, "serve {service} again")
+            }
+            Self::RestoreGate { service, .. } => write!(formatter, "close {service} again"),
             Self::RemoveDirectories { directories } => write!(formatter, "remove {}", directories.join(", ")),
             Self::RestoreCertificate { .. } => formatter.write_str("put the earlier certificate back"),
         }

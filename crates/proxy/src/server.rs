@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind};
+use freehold_wire::KamalService;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
@@ -305,6 +306,39 @@ impl Server {
 
 /// Loads the state. A damaged file is reported and set aside; only one that may not be touched is a reason not to start.
 fn load(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
+    let own = load_own(file, log)?;
+    match file.load_kamal() {
+        Ok(None) => Ok(own),
+        Ok(Some(services)) => Ok(Some(carry_over(own, &services, log))),
+        Err(error) => {
+            log.error("The state of kamal-proxy is not carried over", &[("error", &chain(&error))]);
+            Ok(own)
+        }
+    }
+}
+
+/// Takes over what kamal-proxy served in our place. Our fencing numbers stay.
+fn carry_over(own: Option<State>, services: &[KamalService], log: &Log) -> State {
+    let (generation, fences) = own.map(|own| (own.generation, own.fences)).unwrap_or_default();
+    let generation = generation + 1;
+    let mut carried = Vec::new();
+    for service in services {
+        match service.snapshot(generation) {
+            Ok(snapshot) => carried.push(snapshot),
+            Err(error) => {
+                let error = chain(&error);
+                log.error(
+                    "Service of kamal-proxy not carried over",
+                    &[("service", &service.name), ("error", &error)],
+                );
+            }
+        }
+    }
+    log.info("Carried over the state of kamal-proxy", &[("services", &carried.len())]);
+    State::new(generation, fences, carried)
+}
+
+fn load_own(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
     match file.load() {
         Ok(Some(state)) => {
             log.info("Restored saved state", &[("services", &state.services.len())]);

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use freehold_model::ProxyServiceName;
-use freehold_wire::ServiceSnapshot;
+use freehold_wire::{KAMAL_STATE_FILE, KamalService, ServiceSnapshot, read_kamal_state, write_kamal_state};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use serde::{Deserialize, Serialize};
 
@@ -104,6 +104,32 @@ impl StateFile {
         Ok(aside)
     }
 
+    /// Reads what kamal-proxy stored after us, as it did where it served in our place. None where it did not.
+    ///
+    /// # Errors
+    /// [`StateError::Read`], also for a file that is not kamal-proxy's.
+    pub(crate) fn load_kamal(&self) -> Result<Option<Vec<KamalService>>, StateError> {
+        let written = |path: &Path| match fs_err::metadata(path).and_then(|metadata| metadata.modified()) {
+            Ok(time) => Ok(Some(time)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StateError::Read { source }),
+        };
+        let path = self.kamal_path();
+        match (written(&path)?, written(&self.path)?) {
+            (Some(theirs), ours) if ours.is_none_or(|ours| theirs > ours) => {
+                let text = fs_err::read(&path).map_err(|source| StateError::Read { source })?;
+                let services =
+                    read_kamal_state(&text).map_err(|error| StateError::Read { source: error.into() })?;
+                Ok(Some(services))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn kamal_path(&self) -> PathBuf {
+        self.path.with_file_name(KAMAL_STATE_FILE)
+    }
+
     /// Replaces the file: after a crash there is the old state or the new one, never a part.
     ///
     /// # Errors
@@ -113,18 +139,24 @@ impl StateFile {
     }
 
     fn replace(&self, state: &State) -> io::Result<()> {
-        let text = serde_json::to_vec_pretty(state)?;
-        let fresh = self.path.with_extension("state.new");
-        let mut file =
-            fs_err::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs_err::rename(&fresh, &self.path)?;
+        // A kamal-proxy that takes our place serves the same. Ours is written last, which makes it the newer one.
+        put(&self.kamal_path(), &write_kamal_state(&state.services)?, 0o644)?;
+        put(&self.path, &serde_json::to_vec_pretty(state)?, 0o600)?;
         match self.path.parent() {
             Some(folder) => fs_err::File::open(folder)?.sync_all(),
             None => Ok(()),
         }
     }
+}
+
+/// Puts a file in the place of another in one step.
+fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
+    let fresh = path.with_extension("state.new");
+    let mut file =
+        fs_err::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs_err::rename(&fresh, path)
 }
 
 #[cfg(test)]
@@ -163,6 +195,32 @@ mod tests {
             assert_eq!(fs_err::read(aside).unwrap(), text, "{error}");
             assert_eq!(file.load().unwrap(), None);
         }
+    }
+
+    /// kamal-compat §16 row 17: one proxy takes the place of the other with the state in their volume.
+    #[test]
+    fn what_kamal_proxy_stored_after_us_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::in_folder(folder.path()).unwrap();
+        assert!(file.load_kamal().unwrap().is_none());
+        file.save(&state()).unwrap();
+        assert!(file.load_kamal().unwrap().is_none(), "what we wrote for kamal-proxy is no news");
+        let theirs = fs_err::read(file.kamal_path()).unwrap();
+        let services = read_kamal_state(&theirs).unwrap();
+        assert_eq!(services[0].snapshot(3).unwrap(), state().services[0]);
+
+        let changed = String::from_utf8(theirs).unwrap().replace("web:3000", "web:4000");
+        fs_err::write(file.kamal_path(), changed).unwrap();
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+        let touched = fs_err::OpenOptions::new().write(true).open(file.kamal_path()).unwrap();
+        touched.set_modified(later).unwrap();
+        let services = file.load_kamal().unwrap().unwrap();
+        assert_eq!(services[0].targets(), ["web:4000"]);
+
+        fs_err::remove_file(&file.path).unwrap();
+        assert_eq!(file.load_kamal().unwrap().unwrap().len(), 1, "where there is nothing of ours");
+        fs_err::write(file.kamal_path(), "{").unwrap();
+        assert!(file.load_kamal().is_err());
     }
 
     #[test]

@@ -9,8 +9,8 @@ use freehold_model::{
     RoleName,
 };
 use freehold_plan::{
-    ContainerState, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan,
-    Route, repositories,
+    ContainerState, Gate, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan,
+    ProxyMaker, Route, repositories,
 };
 use parking_lot::Mutex;
 
@@ -29,6 +29,16 @@ struct State {
     containers: Vec<FakeContainer>,
     images: BTreeMap<ImageReference, String>,
     proxy: Option<BTreeMap<ProxyServiceName, Route>>,
+    /// Whose proxy runs.
+    proxy_maker: Option<ProxyMaker>,
+    /// Proxies that were set aside.
+    aside: BTreeMap<ContainerName, ProxyMaker>,
+    /// Whether a second proxy runs.
+    stands_in: bool,
+    /// Whether connections go to it.
+    is_diverted: bool,
+    /// Gates that were moved.
+    gates: BTreeMap<ProxyServiceName, Gate>,
     releases: Vec<Release>,
     has_network: bool,
     directories: BTreeSet<String>,
@@ -108,6 +118,13 @@ impl Machine {
     #[must_use]
     pub fn effects(&self) -> Vec<(u64, String)> {
         self.state.lock().effects.clone()
+    }
+
+    /// Says whether a proxy runs, whether a second one stands in, and whether connections go to that one.
+    #[must_use]
+    pub fn bridging(&self) -> (bool, bool, bool) {
+        let state = self.state.lock();
+        (state.proxy_maker.is_some(), state.stands_in, state.is_diverted)
     }
 
     /// Returns the lines of the audit file.
@@ -223,11 +240,13 @@ impl Machine {
             None => ObservedProxy::Absent,
             Some(routes) => ObservedProxy::Running {
                 image: "freehold:test".to_owned(),
-                is_freehold: true,
+                maker: state.proxy_maker.unwrap_or_default(),
+                is_outdated: false,
                 routes: routes
                     .iter()
                     .map(|(name, route)| {
-                        (name.clone(), ObservedRoute { route: route.clone(), certificates: Vec::new() })
+                        let gate = state.gates.get(name).cloned().unwrap_or_default();
+                        (name.clone(), ObservedRoute { route: route.clone(), gate, certificates: Vec::new() })
                     })
                     .collect(),
             },
@@ -239,6 +258,7 @@ impl Machine {
             containers,
             images,
             proxy,
+            proxy_boot: None,
             releases: state
                 .releases
                 .iter()

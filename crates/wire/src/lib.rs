@@ -28,6 +28,7 @@ mod client;
 mod deploy;
 mod error;
 mod gate;
+mod kamal;
 mod probe;
 mod service;
 mod tls;
@@ -41,6 +42,7 @@ pub use deploy::{
 };
 pub use error::{ErrorCode, ErrorReply, ProxyError};
 pub use gate::{Gate, GateReply, GateRequest};
+pub use kamal::{KAMAL_STATE_FILE, KamalService, KamalServiceError, read_kamal_state, write_kamal_state};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};
 pub use service::{
     CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason, ServiceList,

@@ -21,6 +21,7 @@ mod exec;
 mod faults;
 mod following;
 mod input;
+mod kamal;
 mod killed;
 mod local_registry;
 mod locks;

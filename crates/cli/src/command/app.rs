@@ -2,7 +2,9 @@ mod boot;
 mod containers;
 mod exec;
 mod images;
+mod live;
 mod logs;
+mod maintenance;
 mod remove;
 mod stale_containers;
 mod start;
@@ -35,6 +37,8 @@ enum Verb {
     Boot(boot::Args),
     Start(start::Args),
     Stop(stop::Args),
+    Maintenance(maintenance::Args),
+    Live(live::Args),
     Remove(remove::Args),
     #[command(name = "remove_container", hide = true)]
     RemoveContainer(remove::VersionArgs),
@@ -63,6 +67,8 @@ impl Args {
             Verb::Boot(_) => "app boot",
             Verb::Start(_) => "app start",
             Verb::Stop(_) => "app stop",
+            Verb::Maintenance(_) => "app maintenance",
+            Verb::Live(_) => "app live",
             Verb::Remove(_) => "app remove",
             Verb::RemoveContainer(_) => "app remove_container",
             Verb::RemoveContainers => "app remove_containers",
@@ -88,6 +94,8 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
         Verb::Boot(arguments) => boot::run(context, &arguments).await,
         Verb::Start(arguments) => start::run(context, &arguments).await,
         Verb::Stop(arguments) => stop::run(context, &arguments).await,
+        Verb::Maintenance(arguments) => maintenance::run(context, arguments).await,
+        Verb::Live(arguments) => live::run(context, &arguments).await,
         Verb::Remove(arguments) => remove::run(context, &arguments).await,
         Verb::RemoveContainer(arguments) => remove::run_version(context, &arguments).await,
         Verb::RemoveContainers => remove::remove(context, &AppPart::Containers).await,

@@ -45,6 +45,8 @@ pub(crate) struct ContainerStatus {
     pub(crate) created_seconds: i64,
     /// Whether requests go to it, or, without a proxy, whether it is the newest that runs.
     pub(crate) is_current: bool,
+    /// Whether the proxy answers its requests with a page instead, or lets them wait.
+    pub(crate) is_closed: bool,
 }
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
@@ -105,6 +107,11 @@ pub(crate) fn containers(project: &Project, name: &HostName, seen: &ObservedHost
                 state: container.state,
                 created_seconds: container.created_seconds,
                 is_current: current.is_some_and(|current| current.id == container.id),
+                is_closed: container
+                    .role
+                    .as_ref()
+                    .and_then(|role| seen.gate(&project.roles.get(role)?.proxy_service))
+                    .is_some_and(|gate| !gate.is_open()),
             }
         })
         .collect()
@@ -120,6 +127,9 @@ pub(crate) fn version(project: &Project, container: &ObservedContainer) -> Strin
 pub(crate) fn state(container: &ContainerStatus) -> (Tone, String) {
     let word = format!("{:?}", container.state).to_lowercase();
     match (container.state, container.is_current) {
+        (ContainerState::Running, true) if container.is_closed => {
+            (Tone::Warn, format!("{word}, in maintenance"))
+        }
         (ContainerState::Running, true) => (Tone::Good, format!("{word}, serves")),
         (ContainerState::Running, false) => (Tone::Plain, word),
         (ContainerState::Restarting | ContainerState::Dead | ContainerState::Paused, _) => (Tone::Bad, word),

@@ -352,6 +352,9 @@ pub(crate) fn headline(plan: &Plan) -> String {
         PlanKind::Prune => "prune",
         PlanKind::Remove => "remove",
         PlanKind::Accessory => "accessories of",
+        PlanKind::Maintenance => "maintenance of",
+        PlanKind::Live => "live again:",
+        PlanKind::Proxy => "proxy of",
     };
     let service = match &plan.destination {
         Some(destination) => format!("{} ({destination})", plan.service),

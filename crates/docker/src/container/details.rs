@@ -100,6 +100,8 @@ pub struct ContainerDetails {
     pub restart_count: u64,
     /// Its addresses, by the names of its networks.
     pub ip_addresses: BTreeMap<String, IpAddr>,
+    /// The host's ports that lead to it while it runs.
+    pub published: Vec<PublishedPort>,
     /// The ports that the image or the options expose, such as `80/tcp`.
     pub exposed_ports: Vec<String>,
     /// The names, never the values, of its environment variables.
@@ -110,6 +112,17 @@ pub struct ContainerDetails {
     pub tty: bool,
     /// When the engine starts it again by itself, if the policy is one that is known.
     pub restart: Option<RestartPolicy>,
+}
+
+/// A port of the host that leads to one of a container, TCP.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PublishedPort {
+    /// The host's address; an unspecified one is every address.
+    pub address: IpAddr,
+    /// The host's port.
+    pub port: u16,
+    /// The container's port.
+    pub container_port: u16,
 }
 
 /// The state of the engine's own health check.
@@ -275,6 +288,35 @@ impl RawRestartPolicy {
 struct RawNetworkSettings {
     #[serde(deserialize_with = "or_default")]
     networks: BTreeMap<String, RawEndpoint>,
+    #[serde(deserialize_with = "or_default")]
+    ports: BTreeMap<String, Option<Vec<RawBinding>>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawBinding {
+    host_ip: String,
+    host_port: String,
+}
+
+impl RawNetworkSettings {
+    fn published(&self) -> Vec<PublishedPort> {
+        let mut found: Vec<PublishedPort> = Vec::new();
+        for (port, bindings) in &self.ports {
+            let Some(container_port) = port.strip_suffix("/tcp").and_then(|port| port.parse().ok()) else {
+                continue;
+            };
+            for binding in bindings.iter().flatten() {
+                let every = IpAddr::from([0, 0, 0, 0]);
+                let address = if binding.host_ip.is_empty() { Ok(every) } else { binding.host_ip.parse() };
+                if let (Ok(address), Ok(port)) = (address, binding.host_port.parse()) {
+                    found.push(PublishedPort { address, port, container_port });
+                }
+            }
+        }
+        found.sort();
+        found
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -307,10 +349,10 @@ impl From<RawDetails> for ContainerDetails {
         let state = raw.state;
         // Docker says `none` for an image without check.
         let health = state.health.filter(|health| !matches!(health.status.as_str(), "" | "none"));
-        let addresses = raw.network_settings.networks.into_iter().filter_map(|(network, endpoint)| {
+        let addresses = raw.network_settings.networks.iter().filter_map(|(network, endpoint)| {
             let address =
                 endpoint.ip_address.parse().or_else(|_| endpoint.global_ipv6_address.parse()).ok()?;
-            Some((network, address))
+            Some((network.clone(), address))
         });
         let env_names =
             raw.config.env.iter().filter_map(|entry| entry.split('=').next()).map(str::to_owned).collect();
@@ -328,6 +370,7 @@ impl From<RawDetails> for ContainerDetails {
             started_at: time(&state.started_at),
             finished_at: time(&state.finished_at),
             restart_count: raw.restart_count,
+            published: raw.network_settings.published(),
             ip_addresses: addresses.collect(),
             exposed_ports: raw.config.exposed_ports.into_keys().collect(),
             env_names,

@@ -5,11 +5,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use freehold_docker::{ContainerScope, RegistryProgress};
 use freehold_model::{Accessory, AccessoryName, ProxyServiceName, RemoteImage};
-use freehold_plan::{CONFIGURATION_LABEL, ImageAge, ObservedAccessory, PlacedDirectory, PlacedFile, Route};
+use freehold_plan::{
+    CONFIGURATION_LABEL, ImageAge, ObservedAccessory, PlacedDirectory, PlacedFile, ProxyMaker, Route,
+};
 
 use crate::engine_host::link::Link;
-use crate::engine_host::observe::{container_state, route_of};
-use crate::engine_host::proxy::{PROXY_CONTAINER, PROXY_LABEL};
+use crate::engine_host::observe::{container_state, kamal_route, maker, route_of};
+use crate::engine_host::proxy::PROXY_CONTAINER;
 use crate::engine_host::{EngineHost, scripts};
 use crate::event::Progress;
 use crate::failures::chain;
@@ -62,6 +64,20 @@ impl EngineHost {
         Ok(seen)
     }
 
+    /// Says whose proxy serves on the host, or would once one is made sure of.
+    ///
+    /// # Errors
+    /// [`HostError`] when the host or its engine does not answer.
+    ///
+    /// # Cancel safety
+    /// Reads only.
+    pub async fn proxy_maker(&self) -> Result<ProxyMaker, HostError> {
+        let link = self.link().await?;
+        let details = link.engine.inspect_container(PROXY_CONTAINER).await;
+        let details = details.map_err(|error| self.engine_error("look at the proxy", error))?;
+        Ok(details.as_ref().map(maker).unwrap_or_default())
+    }
+
     async fn accessory_routes(
         &self,
         link: &Link,
@@ -75,10 +91,18 @@ impl EngineHost {
             .inspect_container(PROXY_CONTAINER)
             .await
             .map_err(|error| self.engine_error("look at the proxy", error))?;
-        let ours = details
-            .is_some_and(|details| details.state.is_alive() && details.labels.contains_key(PROXY_LABEL));
-        if !ours {
+        let Some(details) = details.filter(|details| details.state.is_alive()) else {
             return Ok(BTreeMap::new());
+        };
+        if maker(&details) == ProxyMaker::Kamal {
+            let services = self.kamal_services(link).await?.into_iter();
+            return Ok(services
+                .filter_map(|service| {
+                    let name = ProxyServiceName::parse(service.name.as_str()).ok()?;
+                    let owner = accessories.iter().find(|one| one.container.as_str() == service.name);
+                    Some((name, kamal_route(owner.and_then(|one| one.proxy.clone()), &service)))
+                })
+                .collect());
         }
         let services = self
             .ask_proxy(link, "list its services", async |client| client.services(PROXY_DEADLINE).await)

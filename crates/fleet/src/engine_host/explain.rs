@@ -26,6 +26,15 @@ pub(super) enum Symptom {
         /// How long was waited.
         deadline: Duration,
     },
+    /// A kamal-proxy, which tells no more than that, did not find it healthy.
+    KamalProxySays {
+        /// Its words.
+        message: String,
+        /// The path that was asked for.
+        path: String,
+        /// How long was waited.
+        deadline: Duration,
+    },
     /// Too many answers to real requests failed.
     Failing {
         /// Requests since the switch.
@@ -151,6 +160,7 @@ fn cause(symptom: &Symptom, evidence: &Evidence<'_>) -> Cause {
             help: vec!["run the image's HEALTHCHECK command by hand in the container".to_owned()],
         },
         Symptom::NotHealthy { report, path, deadline } => not_healthy(evidence, report, path, *deadline),
+        Symptom::KamalProxySays { path, deadline, .. } => kamal_proxy_says(evidence, path, *deadline),
         Symptom::Failing { requests, failed, .. } => Cause {
             summary: format!(
                 "{failed} of {requests} requests to the new release failed on host `{}` after the switch",
@@ -220,6 +230,24 @@ fn died(evidence: &Evidence<'_>) -> Cause {
         ),
     };
     Cause { summary: format!("container `{container}` on host `{host}` {what}"), help: vec![help] }
+}
+
+/// What kamal-proxy does not tell may be seen from where the container listens.
+fn kamal_proxy_says(evidence: &Evidence<'_>, path: &str, deadline: Duration) -> Cause {
+    let listens = evidence.listeners.iter().any(|listener| !listener.is_loopback_only());
+    let (container, host) = (evidence.container, evidence.host);
+    let what = if listens { "does not answer its health check well" } else { "listens on no port" };
+    Cause {
+        summary: format!(
+            "container `{container}` on host `{host}` {what}: {path} was not answered 200 within {} s",
+            deadline.as_secs_f64()
+        ),
+        help: vec![
+            "look at the log lines above; check `proxy: app_port:` and `proxy: healthcheck: path:`, or raise \
+             `deploy_timeout` if it needs longer to start"
+                .to_owned(),
+        ],
+    }
 }
 
 fn not_healthy(evidence: &Evidence<'_>, report: &ProbeReport, path: &str, deadline: Duration) -> Cause {
@@ -342,6 +370,7 @@ fn facts(role: &str, symptom: &Symptom, evidence: &Evidence<'_>) -> Vec<String> 
                 facts.push(format!("answer: {}", body.trim()));
             }
         }
+        Symptom::KamalProxySays { message, .. } => facts.push(format!("kamal-proxy: {message}")),
         Symptom::Failing { by_proxy, .. } if !by_proxy.is_empty() => {
             let reasons: Vec<String> =
                 by_proxy.iter().map(|(reason, count)| format!("{reason} {count}")).collect();

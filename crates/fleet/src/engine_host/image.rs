@@ -3,7 +3,6 @@ use std::path::Path;
 
 use freehold_docker::{FileSource, ImageName, Owner, ScratchConfig, ScratchEntry, ScratchImage};
 use freehold_model::{Architecture, Diagnose, ErrorKind, HostName, ImageReference, Repository, Tag};
-use sha2::{Digest, Sha256};
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::link::Link;
@@ -57,10 +56,10 @@ impl EngineHost {
                 info.architecture.map_or_else(|| "unknown".to_owned(), |name| name.to_string());
             return Err(failed(ProxyImageError::NoExecutable { host: self.name.clone(), architecture }));
         };
-        let path = executable.clone();
-        let digest = tokio::task::spawn_blocking(move || file_digest(&path))
+        let digest = self
+            .workshop
+            .digest_of(executable)
             .await
-            .map_err(|error| failed(ProxyImageError::Read(std::io::Error::other(error))))?
             .map_err(|error| failed(ProxyImageError::Read(error)))?;
         let reference = proxy_reference(&digest).map_err(|error| failed(ProxyImageError::Name(error)))?;
         let there = link
@@ -80,26 +79,6 @@ impl EngineHost {
                 .map_err(|error| self.engine_error("load the proxy's image", error))?;
         }
         Ok(ImageName::Reference(reference))
-    }
-}
-
-fn file_digest(path: &Path) -> std::io::Result<String> {
-    let mut digest = Sha256::new();
-    let mut file = fs_err::File::open(path)?;
-    std::io::copy(&mut file, &mut HashWriter(&mut digest))?;
-    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-struct HashWriter<'a>(&'a mut Sha256);
-
-impl std::io::Write for HashWriter<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.update(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
@@ -148,6 +127,8 @@ fn proxy_image(reference: ImageReference, architecture: Architecture, executable
             env: BTreeMap::from([
                 ("HOME".to_owned(), "/home/kamal-proxy".to_owned()),
                 ("PATH".to_owned(), "/usr/local/bin".to_owned()),
+                // In its container, all of `freehold proxy` is the proxy's own command line.
+                ("FREEHOLD_ROLE".to_owned(), "proxy".to_owned()),
             ]),
             labels: BTreeMap::from([
                 ("org.opencontainers.image.title".to_owned(), "kamal-proxy".to_owned()),

@@ -1,19 +1,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use freehold_docker::{ContainerScope, ContainerSummary, ImageSummary};
+use freehold_docker::{ContainerDetails, ContainerScope, ContainerSummary, ImageSummary};
 use freehold_model::{
-    Buffering, CertificateAuthority, ContainerName, ImageReference, LoggedHeaders, Project, ProxySettings,
-    Release, ReleaseId, Repository, RoleName, Tag, Tls,
+    Buffering, CertificateAuthority, ContainerName, ImageReference, LoggedHeaders, Project, ProxyServiceName,
+    ProxySettings, Release, ReleaseId, Repository, RoleName, Tag, Tls,
 };
 use freehold_plan::{
-    CertificateState, ContainerState, NETWORK, ObservedCertificate, ObservedContainer, ObservedHost,
-    ObservedImage, ObservedProxy, ObservedRoute, ProxyFiles, RELEASE_LABEL, Route, repositories,
+    CertificateState, ContainerState, Gate, NETWORK, ObservedCertificate, ObservedContainer, ObservedHost,
+    ObservedImage, ObservedProxy, ObservedRoute, ProxyFiles, ProxyMaker, RELEASE_LABEL, Route, repositories,
 };
-use freehold_wire::{CertificateSource, ServiceStatus};
+use freehold_wire::{
+    CertificateSource, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus, TargetAddress,
+};
 
+use crate::engine_host::kamal_proxy::STATE_FOLDER;
 use crate::engine_host::link::Link;
-use crate::engine_host::proxy::{CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL};
+use crate::engine_host::proxy::{API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL};
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::HostError;
 
@@ -23,7 +26,7 @@ impl EngineHost {
         let labels = BTreeMap::from([("service".to_owned(), project.service.to_string())]);
         let engine = &link.engine;
         let failed = |operation: &'static str| move |error| self.engine_error(operation, error);
-        let (info, containers, images, has_network, proxy, releases) = tokio::try_join!(
+        let (info, containers, images, has_network, proxy, proxy_boot, releases) = tokio::try_join!(
             async { engine.info().await.map_err(failed("ask the engine for its version")) },
             async {
                 engine.list_containers(ContainerScope::All, &labels).await.map_err(failed("list containers"))
@@ -35,6 +38,7 @@ impl EngineHost {
             },
             async { engine.has_network(NETWORK).await.map_err(failed("look for the network")) },
             self.look_at_proxy(&link, project),
+            self.boot_config(),
             self.stored_releases(project),
         )?;
         let mut containers: Vec<ObservedContainer> = containers.into_iter().filter_map(container).collect();
@@ -50,6 +54,7 @@ impl EngineHost {
                 .flat_map(|(name, list)| list.iter().flat_map(|summary| tags(name, summary)))
                 .collect(),
             proxy,
+            proxy_boot,
             releases,
         })
     }
@@ -71,7 +76,8 @@ impl EngineHost {
     }
 
     async fn look_at_proxy(&self, link: &Link, project: &Project) -> Result<ObservedProxy, HostError> {
-        if project.roles.values().all(|role| role.proxy.is_none()) {
+        let accessories = project.accessories.values().any(|accessory| accessory.proxy.is_some());
+        if project.roles.values().all(|role| role.proxy.is_none()) && !accessories {
             return Ok(ObservedProxy::Absent);
         }
         let details = link
@@ -80,25 +86,99 @@ impl EngineHost {
             .await
             .map_err(|error| self.engine_error("look at the proxy", error))?;
         let Some(details) = details else { return Ok(ObservedProxy::Absent) };
-        let is_freehold = details.labels.contains_key(PROXY_LABEL);
         let image = details.image.clone();
+        let maker = maker(&details);
         if !details.state.is_alive() {
-            return Ok(ObservedProxy::Stopped { image, is_freehold });
+            return Ok(ObservedProxy::Stopped { image, maker });
         }
-        let mut routes = BTreeMap::new();
-        if is_freehold {
-            let deadline = Duration::from_secs(10);
-            let services = self
-                .ask_proxy(link, "list its services", async |client| client.services(deadline).await)
-                .await;
-            for status in services.map_err(|error| error.into_host_error(&self.name))? {
-                if project.roles.values().any(|role| role.proxy_service == status.name) {
+        match maker {
+            ProxyMaker::Freehold => self.look_at_our_proxy(link, project, &details).await,
+            ProxyMaker::Kamal => {
+                let mut routes = BTreeMap::new();
+                for service in self.kamal_services(link).await? {
+                    let known =
+                        project.roles.values().find(|role| role.proxy_service.as_str() == service.name);
+                    let Some(role) = known else { continue };
+                    let route = kamal_route(role.proxy.clone(), &service);
+                    let gate = gate(&service.gate());
+                    routes.insert(
+                        role.proxy_service.clone(),
+                        ObservedRoute { route, gate, certificates: Vec::new() },
+                    );
+                }
+                Ok(ObservedProxy::Running { image, maker, is_outdated: false, routes })
+            }
+        }
+    }
+
+    async fn look_at_our_proxy(
+        &self,
+        link: &Link,
+        project: &Project,
+        details: &ContainerDetails,
+    ) -> Result<ObservedProxy, HostError> {
+        let api = details.labels.get(API_LABEL).and_then(|text| text.parse::<u32>().ok());
+        if let Some(api) = api.filter(|api| *api > freehold_wire::API_VERSION) {
+            return Err(HostError::Refused {
+                host: self.name.clone(),
+                operation: "speak with the proxy".to_owned(),
+                message: format!(
+                    "it is of a newer Freehold (version {api} of its API, this program knows {}): use that one",
+                    freehold_wire::API_VERSION
+                ),
+            });
+        }
+        let image = details.image.clone();
+        let (maker, is_ours) = (ProxyMaker::Freehold, |name: &ProxyServiceName| {
+            project.roles.values().any(|role| role.proxy_service == *name)
+        });
+        let deadline = Duration::from_secs(10);
+        let services =
+            self.ask_proxy(link, "list its services", async |client| client.services(deadline).await).await;
+        let (mut routes, mut is_outdated) = (BTreeMap::new(), false);
+        match services {
+            Ok(services) => {
+                for status in services.into_iter().filter(|status| is_ours(&status.name)) {
                     routes.insert(status.name.clone(), observed_route(project, &status));
                 }
             }
+            Err(failure) if failure.is_of_another_version() => {
+                is_outdated = true;
+                for service in self.stored_services(link).await? {
+                    if is_ours(&service.name) {
+                        let known = project.roles.values().find(|role| role.proxy_service == service.name);
+                        let wanted = known.and_then(|role| role.proxy.clone());
+                        let route = route_from(wanted, &service.settings, service.targets);
+                        let gate = gate(&service.gate);
+                        routes.insert(service.name, ObservedRoute { route, gate, certificates: Vec::new() });
+                    }
+                }
+            }
+            Err(failure) => return Err(failure.into_host_error(&self.name)),
         }
-        Ok(ObservedProxy::Running { image, is_freehold, routes })
+        Ok(ObservedProxy::Running { image, maker, is_outdated, routes })
     }
+
+    /// Reads what a proxy of ours stored: an earlier build may not answer this one's questions.
+    pub(super) async fn stored_services(&self, link: &Link) -> Result<Vec<ServiceSnapshot>, HostError> {
+        let path = format!("{STATE_FOLDER}/freehold-proxy.state");
+        let text = link.engine.read_file(PROXY_CONTAINER, &path).await;
+        let text = text.map_err(|error| self.engine_error("read the state of the proxy", error))?;
+        let Some(text) = text else { return Ok(Vec::new()) };
+        let unreadable = |error: serde_json::Error| HostError::Stored {
+            host: self.name.clone(),
+            path: format!("{PROXY_CONTAINER}:{path}"),
+            message: error.to_string(),
+        };
+        let mut state: serde_json::Value = serde_json::from_slice(&text).map_err(unreadable)?;
+        let services = state.get_mut("services").map(serde_json::Value::take).unwrap_or_default();
+        serde_json::from_value(services).map_err(unreadable)
+    }
+}
+
+/// Says whose proxy a container is.
+pub(super) fn maker(details: &ContainerDetails) -> ProxyMaker {
+    if details.labels.contains_key(PROXY_LABEL) { ProxyMaker::Freehold } else { ProxyMaker::Kamal }
 }
 
 pub(super) fn container_state(state: freehold_docker::ContainerState) -> ContainerState {
@@ -150,6 +230,16 @@ fn tags(wanted: &Repository, summary: &ImageSummary) -> Vec<ObservedImage> {
         .collect()
 }
 
+fn gate(gate: &freehold_wire::Gate) -> Gate {
+    match gate {
+        freehold_wire::Gate::Open => Gate::Open,
+        freehold_wire::Gate::Paused { max_pause_ms } => {
+            Gate::Paused { limit: Duration::from_millis(*max_pause_ms) }
+        }
+        freehold_wire::Gate::Stopped { message } => Gate::Stopped { message: message.clone() },
+    }
+}
+
 fn route(project: &Project, status: &ServiceStatus) -> Route {
     let known = project.roles.values().find(|role| role.proxy_service == status.name);
     route_of(known.and_then(|role| role.proxy.clone()), status)
@@ -167,12 +257,34 @@ fn observed_route(project: &Project, status: &ServiceStatus) -> ObservedRoute {
         next_order_at: certificate.next_order_at.clone(),
         error: certificate.error.clone(),
     });
-    ObservedRoute { route: route(project, status), certificates: certificates.collect() }
+    ObservedRoute {
+        route: route(project, status),
+        gate: gate(&status.gate),
+        certificates: certificates.collect(),
+    }
+}
+
+pub(super) fn route_of(wanted: Option<ProxySettings>, status: &ServiceStatus) -> Route {
+    route_from(wanted, &status.settings, status.targets.iter().map(|target| target.address.clone()).collect())
+}
+
+/// The route of a service of kamal-proxy. Where it has settings that are not ours, the flags alone set it again.
+pub(super) fn kamal_route(wanted: Option<ProxySettings>, service: &KamalService) -> Route {
+    let targets = service.targets().iter().filter_map(|target| TargetAddress::parse(target).ok()).collect();
+    let settings = service.settings().unwrap_or_default();
+    Route {
+        targets: service.targets(),
+        kamal_flags: service.flags(),
+        ..route_from(wanted, &settings, targets)
+    }
 }
 
 /// What the proxy does not tell is taken to be as the project wants it.
-pub(super) fn route_of(wanted: Option<ProxySettings>, status: &ServiceStatus) -> Route {
-    let settings = &status.settings;
+fn route_from(
+    wanted: Option<ProxySettings>,
+    settings: &ServiceSettings,
+    targets: Vec<TargetAddress>,
+) -> Route {
     let untold = wanted.unwrap_or_default();
     let source = settings.tls.as_ref().map(|tls| &tls.certificate);
     let certificate = match source {
@@ -190,11 +302,12 @@ pub(super) fn route_of(wanted: Option<ProxySettings>, status: &ServiceStatus) ->
         (Some(CertificateSource::Files { .. }), _) | (None, _) => Tls::Off,
     };
     Route {
-        targets: status.targets.iter().map(|target| target.address.to_string()).collect(),
+        kamal_flags: Vec::new(),
+        targets: targets.iter().map(ToString::to_string).collect(),
         files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate },
         settings: ProxySettings {
             hosts: settings.hosts.iter().filter(|host| !host.is_any()).map(ToString::to_string).collect(),
-            app_port: status.targets.first().map_or(80, |target| target.address.port()),
+            app_port: targets.first().map_or(80, TargetAddress::port),
             health_check: freehold_model::HealthCheck {
                 path: settings.health_check.path.clone(),
                 interval: Duration::from_millis(settings.health_check.interval_ms),

@@ -1,10 +1,13 @@
 use std::time::Duration;
 
 use freehold_docker::Untagged;
-use freehold_model::{ContainerName, ImageReference, ProxySettings, Release};
-use freehold_plan::{APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, Route, Step, Undo};
+use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release};
+use freehold_plan::{
+    APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
+};
 
-use crate::engine_host::proxy::{Earlier, Handover};
+use crate::engine_host::kamal_proxy::KamalSwitch;
+use crate::engine_host::proxy::{Earlier, Handover, status};
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
@@ -21,6 +24,22 @@ impl EngineHost {
                 self.place_files(files, directories, context).await
             }
             Action::EnsureProxy { run, network } => self.ensure_proxy(run, network, context).await,
+            Action::DeliverProxyImage => {
+                let link = self.link().await?;
+                self.deliver_proxy_image(&link, context).await?;
+                Ok(Outcome::Done(None))
+            }
+            Action::PullProxyImage { image } => self.pull_proxy_image(image, context).await,
+            Action::StartStandIn { network } => self.start_stand_in(network, context).await,
+            Action::DivertPorts { network } => self.divert_ports(network).await,
+            Action::ReleasePorts => self.release_ports().await,
+            Action::SetProxyAside { name, drain } => self.set_proxy_aside(name, *drain, context).await,
+            Action::StartProxy { maker, run, network } => {
+                self.start_proxy((*maker, run, network), context).await
+            }
+            Action::BringProxyBack { name } => self.bring_proxy_back(name).await,
+            Action::RemoveStandIn => self.remove_stand_in().await,
+            Action::RemoveProxyImages => self.remove_proxy_images().await,
             Action::RenameContainer { from, to } => self.rename(from, to).await,
             Action::StartContainer(request) => self.start_new(request, context).await,
             Action::StartAgain { container, .. } => self.start_again(container).await,
@@ -42,16 +61,36 @@ impl EngineHost {
                 self.write_certificate(directory, (certificate, private_key), context).await
             }
             Action::RunReleaseCommand(command) => self.run_release_command(command, context).await,
-            Action::SwitchTarget { service, containers, settings, files, drain, .. } => {
+            Action::SwitchTarget {
+                service, containers, settings, files, drain, proxy, health_limit, ..
+            } => {
                 let route = self.route_to(containers, settings, files).await?;
                 let (drain, fence) = (*drain, context.lease.fence);
-                self.switch(service, &route, Handover { drain, fence, earlier: Earlier::StandsBy }).await?;
-                Ok(Outcome::Done(self.certificate_note(service, &route).await?))
+                match proxy {
+                    ProxyMaker::Freehold => {
+                        let handover = Handover { drain, fence, earlier: Earlier::StandsBy };
+                        self.switch(service, &route, handover).await?;
+                        Ok(Outcome::Done(self.certificate_note(service, &route).await?))
+                    }
+                    ProxyMaker::Kamal => {
+                        status(context, "waiting for kamal-proxy, which drains the earlier containers");
+                        let switch = KamalSwitch { health_limit: *health_limit, drain };
+                        self.kamal_switch(service, &route, switch).await?;
+                        Ok(Outcome::Done(None))
+                    }
+                }
             }
-            Action::RemoveTarget { service } => {
-                let removed = self.unroute(service, context.lease.fence).await?;
+            Action::RemoveTarget { service, proxy } => {
+                let removed = match proxy {
+                    ProxyMaker::Freehold => self.unroute(service, context.lease.fence).await?,
+                    ProxyMaker::Kamal => self.kamal_unroute(service).await?,
+                };
                 Ok(if removed { Outcome::Done(None) } else { Outcome::AlreadyDone })
             }
+            Action::SetGate { service, gate, drain, proxy } => match proxy {
+                ProxyMaker::Freehold => self.set_gate(service, gate, *drain, context.lease.fence).await,
+                ProxyMaker::Kamal => self.kamal_gate(service, gate, *drain).await,
+            },
             Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,
             Action::StopContainer { container, drain, timeout, .. } => {
                 let note = match drain {
@@ -102,26 +141,59 @@ impl EngineHost {
             Undo::StopContainer { container } => drop(self.stop(container, None).await?),
             Undo::StartContainer { container } => drop(self.start_again(container).await?),
             Undo::RenameContainer { from, to } => self.rename_back(from, to).await?,
-            Undo::RestoreRoute { service, previous: Some(route) } => {
-                let limit = match &step.action {
-                    Action::SwitchTarget { drain, .. } => *drain,
-                    _ => Duration::from_secs(30),
-                };
-                // The earlier route needs its certificate, which a step before this one may have replaced, perhaps by one that
-                // cannot be used.
-                if let Some(directory) = route.files.certificate.as_deref().and_then(on_host) {
-                    self.restore_certificate(&directory, context).await?;
+            Undo::RestoreRoute { service, previous } => {
+                self.restore_route(step, service, previous.as_deref(), context).await?;
+            }
+            Undo::RemoveStandIn => drop(self.remove_stand_in().await?),
+            Undo::ReleasePorts => drop(self.release_ports().await?),
+            Undo::DivertPorts { network } => drop(self.divert_ports(network).await?),
+            Undo::RemoveProxy => self.remove_proxy().await?,
+            Undo::BringProxyBack { name } => drop(self.bring_proxy_back(name).await?),
+            Undo::SetProxyAside { name } => {
+                drop(self.set_proxy_aside(name, Duration::from_secs(10), context).await?);
+            }
+            Undo::RestoreGate { service, previous } => match proxy_of(step) {
+                ProxyMaker::Freehold => {
+                    self.set_gate(service, previous, Duration::ZERO, context.lease.fence).await?;
                 }
-                let handover = Handover { drain: limit, fence: context.lease.fence, earlier: Earlier::Ends };
-                self.switch(service, route, handover).await?;
-                // The next step back removes the new container: what it is answering must end first.
-                self.drain(service, limit).await?;
-            }
-            Undo::RestoreRoute { service, previous: None } => {
-                self.unroute(service, context.lease.fence).await?;
-            }
+                ProxyMaker::Kamal => drop(self.kamal_gate(service, previous, Duration::ZERO).await?),
+            },
             Undo::RemoveDirectories { directories } => self.remove_directories(directories, context).await?,
             Undo::RestoreCertificate { directory } => self.restore_certificate(directory, context).await?,
+        }
+        Ok(())
+    }
+
+    async fn restore_route(
+        &self,
+        step: &Step,
+        service: &ProxyServiceName,
+        previous: Option<&Route>,
+        context: &StepContext<'_>,
+    ) -> Result<(), StepError> {
+        // The earlier route needs its certificate, which a step before this one may have replaced, perhaps by one that
+        // cannot be used.
+        let certificate = previous.and_then(|route| route.files.certificate.as_deref());
+        if let Some(directory) = certificate.and_then(on_host) {
+            self.restore_certificate(&directory, context).await?;
+        }
+        let fence = context.lease.fence;
+        let (drain, health_limit) = match &step.action {
+            Action::SwitchTarget { drain, health_limit, .. } => (*drain, *health_limit),
+            _ => (Duration::from_secs(30), Duration::from_secs(30)),
+        };
+        match (proxy_of(step), previous) {
+            (ProxyMaker::Freehold, Some(route)) => {
+                let handover = Handover { drain, fence, earlier: Earlier::Ends };
+                self.switch(service, route, handover).await?;
+                // The next step back removes the new container: what it is answering must end first.
+                self.drain(service, drain).await?;
+            }
+            (ProxyMaker::Freehold, None) => drop(self.unroute(service, fence).await?),
+            (ProxyMaker::Kamal, Some(route)) => {
+                self.kamal_switch(service, route, KamalSwitch { health_limit, drain }).await?;
+            }
+            (ProxyMaker::Kamal, None) => drop(self.kamal_unroute(service).await?),
         }
         Ok(())
     }
@@ -181,7 +253,8 @@ impl EngineHost {
         for container in containers {
             targets.push(self.target(container, settings.app_port).await?);
         }
-        Ok(Route { targets, settings: settings.clone(), files: files.clone() })
+        let (settings, files) = (settings.clone(), files.clone());
+        Ok(Route { targets, settings, files, kamal_flags: Vec::new() })
     }
 
     pub(super) async fn target(&self, container: &ContainerName, port: u16) -> Result<String, StepError> {
@@ -244,6 +317,17 @@ impl EngineHost {
             Untagged::AlreadyGone => Outcome::AlreadyDone,
             Untagged::InUse => Outcome::Done(Some("left: a container that is not ours uses it".to_owned())),
         })
+    }
+}
+
+/// Whose proxy a step is about.
+fn proxy_of(step: &Step) -> ProxyMaker {
+    match &step.action {
+        Action::SwitchTarget { proxy, .. }
+        | Action::SetGate { proxy, .. }
+        | Action::RemoveTarget { proxy, .. }
+        | Action::AwaitHealthy { readiness: Readiness::Answers { proxy, .. }, .. } => *proxy,
+        _ => ProxyMaker::Freehold,
     }
 }
 

@@ -7,15 +7,16 @@ use freehold_docker::{ContainerSpec, ExecSpec, ImageName};
 use freehold_model::{
     ContainerName, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName, ProxySettings,
 };
-use freehold_plan::Route;
+use freehold_plan::{ProxyMaker, Route};
 use freehold_wire::{
     Acme, CertificateSource, CertificateState, ConfirmRequest, DeployRequest, DrainMode, DrainReport,
-    DrainRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport,
+    DrainRequest, ErrorCode, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport,
     ProbeRequest, ProxyClient, ProxyError, ServiceSettings, TargetAddress, Tls,
 };
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::link::Link;
+use crate::engine_host::observe::maker;
 use crate::event::{Progress, milliseconds};
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
@@ -33,7 +34,10 @@ pub(super) const PRIVATE_KEY_FILE: &str = "key.pem";
 const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
-const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+/// The label with the version of its API.
+pub(super) const API_LABEL: &str = "freehold.proxy.api";
+
+pub(super) const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// For how long the earlier targets stand by where nobody says that the switch is final, because the client died.
 const STANDBY: Duration = Duration::from_secs(15 * 60);
@@ -63,6 +67,15 @@ pub(super) enum ProxyFailure {
 }
 
 impl ProxyFailure {
+    /// Says whether the proxy answered that it does not understand the question.
+    pub(super) fn is_of_another_version(&self) -> bool {
+        let Self::Proxy { error, .. } = self else { return false };
+        matches!(
+            error,
+            ProxyError::Malformed { .. } | ProxyError::Refused { code: ErrorCode::UnknownRequest, .. }
+        )
+    }
+
     pub(super) fn into_host_error(self, host: &HostName) -> HostError {
         match self {
             Self::Host(error) => error,
@@ -138,12 +151,20 @@ impl EngineHost {
     }
 
     async fn open_proxy(&self, link: &Link) -> Result<ProxyClient, ProxyFailure> {
+        self.open_proxy_in(link, PROXY_CONTAINER).await
+    }
+
+    pub(super) async fn open_proxy_in(
+        &self,
+        link: &Link,
+        container: &str,
+    ) -> Result<ProxyClient, ProxyFailure> {
         let spec = ExecSpec {
             argv: ["/freehold", "proxy", "api"].map(str::to_owned).to_vec(),
             stdin: true,
             ..ExecSpec::default()
         };
-        let session = link.engine.exec(PROXY_CONTAINER, &spec).await.map_err(|error| {
+        let session = link.engine.exec(container, &spec).await.map_err(|error| {
             ProxyFailure::Host(HostError::Engine {
                 host: self.name.clone(),
                 operation: "reach the proxy".to_owned(),
@@ -172,7 +193,10 @@ impl EngineHost {
                 return Ok(Outcome::AlreadyDone);
             }
             link.engine.start_container(PROXY_CONTAINER).await.map_err(failed("start the proxy"))?;
-            self.await_proxy(&link).await?;
+            match maker(&details) {
+                ProxyMaker::Freehold => self.await_proxy(&link).await?,
+                ProxyMaker::Kamal => self.await_kamal_proxy().await?,
+            }
             return Ok(Outcome::Done(Some("started again".to_owned())));
         }
         let image = self.deliver_proxy_image(&link, context).await?;
@@ -203,7 +227,7 @@ impl EngineHost {
     }
 
     /// Waits until the proxy answers on its control socket.
-    async fn await_proxy(&self, link: &Link) -> Result<(), StepError> {
+    pub(super) async fn await_proxy(&self, link: &Link) -> Result<(), StepError> {
         let deadline = Instant::now() + CONTROL_DEADLINE;
         let mut pause = Duration::from_millis(20);
         loop {
@@ -360,7 +384,7 @@ impl EngineHost {
         }
     }
 
-    fn proxy_refusal(&self, failure: ProxyFailure) -> StepError {
+    pub(super) fn proxy_refusal(&self, failure: ProxyFailure) -> StepError {
         match failure {
             ProxyFailure::Proxy { error: ProxyError::Fenced { .. }, .. } => {
                 StepError::Host(HostError::Fenced { host: self.name.clone() })
@@ -469,7 +493,7 @@ fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {
 }
 
 /// Describes the proxy's container: Kamal 2.12's names, volume and network, our image.
-fn proxy_spec(
+pub(super) fn proxy_spec(
     run: &ProxyRun,
     network: &str,
     home: &str,
@@ -488,6 +512,7 @@ fn proxy_spec(
     spec.command = Some(command);
     spec.network = Some(network.to_owned());
     spec.labels = BTreeMap::from([(PROXY_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    spec.labels.insert(API_LABEL.to_owned(), freehold_wire::API_VERSION.to_string());
     spec.labels.extend(run.labels.clone());
     spec.volumes = vec![
         "kamal-proxy-config:/home/kamal-proxy/.config/kamal-proxy".to_owned(),

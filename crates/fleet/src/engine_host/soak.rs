@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use freehold_docker::ContainerDetails;
 use freehold_model::{ContainerName, ProxyServiceName};
-use freehold_plan::{Readiness, Subject};
+use freehold_plan::{ProxyMaker, Readiness, Subject};
 use freehold_wire::{ProbeReport, TargetAddress, TrafficCounters};
 
 use crate::engine_host::EngineHost;
@@ -30,7 +30,16 @@ impl EngineHost {
     ) -> Result<Outcome, StepError> {
         let started = Instant::now();
         let symptom = match readiness {
-            Readiness::Answers { port, check, deadline } => {
+            Readiness::Answers { port, check, deadline, proxy: ProxyMaker::Kamal } => {
+                status(context, format!("waiting for {} on port {port}", check.path));
+                let target = self.target(container, *port).await?;
+                tokio::select! {
+                    symptom = self.kamal_probe(container, &target, (check, *deadline)) => symptom?,
+                    death = self.watch_for_death(container) => Some(death?),
+                    () = context.stop.cancelled() => return Err(StepError::Stopped),
+                }
+            }
+            Readiness::Answers { port, check, deadline, proxy: ProxyMaker::Freehold } => {
                 status(context, format!("waiting for {} on port {port}", check.path));
                 let target =
                     TargetAddress::parse(&self.target(container, *port).await?).map_err(|error| {

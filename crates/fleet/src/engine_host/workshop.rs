@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
 use freehold_docker::{BuildCache, RegistryCredentials};
 use freehold_model::{AccessoryName, Architecture, Builder, HostName, Repository, Tag};
 use freehold_plan::BuildTool;
 use parking_lot::RwLock;
+use sha2::{Digest, Sha256};
 
 use crate::engine_host::EngineHost;
 
@@ -23,6 +24,7 @@ pub struct Workshop {
     pub environment: BTreeMap<String, String>,
     hosts: RwLock<BTreeMap<HostName, Weak<EngineHost>>>,
     stock: RwLock<Stock>,
+    digests: tokio::sync::Mutex<BTreeMap<PathBuf, String>>,
 }
 
 impl std::fmt::Debug for Workshop {
@@ -96,12 +98,26 @@ impl Workshop {
             environment,
             hosts: RwLock::default(),
             stock: RwLock::default(),
+            digests: tokio::sync::Mutex::default(),
         })
     }
 
     /// Lays in what accessories need.
     pub fn lay_in(&self, stock: Stock) {
         *self.stock.write() = stock;
+    }
+
+    /// Returns the digest of one of our executables, which is read once only.
+    pub(super) async fn digest_of(&self, executable: &Path) -> std::io::Result<String> {
+        let mut known = self.digests.lock().await;
+        if let Some(digest) = known.get(executable) {
+            return Ok(digest.clone());
+        }
+        let path = executable.to_owned();
+        let read = tokio::task::spawn_blocking(move || file_digest(&path)).await;
+        let digest = read.map_err(std::io::Error::other)??;
+        known.insert(executable.to_owned(), digest.clone());
+        Ok(digest)
     }
 
     pub(super) fn stocked_file(&self, path: &str) -> Option<Vec<u8>> {
@@ -119,5 +135,25 @@ impl Workshop {
 
     pub(super) fn host(&self, name: &HostName) -> Option<Arc<EngineHost>> {
         self.hosts.read().get(name).and_then(Weak::upgrade)
+    }
+}
+
+fn file_digest(path: &Path) -> std::io::Result<String> {
+    let mut digest = Sha256::new();
+    let mut file = fs_err::File::open(path)?;
+    std::io::copy(&mut file, &mut HashWriter(&mut digest))?;
+    Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+struct HashWriter<'a>(&'a mut Sha256);
+
+impl std::io::Write for HashWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -175,7 +175,9 @@ fn live(kind: PlanKind) -> &'static str {
         PlanKind::Stop => "the service is being stopped",
         PlanKind::Prune => "what is no longer needed is being removed",
         PlanKind::Remove => "the service is being removed",
-        PlanKind::Accessory => "what could be done is done",
+        PlanKind::Accessory | PlanKind::Proxy | PlanKind::Maintenance | PlanKind::Live => {
+            "what could be done is done"
+        }
     }
 }
 

@@ -9,6 +9,8 @@ mod docker_flags;
 #[cfg(test)]
 mod execute;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod harness;
 #[cfg(test)]
 mod lease;

@@ -9,8 +9,6 @@ fn command_lines_that_are_wrong() {
     for (name, words) in [
         ("unknown command", &["banana"][..]),
         ("misspelled command", &["depoly"]),
-        ("unsupported command of app", &["app", "maintenance"]),
-        ("unsupported command of proxy", &["proxy", "reboot"]),
         ("unknown option", &["deploy", "--force"]),
         ("missing argument", &["completion"]),
         ("wrong value", &["completion", "csh"]),

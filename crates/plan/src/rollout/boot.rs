@@ -5,8 +5,9 @@ use freehold_model::{ContainerName, Environment, HostName, RestartPolicy, Role, 
 
 use crate::Observed;
 use crate::images::image_of;
+use crate::kamal_proxy::undo_waiting;
 use crate::naming::{NETWORK, RELEASE_LABEL, hex_digits, role_labels};
-use crate::observed::ObservedHost;
+use crate::observed::{ObservedHost, ProxyMaker};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
 use crate::request::{ContainerRequest, Readiness, ReleaseCommand};
 use crate::rollout::files::assets_volume;
@@ -96,11 +97,12 @@ fn boot_role(
         let undo = Undo::RemoveContainer { container: name.clone() };
         stages.step_beside(host, lane, Action::StartContainer(Box::new(container)), undo);
     }
-    let readiness = readiness(request.project, role);
+    let readiness = readiness(request.project, role, seen.proxy.maker());
     for container in names {
+        let undo = undo_waiting(&container, &readiness);
         let action =
             Action::AwaitHealthy { subject: (&role.name).into(), container, readiness: readiness.clone() };
-        stages.step_beside(host, lane, action, Undo::Nothing);
+        stages.step_beside(host, lane, action, undo);
     }
     Ok(())
 }
@@ -125,13 +127,14 @@ fn container(
     }
 }
 
-pub(crate) fn readiness(project: &freehold_model::Project, role: &Role) -> Readiness {
+pub(crate) fn readiness(project: &freehold_model::Project, role: &Role, maker: ProxyMaker) -> Readiness {
     let timeouts = &project.timeouts;
     match &role.proxy {
         Some(proxy) => Readiness::Answers {
             port: proxy.app_port,
             check: proxy.health_check.clone(),
             deadline: timeouts.deploy,
+            proxy: maker,
         },
         None => Readiness::Runs { delay: timeouts.readiness_delay, deadline: timeouts.deploy },
     }

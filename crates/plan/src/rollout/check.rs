@@ -1,7 +1,9 @@
-use freehold_model::{Architecture, Diagnose, ErrorKind, HostName, ImageReference};
+use freehold_model::{
+    Architecture, CertificateAuthority, Diagnose, ErrorKind, HostName, ImageReference, Role, Tls,
+};
 
 use crate::images::images;
-use crate::observed::{ObservedHost, ObservedProxy};
+use crate::observed::{ObservedHost, ObservedProxy, ProxyMaker};
 use crate::rollout::{ImageSource, ProxyBoot, RolloutRequest, roles_on};
 
 /// Why no rollout could be planned.
@@ -23,13 +25,21 @@ pub enum RolloutError {
         /// Those of the deploy file.
         wanted: Vec<Architecture>,
     },
-    /// A proxy that is not ours runs on a host.
-    #[error("host `{host}` runs a proxy that is not Freehold's: image `{image}`")]
-    ForeignProxy {
+    /// The kamal-proxy of a host lacks what a deploy needs.
+    #[error(
+        "the kamal-proxy on host `{host}` is too old: image `{image}`, and at least {LEAST_KAMAL_PROXY} is needed"
+    )]
+    OldProxy {
         /// The host.
         host: HostName,
         /// The proxy's image.
         image: String,
+    },
+    /// A setting that only Freehold's proxy has.
+    #[error("the kamal-proxy on host `{host}` orders certificates from Let's Encrypt only")]
+    Authority {
+        /// The host.
+        host: HostName,
     },
     /// The proxy does not run on a host although it was expected to.
     #[error("the proxy does not run on host `{host}`")]
@@ -59,7 +69,9 @@ impl Diagnose for RolloutError {
         match self {
             Self::NotObserved { .. } => ErrorKind::Bug,
             Self::Architecture { .. } | Self::Name(_) => ErrorKind::Configuration,
-            Self::ForeignProxy { .. } | Self::NoProxy { .. } | Self::NoImage { .. } => ErrorKind::Failed,
+            Self::OldProxy { .. } | Self::Authority { .. } | Self::NoProxy { .. } | Self::NoImage { .. } => {
+                ErrorKind::Failed
+            }
         }
     }
 
@@ -67,18 +79,44 @@ impl Diagnose for RolloutError {
         match self {
             Self::NotObserved { .. } => Vec::new(),
             Self::Architecture { actual, .. } => {
-                vec![format!("set `builder: arch: {actual}` in the deploy file, or remove `arch` to follow the hosts")]
+                vec![format!(
+                    "set `builder: arch: {actual}` in the deploy file, or remove `arch` to follow the hosts"
+                )]
             }
-            Self::ForeignProxy { .. } => vec![
-                "remove it with `docker rm -f kamal-proxy` on that host if nothing else needs it; taking over a running \
-                 kamal-proxy is not supported by this version of freehold"
+            Self::OldProxy { .. } => vec![
+                "replace it by a newer one: `freehold proxy reboot`, or by Freehold's: `freehold adopt`"
                     .to_owned(),
             ],
+            Self::Authority { .. } => {
+                vec!["let Freehold's proxy take over: `freehold adopt`, or name no authority".to_owned()]
+            }
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
             Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
         }
     }
+}
+
+/// The least version of kamal-proxy that Kamal 2.12 works with.
+pub(crate) const LEAST_KAMAL_PROXY: &str = "v0.9.2";
+
+/// Says whether the tag of an image is that of a kamal-proxy before the least one. A tag that is no version is trusted.
+pub(crate) fn is_too_old(image: &str) -> bool {
+    let version = |text: &str| -> Option<Vec<u64>> {
+        let numbers = text.strip_prefix('v').unwrap_or(text);
+        numbers.split('.').map(|number| number.parse().ok()).collect()
+    };
+    let tag = image.rsplit_once(':').map_or("", |(_, tag)| tag);
+    match (version(tag), version(LEAST_KAMAL_PROXY)) {
+        (Some(tag), Some(least)) => tag < least,
+        _ => false,
+    }
+}
+
+/// Says whether a role's certificates are ordered from an authority that the deploy file names.
+fn names_authority(role: &Role) -> bool {
+    let tls = role.proxy.as_ref().map(|proxy| &proxy.tls);
+    matches!(tls, Some(Tls::Automatic(authority)) if *authority != CertificateAuthority::default())
 }
 
 /// Checks that a host can take the release.
@@ -106,11 +144,17 @@ pub(super) fn check_host(
     }
     let needs_proxy = roles_on(request.project, host).any(|(role, _)| role.proxy.is_some());
     match &seen.proxy {
-        ObservedProxy::Running { is_freehold: false, image, .. }
-        | ObservedProxy::Stopped { is_freehold: false, image }
-            if needs_proxy =>
+        ObservedProxy::Running { maker: ProxyMaker::Kamal, image, .. }
+        | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, image }
+            if needs_proxy && is_too_old(image) =>
         {
-            Err(RolloutError::ForeignProxy { host: host.clone(), image: image.clone() })
+            Err(RolloutError::OldProxy { host: host.clone(), image: image.clone() })
+        }
+        ObservedProxy::Running { maker: ProxyMaker::Kamal, .. }
+        | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, .. }
+            if roles_on(request.project, host).any(|(role, _)| names_authority(role)) =>
+        {
+            Err(RolloutError::Authority { host: host.clone() })
         }
         ObservedProxy::Absent | ObservedProxy::Stopped { .. }
             if needs_proxy && request.proxy == ProxyBoot::Expect =>
@@ -118,5 +162,23 @@ pub(super) fn check_host(
             Err(RolloutError::NoProxy { host: host.clone() })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// kamal-compat §7.1 row 11: the text after the last colon is compared.
+    #[test]
+    fn versions_of_kamal_proxy_are_compared_by_their_numbers() {
+        for old in ["basecamp/kamal-proxy:v0.9.1", "r.example.com:5000/proxy:v0.8.10", "x:0.9"] {
+            assert!(is_too_old(old), "{old}");
+        }
+        for new in
+            ["basecamp/kamal-proxy:v0.9.2", "x:v0.10.0", "x:v1", "x:latest", "r.example.com:5000/proxy", "x"]
+        {
+            assert!(!is_too_old(new), "{new}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use crate::images::{NeededImage, NeededSource, images, registry_name};
 use crate::naming::{NETWORK, latest_of, state_directory};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
 use crate::request::{BuildPlaceName, ImageOrigin};
-use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on};
+use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on, seen};
 use crate::stages::Stages;
 use crate::{Observed, latest_image};
 
@@ -37,7 +37,10 @@ pub(super) fn build_and_deliver(
         }
         if request.proxy == ProxyBoot::Ensure && roles_on(project, host).any(|(role, _)| role.proxy.is_some())
         {
-            let action = Action::EnsureProxy { run: project.proxy_run(host), network: NETWORK.to_owned() };
+            let action = Action::EnsureProxy {
+                run: seen(observed, host)?.proxy_run(project, host),
+                network: NETWORK.to_owned(),
+            };
             stages.step(host, action, Undo::Nothing);
         }
         files::write(stages, request, observed, host)?;

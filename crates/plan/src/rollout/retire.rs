@@ -171,7 +171,10 @@ fn retire_role(
         seen.serving(project, &role.name).iter().map(|container| container.id.as_str()).collect();
     for container in seen.containers_of(project, &role.name).filter(|container| container.state.is_running())
     {
-        let drains = serving.contains(&container.id.as_str()) && role.proxy.is_some();
+        // A kamal-proxy has drained by the time that its switch is done.
+        let drains = serving.contains(&container.id.as_str())
+            && role.proxy.is_some()
+            && seen.proxy.maker().is_freehold();
         let stopped = if names.contains(&container.name) {
             replaced_name(request, host, &container.name)?
         } else {

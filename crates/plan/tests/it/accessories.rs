@@ -60,6 +60,7 @@ fn plan(verb: AccessoryVerb, seen: &ObservedAccessories) -> Result<Plan, Accesso
         verb,
         id: id(1),
         random: [7; 16],
+        proxies: BTreeMap::new(),
         files: &BTreeMap::from([("app-db/etc/my.cnf".to_owned(), "f1".to_owned())]),
     };
     accessory(&request, seen)

@@ -7,6 +7,8 @@ mod delivery;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]
+mod gate;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod property;

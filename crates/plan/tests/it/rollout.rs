@@ -2,7 +2,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use freehold_model::{Architecture, BootLimit, Diagnose, ErrorKind};
-use freehold_plan::{Action, ImageSource, ObservedProxy, RolloutError};
+use freehold_plan::{Action, ImageSource, ObservedProxy, ProxyMaker, Readiness, RolloutError};
 
 use crate::fixture::{Script, host, render};
 
@@ -93,19 +93,55 @@ fn a_host_of_another_architecture_is_refused() {
     ");
 }
 
-#[test]
-fn a_proxy_that_is_not_ours_is_refused_where_one_is_needed() {
-    let mut script = Script::new(&["one"]).role("jobs", &["two"], false);
-    let foreign = ObservedProxy::Running {
-        image: "basecamp/kamal-proxy:v0.9.2".to_owned(),
-        is_freehold: false,
+fn kamal_proxy(version: &str) -> ObservedProxy {
+    ObservedProxy::Running {
+        image: format!("basecamp/kamal-proxy:{version}"),
+        maker: ProxyMaker::Kamal,
+        is_outdated: false,
         routes: std::collections::BTreeMap::new(),
-    };
-    script.seen("two").proxy = foreign.clone();
+    }
+}
+
+/// kamal-compat §17 row 3: a kamal-proxy that runs stays and is spoken to as Kamal does; the plan says so.
+#[test]
+fn a_running_kamal_proxy_is_deployed_through() {
+    let mut script = Script::new(&["one", "two"]);
+    script.seen("two").proxy = kamal_proxy("v0.9.2");
+    let plan = script.plan("v1").expect("a plan");
+    let makers: Vec<(String, ProxyMaker)> = plan
+        .steps()
+        .filter_map(|step| match &step.action {
+            Action::SwitchTarget { proxy, .. } => Some((step.host.to_string(), *proxy)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(makers, [("one".to_owned(), ProxyMaker::Freehold), ("two".to_owned(), ProxyMaker::Kamal)]);
+    for step in plan.steps().filter(|step| step.host == host("two")) {
+        match &step.action {
+            Action::AwaitHealthy { readiness: Readiness::Answers { proxy, .. }, .. } => {
+                assert_eq!(*proxy, ProxyMaker::Kamal);
+            }
+            Action::Soak { containers, .. } => {
+                assert!(containers.iter().all(|(_, service)| service.is_none()))
+            }
+            Action::StopContainer { drain, .. } => assert_eq!(*drain, None),
+            Action::SwitchTarget { health_limit, .. } => {
+                assert_eq!(*health_limit, script.project.timeouts.deploy);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// kamal-compat §7.1 row 11
+#[test]
+fn a_kamal_proxy_that_is_too_old_is_refused_where_one_is_needed() {
+    let mut script = Script::new(&["one"]).role("jobs", &["two"], false);
+    script.seen("two").proxy = kamal_proxy("v0.8.7");
     script.plan("v1").expect("host two needs no proxy");
-    script.seen("one").proxy = foreign;
+    script.seen("one").proxy = kamal_proxy("v0.9.1");
     let error = script.plan("v1").expect_err("host one does");
-    assert!(matches!(&error, RolloutError::ForeignProxy { host: at, .. } if *at == host("one")));
+    assert!(matches!(&error, RolloutError::OldProxy { host: at, .. } if *at == host("one")), "{error}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 use freehold_model::{ContainerName, ReleaseId, RoleName};
 use freehold_plan::{
-    Action, ContainerRequest, ContainerState, Observed, ObservedContainer, ObservedHost, ObservedImage,
-    ObservedProxy, ObservedRoute, Plan, RELEASE_LABEL, Route,
+    Action, ContainerRequest, ContainerState, Gate, Observed, ObservedContainer, ObservedHost, ObservedImage,
+    ObservedProxy, ObservedRoute, Plan, ProxyMaker, RELEASE_LABEL, Route,
 };
 
 /// Changes what is observed as a plan that succeeds changes the hosts.
@@ -41,10 +41,16 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             };
             let targets = containers.iter().map(target).collect();
             let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
-            let route = Route { targets, settings: (**settings).clone(), files: files.clone() };
-            routes.insert(service.clone(), ObservedRoute { route, certificates: Vec::new() });
+            let (settings, files) = ((**settings).clone(), files.clone());
+            let route = Route { targets, settings, files, kamal_flags: Vec::new() };
+            routes
+                .insert(service.clone(), ObservedRoute { route, gate: Gate::Open, certificates: Vec::new() });
         }
-        Action::RemoveTarget { service } => {
+        Action::SetGate { service, gate, .. } => {
+            let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
+            routes.get_mut(service).expect("a route").gate = gate.clone();
+        }
+        Action::RemoveTarget { service, .. } => {
             if let ObservedProxy::Running { routes, .. } = &mut seen.proxy {
                 routes.remove(service);
             }
@@ -72,7 +78,17 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             seen.images.retain(|present| present.reference != *image);
         }
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
-        Action::RemoveProxyIfUnused
+        Action::DeliverProxyImage
+        | Action::PullProxyImage { .. }
+        | Action::StartStandIn { .. }
+        | Action::DivertPorts { .. }
+        | Action::ReleasePorts
+        | Action::SetProxyAside { .. }
+        | Action::StartProxy { .. }
+        | Action::BringProxyBack { .. }
+        | Action::RemoveStandIn
+        | Action::RemoveProxyImages
+        | Action::RemoveProxyIfUnused
         | Action::RemoveDirectories { .. }
         | Action::BuildImage { .. }
         | Action::CheckRegistry { .. }
@@ -115,5 +131,10 @@ fn container<'a>(seen: &'a mut ObservedHost, name: &ContainerName) -> Option<&'a
 
 fn fresh_proxy() -> ObservedProxy {
     let routes = std::collections::BTreeMap::new();
-    ObservedProxy::Running { image: "freehold:1".to_owned(), is_freehold: true, routes }
+    ObservedProxy::Running {
+        image: "freehold:1".to_owned(),
+        maker: ProxyMaker::Freehold,
+        is_outdated: false,
+        routes,
+    }
 }

@@ -70,8 +70,24 @@ impl Machine {
             Action::EnsureProxy { .. } => {
                 let is_new = state.proxy.is_none();
                 state.proxy.get_or_insert_default();
+                state.proxy_maker.get_or_insert_default();
                 Ok(changed(is_new))
             }
+            Action::DeliverProxyImage | Action::PullProxyImage { .. } | Action::RemoveProxyImages => {
+                Ok(Outcome::Done(None))
+            }
+            Action::StartStandIn { .. } => Ok(changed(!std::mem::replace(&mut state.stands_in, true))),
+            Action::DivertPorts { .. } => Ok(changed(!std::mem::replace(&mut state.is_diverted, true))),
+            Action::ReleasePorts => Ok(changed(std::mem::replace(&mut state.is_diverted, false))),
+            Action::SetProxyAside { name, .. } => Ok(changed(state.set_proxy_aside(name))),
+            Action::BringProxyBack { name } => Ok(changed(state.bring_proxy_back(name))),
+            Action::StartProxy { maker, .. } => {
+                let is_new = state.proxy_maker.is_none();
+                state.proxy_maker.get_or_insert(*maker);
+                state.proxy.get_or_insert_default();
+                Ok(changed(is_new))
+            }
+            Action::RemoveStandIn => Ok(changed(std::mem::replace(&mut state.stands_in, false))),
             Action::RenameContainer { from, to } => self.rename(state, from, to),
             Action::StartContainer(request) => self.start(state, request),
             Action::StartAgain { container, .. } => self.start_again(state, container),
@@ -79,8 +95,15 @@ impl Machine {
             Action::SwitchTarget { service, containers, settings, files, .. } => {
                 self.switch(state, service, containers, (settings, files))
             }
-            Action::RemoveTarget { service } => {
+            Action::RemoveTarget { service, .. } => {
                 Ok(changed(state.proxy.as_mut().is_some_and(|routes| routes.remove(service).is_some())))
+            }
+            Action::SetGate { service, gate, .. } => {
+                if !state.proxy.as_ref().is_some_and(|routes| routes.contains_key(service)) {
+                    return Err(self.refused(action, "the proxy does not serve it").into());
+                }
+                let before = state.gates.insert(service.clone(), gate.clone()).unwrap_or_default();
+                Ok(changed(before != *gate))
             }
             Action::Soak { containers, .. } => self.soak(state, containers),
             Action::StopContainer { container, .. } => match state.container(container) {
@@ -99,6 +122,7 @@ impl Machine {
                 let is_unused = state.proxy.as_ref().is_some_and(|routes| routes.is_empty());
                 if is_unused {
                     state.proxy = None;
+                    state.proxy_maker = None;
                 }
                 Ok(changed(is_unused))
             }
@@ -223,7 +247,8 @@ impl Machine {
             };
             targets.push(format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port));
         }
-        let route = Route { targets, settings: settings.clone(), files: files.clone() };
+        let (settings, files) = (settings.clone(), files.clone());
+        let route = Route { targets, settings, files, kamal_flags: Vec::new() };
         let Some(routes) = &mut state.proxy else {
             return Err(self.refused(format!("switch {service}"), "there is no proxy").into());
         };
@@ -304,9 +329,29 @@ impl State {
         changed(self.directories.len() < before)
     }
 
+    pub(super) fn set_proxy_aside(&mut self, name: &ContainerName) -> bool {
+        let maker = self.proxy_maker.take();
+        if let Some(maker) = maker {
+            self.aside.insert(name.clone(), maker);
+        }
+        maker.is_some()
+    }
+
+    pub(super) fn bring_proxy_back(&mut self, name: &ContainerName) -> bool {
+        let maker = self.aside.remove(name);
+        if maker.is_some() {
+            self.proxy_maker = maker;
+        }
+        maker.is_some()
+    }
+
     /// The oracle: every route must lead to a container that runs and is healthy.
     pub(super) fn look_at_traffic(&mut self, after: &str) {
         let mut seen = Vec::new();
+        let is_answered = if self.is_diverted { self.stands_in } else { self.proxy_maker.is_some() };
+        if self.proxy.is_some() && !is_answered {
+            seen.push(format!("nobody listens on the proxy's ports after `{after}`"));
+        }
         for (service, route) in self.proxy.iter().flatten() {
             for target in &route.targets {
                 let id = target.split(':').next().unwrap_or_default();

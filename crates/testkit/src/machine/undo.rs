@@ -38,6 +38,15 @@ impl Machine {
                 state.directories.retain(|directory| !directories.contains(directory));
             }
             Undo::RestoreCertificate { .. } => {}
+            Undo::RemoveStandIn => state.stands_in = false,
+            Undo::ReleasePorts => state.is_diverted = false,
+            Undo::DivertPorts { .. } => state.is_diverted = true,
+            Undo::RemoveProxy => state.proxy_maker = None,
+            Undo::BringProxyBack { name } => drop(state.bring_proxy_back(name)),
+            Undo::SetProxyAside { name } => drop(state.set_proxy_aside(name)),
+            Undo::RestoreGate { service, previous } => {
+                state.gates.insert(service.clone(), previous.clone());
+            }
             Undo::RestoreRoute { service, previous } => {
                 if let Some(routes) = &mut state.proxy {
                     match previous {

@@ -178,6 +178,13 @@ impl<'a> Operation<'a> {
             verb: self.verb,
             id: self.change.release_id(),
             random: self.change.context.process.seed,
+            proxies: self
+                .change
+                .hosts
+                .each(|host| async move { host.proxy_maker().await })
+                .await?
+                .into_iter()
+                .collect(),
             files: &self.files,
         };
         Ok(accessory(&request, &seen)?)

@@ -1,0 +1,81 @@
+use freehold_model::{ContainerName, ProxyServiceName};
+use serde::{Deserialize, Serialize};
+
+use crate::{Gate, Route};
+
+/// How a step is undone. Undoing twice does nothing the second time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Undo {
+    /// Nothing to undo: what it made is harmless or needed anyway.
+    Nothing,
+    /// Cannot be undone.
+    Impossible,
+    /// Stops and removes the container.
+    RemoveContainer {
+        /// The container.
+        container: ContainerName,
+    },
+    /// Stops the container and leaves it.
+    StopContainer {
+        /// The container.
+        container: ContainerName,
+    },
+    /// Starts the container.
+    StartContainer {
+        /// The container.
+        container: ContainerName,
+    },
+    /// Gives a container its old name.
+    RenameContainer {
+        /// The name it has.
+        from: ContainerName,
+        /// The name it had.
+        to: ContainerName,
+    },
+    /// Sets the route that was there before, or removes the service if there was none.
+    RestoreRoute {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The earlier route.
+        previous: Option<Box<Route>>,
+    },
+    /// Sets the gate that was there before.
+    RestoreGate {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The earlier state.
+        previous: Gate,
+    },
+    /// Removes the stand-in once it has ended what it has begun.
+    RemoveStandIn,
+    /// Lets connections reach the proxy itself again.
+    ReleasePorts,
+    /// Sends connections to the stand-in again.
+    DivertPorts {
+        /// The network's name.
+        network: String,
+    },
+    /// Stops the proxy that came and removes it.
+    RemoveProxy,
+    /// Gives the proxy that was set aside its name back and starts it.
+    BringProxyBack {
+        /// The name under which it is kept.
+        name: ContainerName,
+    },
+    /// Stops the proxy and keeps its container under another name.
+    SetProxyAside {
+        /// The name under which it is kept.
+        name: ContainerName,
+    },
+    /// Removes folders that the step made.
+    RemoveDirectories {
+        /// Folders relative to the login directory.
+        directories: Vec<String>,
+    },
+    /// Puts the certificate and key back that were there before, or removes the new ones.
+    RestoreCertificate {
+        /// Their folder relative to the login directory.
+        directory: String,
+    },
+}
