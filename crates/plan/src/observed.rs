@@ -145,7 +145,6 @@ pub enum ProxyMaker {
 impl ProxyMaker {
     /// Says whether it is Freehold's.
     #[must_use]
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
     pub fn is_freehold(&self) -> bool {
         *self == Self::Freehold
     }

@@ -35,6 +35,11 @@ const HOOKS: [&str; 7] = [
     "post-deploy",
 ];
 
+/// A revision as people read it.
+fn short(revision: &str) -> &str {
+    revision.get(..7).unwrap()
+}
+
 fn deploy_file(host: &str) -> String {
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     format!(
@@ -361,7 +366,7 @@ fn expect_hooks(scene: &Scene, version: &str, command: &str) {
         assert_eq!(of("KAMAL_PERFORMER"), Some("ann@example.com"), "{name}");
         assert_eq!(of("KAMAL_SERVICE"), Some("app"), "{name}");
         assert_eq!(of("KAMAL_VERSION"), Some(version), "{name}");
-        assert_eq!(of("KAMAL_SERVICE_VERSION"), Some(format!("app@{}", &version[..7]).as_str()), "{name}");
+        assert_eq!(of("KAMAL_SERVICE_VERSION"), Some(format!("app@{}", short(version)).as_str()), "{name}");
         assert_eq!(of("KAMAL_HOSTS"), Some("h1"), "{name}");
         assert_eq!(of("KAMAL_COMMAND"), Some(command), "{name}");
         assert_eq!(of("KAMAL_SUBCOMMAND"), None, "{name}");

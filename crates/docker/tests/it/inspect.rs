@@ -11,7 +11,7 @@ pub(crate) fn inspected(lab: &TestEngine, name: &str) -> Value {
     let text = lab.docker(&["inspect", name]);
     let mut value = serde_json::from_str::<Value>(&text).unwrap()[0].take();
     let id = value["Id"].as_str().unwrap().to_owned();
-    let short = id[..12].to_owned();
+    let short = id.get(..12).unwrap().to_owned();
     if value["Config"]["Hostname"].as_str() == Some(short.as_str()) {
         value["Config"]["Hostname"] = Value::Null;
     }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use freehold_docker::Untagged;
-use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release};
+use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId};
 use freehold_plan::{
     APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
 };
@@ -10,6 +10,10 @@ use crate::engine_host::kamal_proxy::KamalSwitch;
 use crate::engine_host::proxy::{Earlier, Handover, status};
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::{HostError, Outcome, StepContext, StepError};
+
+fn done_if(is_done: bool) -> Outcome {
+    if is_done { Outcome::Done(None) } else { Outcome::AlreadyDone }
+}
 
 impl EngineHost {
     pub(super) async fn do_step(&self, step: &Step, context: &StepContext<'_>) -> Result<Outcome, StepError> {
@@ -61,49 +65,15 @@ impl EngineHost {
                 self.write_certificate(directory, (certificate, private_key), context).await
             }
             Action::RunReleaseCommand(command) => self.run_release_command(command, context).await,
-            Action::SwitchTarget {
-                service, containers, settings, files, drain, proxy, health_limit, ..
-            } => {
-                let route = self.route_to(containers, settings, files).await?;
-                let (drain, fence) = (*drain, context.lease.fence);
-                match proxy {
-                    ProxyMaker::Freehold => {
-                        let handover = Handover { drain, fence, earlier: Earlier::StandsBy };
-                        self.switch(service, &route, handover).await?;
-                        Ok(Outcome::Done(self.certificate_note(service, &route).await?))
-                    }
-                    ProxyMaker::Kamal => {
-                        status(context, "waiting for kamal-proxy, which drains the earlier containers");
-                        let switch = KamalSwitch { health_limit: *health_limit, drain };
-                        self.kamal_switch(service, &route, switch).await?;
-                        Ok(Outcome::Done(None))
-                    }
-                }
-            }
-            Action::RemoveTarget { service, proxy } => {
-                let removed = match proxy {
-                    ProxyMaker::Freehold => self.unroute(service, context.lease.fence).await?,
-                    ProxyMaker::Kamal => self.kamal_unroute(service).await?,
-                };
-                Ok(if removed { Outcome::Done(None) } else { Outcome::AlreadyDone })
-            }
+            Action::SwitchTarget { .. } => self.switch_target(&step.action, context).await,
+            Action::RemoveTarget { service, proxy } => self.remove_target(service, *proxy, context).await,
             Action::SetGate { service, gate, drain, proxy } => match proxy {
                 ProxyMaker::Freehold => self.set_gate(service, gate, *drain, context.lease.fence).await,
                 ProxyMaker::Kamal => self.kamal_gate(service, gate, *drain).await,
             },
             Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,
             Action::StopContainer { container, drain, timeout, .. } => {
-                let note = match drain {
-                    Some((service, limit)) => {
-                        self.confirm(service, *limit, context.lease.fence).await?;
-                        self.drain_note(service, *limit).await?
-                    }
-                    None => None,
-                };
-                match self.stop(container, *timeout).await? {
-                    Outcome::Done(_) => Ok(Outcome::Done(note)),
-                    Outcome::AlreadyDone => Ok(Outcome::AlreadyDone),
-                }
+                self.drain_and_stop(container, drain.as_ref(), *timeout, context).await
             }
             Action::WriteEnvironmentFile { path, environment, .. } => {
                 self.write_environment(path, environment, context).await
@@ -111,22 +81,77 @@ impl EngineHost {
             Action::RecordRelease { release, latest } => self.record(release, latest, context).await,
             Action::RemoveContainer { container } => self.remove_container(container).await,
             Action::RemoveImage { image } => self.remove_image(image).await,
-            Action::ForgetReleases { releases } => {
-                let ids: Vec<String> = releases.iter().map(ToString::to_string).collect();
-                let script = scripts::forget_releases(context.lease, &ids);
-                self.fenced_script("forget old releases", &script).await?;
-                Ok(Outcome::Done(None))
-            }
-            Action::RemoveProxyIfUnused => {
-                let removed = self.remove_unused_proxy().await?;
-                Ok(if removed { Outcome::Done(None) } else { Outcome::AlreadyDone })
-            }
+            Action::ForgetReleases { releases } => self.forget(releases, context).await,
+            Action::RemoveProxyIfUnused => Ok(done_if(self.remove_unused_proxy().await?)),
             Action::RemoveDirectories { directories } => {
                 self.plain_script("remove stored files", &scripts::remove_directories(directories)).await?;
                 Ok(Outcome::Done(None))
             }
             Action::Wait { duration } => pause(*duration, context).await,
         }
+    }
+
+    /// Sends the requests of a service to other containers. Any other action changes nothing.
+    async fn switch_target(&self, action: &Action, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        let Action::SwitchTarget { service, containers, settings, files, drain, proxy, health_limit, .. } =
+            action
+        else {
+            return Ok(Outcome::AlreadyDone);
+        };
+        let route = self.route_to(containers, settings, files).await?;
+        let (drain, fence) = (*drain, context.lease.fence);
+        match proxy {
+            ProxyMaker::Freehold => {
+                let handover = Handover { drain, fence, earlier: Earlier::StandsBy };
+                self.switch(service, &route, handover).await?;
+                Ok(Outcome::Done(self.certificate_note(service, &route).await?))
+            }
+            ProxyMaker::Kamal => {
+                status(context, "waiting for kamal-proxy, which drains the earlier containers");
+                let switch = KamalSwitch { health_limit: *health_limit, drain };
+                self.kamal_switch(service, &route, switch).await?;
+                Ok(Outcome::Done(None))
+            }
+        }
+    }
+
+    async fn remove_target(
+        &self,
+        service: &ProxyServiceName,
+        proxy: ProxyMaker,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        Ok(done_if(match proxy {
+            ProxyMaker::Freehold => self.unroute(service, context.lease.fence).await?,
+            ProxyMaker::Kamal => self.kamal_unroute(service).await?,
+        }))
+    }
+
+    async fn drain_and_stop(
+        &self,
+        container: &ContainerName,
+        drain: Option<&(ProxyServiceName, Duration)>,
+        timeout: Option<Duration>,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        let note = match drain {
+            Some((service, limit)) => {
+                self.confirm(service, *limit, context.lease.fence).await?;
+                self.drain_note(service, *limit).await?
+            }
+            None => None,
+        };
+        match self.stop(container, timeout).await? {
+            Outcome::Done(_) => Ok(Outcome::Done(note)),
+            Outcome::AlreadyDone => Ok(Outcome::AlreadyDone),
+        }
+    }
+
+    async fn forget(&self, releases: &[ReleaseId], context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        let ids: Vec<String> = releases.iter().map(ToString::to_string).collect();
+        let script = scripts::forget_releases(context.lease, &ids);
+        self.fenced_script("forget old releases", &script).await?;
+        Ok(Outcome::Done(None))
     }
 
     pub(super) async fn undo_step(&self, step: &Step, context: &StepContext<'_>) -> Result<(), StepError> {

@@ -1,4 +1,6 @@
-use freehold_model::{ContainerName, ReleaseId, RoleName};
+use std::collections::BTreeMap;
+
+use freehold_model::{ContainerName, ProxyServiceName, ReleaseId, RoleName};
 use freehold_plan::{
     Action, ContainerRequest, ContainerState, Gate, Observed, ObservedContainer, ObservedHost, ObservedImage,
     ObservedProxy, ObservedRoute, Plan, ProxyMaker, RELEASE_LABEL, Route,
@@ -34,26 +36,8 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         Action::StartAgain { container: name, .. } => {
             container(seen, name).expect("a container to start").state = ContainerState::Running;
         }
-        Action::SwitchTarget { service, containers, settings, files, .. } => {
-            let target = |name| {
-                let id = &container(seen, name).expect("a container to switch to").id;
-                format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port)
-            };
-            let targets = containers.iter().map(target).collect();
-            let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
-            let (settings, files) = ((**settings).clone(), files.clone());
-            let route = Route { targets, settings, files, kamal_flags: Vec::new() };
-            routes
-                .insert(service.clone(), ObservedRoute { route, gate: Gate::Open, certificates: Vec::new() });
-        }
-        Action::SetGate { service, gate, .. } => {
-            let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
-            routes.get_mut(service).expect("a route").gate = gate.clone();
-        }
-        Action::RemoveTarget { service, .. } => {
-            if let ObservedProxy::Running { routes, .. } = &mut seen.proxy {
-                routes.remove(service);
-            }
+        Action::SwitchTarget { .. } | Action::SetGate { .. } | Action::RemoveTarget { .. } => {
+            route(action, seen)
         }
         Action::StopContainer { container: name, .. } => {
             container(seen, name).expect("a container to stop").state = ContainerState::Exited;
@@ -104,6 +88,36 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::PlaceFiles { .. }
         | Action::Wait { .. } => {}
     }
+}
+
+fn route(action: &Action, seen: &mut ObservedHost) {
+    match action {
+        Action::SwitchTarget { service, containers, settings, files, .. } => {
+            let target = |name| {
+                let id = &container(seen, name).expect("a container to switch to").id;
+                format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port)
+            };
+            let targets = containers.iter().map(target).collect();
+            let (settings, files) = ((**settings).clone(), files.clone());
+            let route = Route { targets, settings, files, kamal_flags: Vec::new() };
+            routes(seen)
+                .insert(service.clone(), ObservedRoute { route, gate: Gate::Open, certificates: Vec::new() });
+        }
+        Action::SetGate { service, gate, .. } => {
+            routes(seen).get_mut(service).expect("a route").gate = gate.clone();
+        }
+        Action::RemoveTarget { service, .. } => {
+            if let ObservedProxy::Running { routes, .. } = &mut seen.proxy {
+                routes.remove(service);
+            }
+        }
+        other => panic!("{other} is no matter of the proxy"),
+    }
+}
+
+fn routes(seen: &mut ObservedHost) -> &mut BTreeMap<ProxyServiceName, ObservedRoute> {
+    let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("there is no proxy") };
+    routes
 }
 
 fn start(request: &ContainerRequest, rollout: &ReleaseId, seen: &mut ObservedHost) {

@@ -3,7 +3,7 @@
 use freehold_e2e::lab::Host;
 use serde_json::Value;
 
-use super::{commit, inspect, labels, mounts};
+use super::{commit, inspect, labels, mounts, short};
 use crate::scene::Scene;
 
 /// The same host after further deploys, by hand and by us.
@@ -50,7 +50,7 @@ async fn expect_stale(scene: &Scene, host: &Host, first: &str, second: &str) {
     host.docker(&["start", &format!("app-job-{first}")]).await.unwrap();
     let seen = scene.run(&["app", "stale_containers"]).await.expect_code(0).unwrap();
     let all = format!("{}{}", seen.stdout, seen.stderr);
-    assert!(all.contains("job") && all.contains(&first[..7]) && !all.contains(&second[..7]), "{all}");
+    assert!(all.contains("job") && all.contains(short(first)) && !all.contains(short(second)), "{all}");
     assert_eq!(inspect(host, &format!("app-job-{first}")).await["State"]["Running"], true, "it only looks");
     scene.run(&["app", "stale_containers", "--stop"]).await.expect_code(0).unwrap();
     assert_eq!(inspect(host, &format!("app-job-{first}")).await["State"]["Running"], false);
@@ -83,7 +83,8 @@ async fn expect_exec(scene: &Scene, host: &Host, version: &str) {
     scene.run(&["app", "exec", "-r", "job", "--detach", "/busybox sleep 600"]).await.expect_code(0).unwrap();
     let names = host.containers().await.unwrap();
     let detached: Vec<&String> = names.iter().filter(|name| name.contains("-exec-")).collect();
-    let [name] = detached.as_slice() else { panic!("{names:?}") };
+    assert_eq!(detached.len(), 1, "{names:?}");
+    let name = detached[0];
     let digits = name.strip_prefix(&format!("app-job-exec-{version}-")).unwrap();
     assert!(digits.len() == 6 && digits.chars().all(|c| c.is_ascii_hexdigit()), "{name}");
     let container = inspect(host, name).await;
