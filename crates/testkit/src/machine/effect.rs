@@ -67,27 +67,18 @@ impl Machine {
                 Ok(changed(state.images.insert(image.clone(), format!("sha256:{image}")).is_none()))
             }
             Action::PlaceFiles { .. } => Ok(Outcome::Done(None)),
-            Action::EnsureProxy { .. } => {
-                let is_new = state.proxy.is_none();
-                state.proxy.get_or_insert_default();
-                state.proxy_maker.get_or_insert_default();
-                Ok(changed(is_new))
-            }
-            Action::DeliverProxyImage | Action::PullProxyImage { .. } | Action::RemoveProxyImages => {
-                Ok(Outcome::Done(None))
-            }
-            Action::StartStandIn { .. } => Ok(changed(!std::mem::replace(&mut state.stands_in, true))),
-            Action::DivertPorts { .. } => Ok(changed(!std::mem::replace(&mut state.is_diverted, true))),
-            Action::ReleasePorts => Ok(changed(std::mem::replace(&mut state.is_diverted, false))),
-            Action::SetProxyAside { name, .. } => Ok(changed(state.set_proxy_aside(name))),
-            Action::BringProxyBack { name } => Ok(changed(state.bring_proxy_back(name))),
-            Action::StartProxy { maker, .. } => {
-                let is_new = state.proxy_maker.is_none();
-                state.proxy_maker.get_or_insert(*maker);
-                state.proxy.get_or_insert_default();
-                Ok(changed(is_new))
-            }
-            Action::RemoveStandIn => Ok(changed(std::mem::replace(&mut state.stands_in, false))),
+            Action::EnsureProxy { .. }
+            | Action::DeliverProxyImage
+            | Action::PullProxyImage { .. }
+            | Action::StartStandIn { .. }
+            | Action::DivertPorts { .. }
+            | Action::ReleasePorts
+            | Action::SetProxyAside { .. }
+            | Action::BringProxyBack { .. }
+            | Action::StartProxy { .. }
+            | Action::RemoveStandIn
+            | Action::RemoveProxyImages
+            | Action::RemoveProxyIfUnused => Ok(state.exchange_proxy(action)),
             Action::RenameContainer { from, to } => self.rename(state, from, to),
             Action::StartContainer(request) => self.start(state, request),
             Action::StartAgain { container, .. } => self.start_again(state, container),
@@ -118,14 +109,6 @@ impl Machine {
             Action::RemoveContainer { container } => self.remove_container(state, container),
             Action::RemoveImage { image } => self.remove_image(state, image),
             Action::ForgetReleases { releases } => Ok(state.forget(releases)),
-            Action::RemoveProxyIfUnused => {
-                let is_unused = state.proxy.as_ref().is_some_and(|routes| routes.is_empty());
-                if is_unused {
-                    state.proxy = None;
-                    state.proxy_maker = None;
-                }
-                Ok(changed(is_unused))
-            }
             Action::RemoveDirectories { directories } => Ok(state.remove_directories(directories)),
             Action::WriteEnvironmentFile { .. } => Ok(Outcome::Done(None)),
             Action::Wait { .. } => Ok(Outcome::AlreadyDone),
@@ -294,6 +277,42 @@ fn changed(is_changed: bool) -> Outcome {
 }
 
 impl State {
+    /// Does what is done to the proxy's container itself.
+    fn exchange_proxy(&mut self, action: &Action) -> Outcome {
+        match action {
+            Action::EnsureProxy { .. } => {
+                let is_new = self.proxy.is_none();
+                self.proxy.get_or_insert_default();
+                self.proxy_maker.get_or_insert_default();
+                changed(is_new)
+            }
+            Action::DeliverProxyImage | Action::PullProxyImage { .. } | Action::RemoveProxyImages => {
+                Outcome::Done(None)
+            }
+            Action::StartStandIn { .. } => changed(!std::mem::replace(&mut self.stands_in, true)),
+            Action::DivertPorts { .. } => changed(!std::mem::replace(&mut self.is_diverted, true)),
+            Action::ReleasePorts => changed(std::mem::replace(&mut self.is_diverted, false)),
+            Action::SetProxyAside { name, .. } => changed(self.set_proxy_aside(name)),
+            Action::BringProxyBack { name } => changed(self.bring_proxy_back(name)),
+            Action::StartProxy { maker, .. } => {
+                let is_new = self.proxy_maker.is_none();
+                self.proxy_maker.get_or_insert(*maker);
+                self.proxy.get_or_insert_default();
+                changed(is_new)
+            }
+            Action::RemoveStandIn => changed(std::mem::replace(&mut self.stands_in, false)),
+            Action::RemoveProxyIfUnused => {
+                let is_unused = self.proxy.as_ref().is_some_and(|routes| routes.is_empty());
+                if is_unused {
+                    self.proxy = None;
+                    self.proxy_maker = None;
+                }
+                changed(is_unused)
+            }
+            _ => Outcome::AlreadyDone,
+        }
+    }
+
     pub(super) fn container(&mut self, name: &ContainerName) -> Option<&mut FakeContainer> {
         self.containers.iter_mut().find(|container| container.name == *name)
     }
