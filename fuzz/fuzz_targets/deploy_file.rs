@@ -19,7 +19,9 @@ fuzz_target!(|text: &str| {
     ] {
         match parse(&sources) {
             Ok(parsed) => {
-                assert!(parsed.project.roles.contains_key(&parsed.project.primary_role));
+                let project = &parsed.project;
+                assert!(project.roles.contains_key(&project.primary_role) || project.roles.is_empty());
+                assert!(!(project.roles.is_empty() && project.accessories.is_empty()));
                 parsed.warnings.iter().for_each(|warning| assert!(!warning.render().is_empty()));
             }
             Err(errors) => {

@@ -24,6 +24,7 @@ use crate::hook::{Hook, Hooks, Telling};
 use crate::hosts::Hosts;
 use crate::preflight::{self, Building};
 use crate::project::{self, Loaded};
+use crate::record;
 use crate::secret;
 
 mod held;
@@ -38,6 +39,13 @@ pub(crate) enum Build {
     /// It is built from the working tree, whatever the deploy file says.
     Tree(BuildCache),
     /// It is there.
+    No,
+}
+
+/// Whether a command is written down where `output` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Recorded {
+    Yes,
     No,
 }
 
@@ -106,7 +114,7 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare(context: &'a Context, build: Build) -> Result<Self, CommandError> {
-        context.until_stopped(Self::prepare_all(context, build, needed, names)).await
+        context.until_stopped(Self::prepare_all(context, build, needed, names, Recorded::Yes)).await
     }
 
     /// The same for a command that only builds and moves images: with the secrets of builds and registries.
@@ -114,7 +122,7 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare_images(context: &'a Context, build: Build) -> Result<Self, CommandError> {
-        context.until_stopped(Self::prepare_all(context, build, needed_by_images, names)).await
+        context.until_stopped(Self::prepare_all(context, build, needed_by_images, names, Recorded::Yes)).await
     }
 
     /// The same for a command about registries: with every host, those of accessories too.
@@ -131,7 +139,20 @@ impl<'a> Change<'a> {
             }
             all
         };
-        context.until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all)).await
+        context
+            .until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all, Recorded::Yes))
+            .await
+    }
+
+    /// The same for a command that looks at what a change would do, or runs something beside the application.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_without_record(
+        context: &'a Context,
+        build: Build,
+    ) -> Result<Self, CommandError> {
+        context.until_stopped(Self::prepare_all(context, build, needed, names, Recorded::No)).await
     }
 
     /// The same for a command that starts no container and builds nothing: a password manager is not asked for what
@@ -141,7 +162,7 @@ impl<'a> Change<'a> {
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare_without_secrets(context: &'a Context) -> Result<Self, CommandError> {
         let needed = |project: &Project| project.ssh.key_data.clone();
-        context.until_stopped(Self::prepare_all(context, Build::No, needed, names)).await
+        context.until_stopped(Self::prepare_all(context, Build::No, needed, names, Recorded::Yes)).await
     }
 
     async fn prepare_all(
@@ -149,6 +170,7 @@ impl<'a> Change<'a> {
         build: Build,
         needed: impl Fn(&Project) -> Vec<SecretName>,
         names: impl Fn(&Loaded) -> Vec<HostName>,
+        recorded: Recorded,
     ) -> Result<Self, CommandError> {
         let mut loaded = project::load(context).await?;
         if let Build::Tree(_) = build {
@@ -165,6 +187,10 @@ impl<'a> Change<'a> {
             Build::Yes(_) => Some(git::version(context, project, &repository)?),
             Build::Tree(_) | Build::No => git::given_version(context)?,
         };
+        if recorded == Recorded::Yes {
+            let version = version.as_ref().map(ReleaseVersion::as_str).or(repository.revision.as_deref());
+            record::begin(context, project, version, &author)?;
+        }
         let contexts = match build {
             Build::Yes(cache) | Build::Tree(cache) => {
                 preflight::build_contexts(context, project, &repository, cache).await?
@@ -227,6 +253,7 @@ impl<'a> Change<'a> {
         let (repository, author) = tokio::join!(Repository::look(context), git::author(context));
         let repository = repository?;
         let project = &loaded.whole;
+        record::begin(context, project, repository.revision.as_deref(), &author)?;
         let accessories: Vec<&Accessory> = chosen.iter().map(|(accessory, _)| accessory).collect();
         let needed = command::accessory::needed(project, &accessories);
         let secrets = secret::values(context, project, &needed).await?;

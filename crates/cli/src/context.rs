@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use freehold_secrets::Definitions;
 use jiff::Timestamp;
@@ -20,13 +21,23 @@ pub(crate) struct Context {
     pub(crate) ui: Ui,
     /// What the secrets files define, read when the first value is needed, and once only: a command may ask a person.
     pub(crate) secrets: OnceCell<Definitions>,
+    /// Whether the hook that comes before the first connection has run: once in a process, as with Kamal.
+    pub(crate) is_past_pre_connect: Arc<AtomicBool>,
     /// The environment with what the deploy file's templates loaded into it, once they did.
     loaded: OnceLock<BTreeMap<String, String>>,
 }
 
 impl Context {
     pub(crate) fn new(process: Process, arguments: GlobalArgs, command: &'static str, ui: Ui) -> Self {
-        Self { process, arguments, command, ui, secrets: OnceCell::new(), loaded: OnceLock::new() }
+        Self {
+            process,
+            arguments,
+            command,
+            ui,
+            secrets: OnceCell::new(),
+            is_past_pre_connect: Arc::default(),
+            loaded: OnceLock::new(),
+        }
     }
 
     /// The environment of the process, with what the templates of the deploy file loaded into it.

@@ -2,13 +2,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use freehold_fleet::{Gate, StepError};
 use freehold_model::{
     Diagnose, ErrorKind, Evidence, HookOutput, HookSettings, HostName, Project, SecretValues,
 };
-use freehold_plan::{Plan, Stage, StageKind};
+use freehold_plan::{Plan, PlanKind, Stage, StageKind};
 use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -125,6 +126,9 @@ impl Diagnose for HookError {
 const RENAMED: [(&str, &str); 2] =
     [("pre-traefik-reboot", "pre-proxy-reboot"), ("post-traefik-reboot", "post-proxy-reboot")];
 
+/// The commands that `pre-deploy` comes before.
+const DEPLOYS: [&str; 4] = ["setup", "deploy", "redeploy", "rollback"];
+
 /// How many of the last lines of a failed hook are shown with the error.
 const LAST_LINES: usize = 20;
 
@@ -150,6 +154,9 @@ pub(crate) struct Hooks {
     ui: Ui,
     clock: Arc<dyn crate::process::Clock>,
     stop: CancellationToken,
+    is_past_pre_connect: Arc<AtomicBool>,
+    /// Whether the command is one of those that `pre-deploy` comes before.
+    is_deploy: bool,
     /// The hosts of the batch that is being replaced.
     batch: Mutex<Option<Vec<HostName>>>,
 }
@@ -195,6 +202,8 @@ impl Hooks {
             ui: context.ui.clone(),
             clock: Arc::clone(&context.process.clock),
             stop: context.process.stop.clone(),
+            is_past_pre_connect: Arc::clone(&context.is_past_pre_connect),
+            is_deploy: DEPLOYS.contains(&context.command),
             batch: Mutex::new(None),
         })
     }
@@ -229,6 +238,9 @@ impl Hooks {
     /// # Errors
     /// [`HookError`] when it fails.
     pub(crate) async fn run(&self, hook: Hook) -> Result<(), HookError> {
+        if hook == Hook::PreConnect && self.is_past_pre_connect.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
         self.run_for(hook, &self.hosts).await
     }
 
@@ -351,7 +363,15 @@ fn environment(context: &Context, telling: &Telling<'_>) -> BTreeMap<String, Str
 #[async_trait]
 impl Gate for Hooks {
     async fn before(&self, plan: &Plan, stage: usize) -> Result<(), StepError> {
-        let Some(next) = plan.stages.get(stage) else { return Ok(()) };
+        // Accessories boot without hooks, and so does what starts again.
+        let has_hooks = matches!(plan.kind, PlanKind::Deploy | PlanKind::Rollback);
+        let Some(next) = plan.stages.get(stage).filter(|_| has_hooks) else { return Ok(()) };
+        let boots_on =
+            |stage: &usize| plan.stages.get(*stage).is_some_and(|stage| stage.kind == StageKind::Boot);
+        if boots_on(&stage) && stage.checked_sub(1).is_some_and(|before| boots_on(&before)) {
+            // The other roles of the batch.
+            return Ok(());
+        }
         let failed = |error: HookError| match error {
             HookError::Interrupted { .. } => StepError::Stopped,
             error => StepError::Hook(Arc::new(error)),
@@ -366,13 +386,19 @@ impl Gate for Hooks {
             StageKind::Build => self.run(Hook::PreBuild).await.map_err(failed),
             StageKind::Release | StageKind::Boot => {
                 let is_change = |stage: &Stage| matches!(stage.kind, StageKind::Release | StageKind::Boot);
-                if plan.stages.iter().position(is_change) == Some(stage) {
+                if self.is_deploy && plan.stages.iter().position(is_change) == Some(stage) {
                     self.run(Hook::PreDeploy).await.map_err(failed)?;
                 }
                 if next.kind == StageKind::Release {
                     return Ok(());
                 }
-                let hosts: Vec<HostName> = next.lanes.iter().map(|lane| lane.host.clone()).collect();
+                let mut hosts: Vec<HostName> = Vec::new();
+                let stages = (stage..).take_while(boots_on).filter_map(|stage| plan.stages.get(stage));
+                for lane in stages.flat_map(|stage| &stage.lanes) {
+                    if !hosts.contains(&lane.host) {
+                        hosts.push(lane.host.clone());
+                    }
+                }
                 self.run_for(Hook::PreAppBoot, &hosts).await.map_err(failed)?;
                 *self.batch.lock() = Some(hosts);
                 Ok(())

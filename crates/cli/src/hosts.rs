@@ -57,7 +57,10 @@ impl Hosts {
                 Reach::Ssh(Box::new(ssh.clone()))
             };
             let events: Arc<dyn Watch> = Arc::<Ui>::clone(&watch);
-            let engine = Arc::new(EngineHost::new(name.clone(), reach, Arc::clone(&workshop), events));
+            let engine = Arc::new(
+                EngineHost::new(name.clone(), reach, Arc::clone(&workshop), events)
+                    .with_idle_timeout(project.connections.pool_idle_timeout),
+            );
             workshop.register(&engine);
             engines.insert(name.clone(), engine);
         }
@@ -223,7 +226,7 @@ fn ssh_reach(context: &Context, project: &Project, secrets: &SecretValues) -> Ss
     let key_data: Vec<SecretString> =
         named.chain(project.ssh.key_texts.iter().map(|key| key.value().clone())).collect();
     let prompt: Arc<dyn Prompt> = Arc::new(context.ui.clone());
-    let connector = Connector::new(environment, first_use(context), prompt);
+    let connector = Connector::new(environment, first_use(context), prompt).with_limits(&project.connections);
     SshReach { connector, settings: project.ssh.clone(), key_data }
 }
 

@@ -9,6 +9,7 @@ use crate::command;
 use crate::context::Context;
 use crate::error::{CommandError, UsageError};
 use crate::process::Process;
+use crate::record;
 use crate::ui::{Detail, Ui, UiOptions};
 use crate::words;
 
@@ -118,8 +119,10 @@ impl Invocation {
         let options = UiOptions { is_json: global.json, no_color: global.no_color, detail };
         let ui = Ui::new(&process, options);
         let context = Context::new(process, global, self.arguments.command.name(), ui.clone());
-        let outcome = self.arguments.command.run(&context).await;
+        // Boxed: the future of a whole command is too deep for the compiler to lay out inside another one.
+        let outcome = Box::pin(self.arguments.command.run(&context)).await;
         ui.close();
+        record::end(&context, outcome.as_ref().err()).await;
         outcome
     }
 }

@@ -27,6 +27,7 @@ mod logs;
 mod preflight;
 mod process;
 mod project;
+mod record;
 mod reference;
 mod secret;
 mod sight;
@@ -38,4 +39,4 @@ mod words;
 
 pub use error::CommandError;
 pub use invocation::{Invocation, Parsed};
-pub use process::{Clock, Process, SystemClock, Terminal};
+pub use process::{Clock, Logs, Process, SystemClock, Terminal};

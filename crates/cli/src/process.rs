@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use freehold_model::SshLogLevel;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +25,8 @@ pub struct Process {
     pub clock: Arc<dyn Clock>,
     /// Random bytes from which identifiers and names are drawn.
     pub seed: [u8; 16],
+    /// What libraries log.
+    pub logs: Arc<dyn Logs>,
     /// Cancelled by the first Ctrl-C: begin nothing new, finish or undo what runs.
     pub stop: CancellationToken,
     /// Cancelled by the second Ctrl-C: leave at once.
@@ -36,6 +39,13 @@ impl Process {
     pub fn variable(&self, name: &str) -> Option<&str> {
         self.environment.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
+}
+
+/// What libraries log. Nothing of it is shown where nobody asks for it.
+pub trait Logs: fmt::Debug + Send + Sync {
+    /// Gives `show` every line from now on that the SSH stack logs, from a level on; without effect where all of it is
+    /// shown anyway.
+    fn show_ssh(&self, level: SshLogLevel, show: Box<dyn Fn(&str) + Send + Sync>);
 }
 
 /// Which streams are a terminal, and how large it is.

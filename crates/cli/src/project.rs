@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use freehold_config::{Parsed, Source, Sources};
-use freehold_model::{Destination, Diagnose, ErrorKind, InvalidName, Project};
+use freehold_model::{Destination, Diagnose, ErrorKind, InvalidName, Project, SshLogLevel};
 use secrecy::ExposeSecret as _;
 use tokio::runtime::Handle;
 
@@ -117,8 +117,16 @@ pub(crate) async fn load(context: &Context) -> Result<Loaded, CommandError> {
         let key = if warning.key.is_empty() { String::new() } else { format!("{}: ", warning.key) };
         context.ui.warn(format!("{}:{}: {key}{}{help}", warning.file, warning.line, warning.message));
     }
+    show_ssh_log(context, project.ssh.log_level);
     let chosen = filter::apply(&project, &context.arguments)?;
     Ok(Loaded { whole: project, chosen })
+}
+
+/// Shows what the SSH stack logs, as far as `ssh: log_level:` asks for it.
+fn show_ssh_log(context: &Context, level: SshLogLevel) {
+    let ui = context.ui.clone();
+    let show = move |line: &str| ui.library_log("ssh", line);
+    context.process.logs.show_ssh(level, Box::new(show));
 }
 
 /// Reads the deploy file with that of the destination, on a thread of its own, where templates may wait for commands.

@@ -28,16 +28,17 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use amount::{ago, counted_items, span};
 pub(crate) use board::{headline, short_version, stage_name};
 pub(crate) use line::{Line, Tone};
+pub(crate) use plain::Plain;
 pub(crate) use table::Table;
 
 use board::{Board, Note};
 use line::Colours;
 use live::Painter;
-use plain::Plain;
 use screen::Screen;
 use symbols::Symbols;
 
 use crate::process::{Clock, Process, Terminal};
+use crate::record::Record;
 
 /// How often the live picture is drawn.
 const FRAME: Duration = Duration::from_millis(80);
@@ -92,6 +93,8 @@ struct State {
     /// A question is being asked: nothing else is drawn.
     is_paused: bool,
     held: Vec<Line>,
+    /// Where all of it is written down, too.
+    record: Option<Record>,
 }
 
 #[derive(Debug)]
@@ -136,6 +139,7 @@ impl Ui {
             results,
             is_paused: false,
             held: Vec::new(),
+            record: None,
         };
         Self {
             shared: Arc::new(Shared {
@@ -167,6 +171,21 @@ impl Ui {
         self.shared.symbols.done
     }
 
+    /// Writes everything down from now on.
+    pub(crate) fn record(&self, record: Record) {
+        self.shared.state.lock().record = Some(record);
+    }
+
+    /// Says whether everything is written down.
+    pub(crate) fn is_recorded(&self) -> bool {
+        self.shared.state.lock().record.is_some()
+    }
+
+    /// Ends writing everything down.
+    pub(crate) fn take_record(&self) -> Option<Record> {
+        self.shared.state.lock().record.take()
+    }
+
     /// Writes lines of the result for a person; nothing when JSON was asked for.
     pub(crate) fn result(&self, lines: &[Line]) {
         if self.is_json() {
@@ -186,6 +205,9 @@ impl Ui {
     /// Writes bytes of the result as they are, such as what a command in a container printed to a pipe.
     pub(crate) fn write_result(&self, bytes: &[u8]) {
         let mut state = self.shared.state.lock();
+        if let Some(record) = &mut state.record {
+            record.result(bytes, self.shared.clock.now());
+        }
         self.shared.erase(&mut state);
         // A reader that has gone away (`freehold releases | head`) is no failure of the command.
         let written = state.results.write_all(bytes).and_then(|()| state.results.flush());
@@ -201,11 +223,22 @@ impl Ui {
 
     /// Says something that helps.
     pub(crate) fn note(&self, line: Line) {
+        let mut state = self.shared.state.lock();
+        if let Some(record) = &mut state.record {
+            record.lines(std::slice::from_ref(&line), self.shared.clock.now());
+        }
         if self.is_json() || self.shared.options.detail == Detail::Quiet {
             return;
         }
-        let mut state = self.shared.state.lock();
         self.shared.show(&mut state, vec![line]);
+    }
+
+    /// Shows what a library logged.
+    pub(crate) fn library_log(&self, library: &'static str, text: &str) {
+        if self.is_json() {
+            return self.log_line(library, text);
+        }
+        self.note(Line::new().add(Tone::Faint, format!(" {library}: ")).plain(text));
     }
 
     /// Shows a line of a container's log as an event, where the result is JSON.
@@ -220,6 +253,9 @@ impl Ui {
         self.start_ticking();
         let now = self.shared.clock.elapsed();
         let mut state = self.shared.state.lock();
+        if let Some(record) = &mut state.record {
+            record.begin_activity((name, title), now, self.shared.clock.now());
+        }
         let lines = match &mut state.mode {
             Mode::Quiet => Vec::new(),
             Mode::Live(board) => {
@@ -281,6 +317,9 @@ impl Watch for Ui {
         self.start_ticking();
         let now = self.shared.clock.elapsed();
         let mut state = self.shared.state.lock();
+        if let Some(record) = &mut state.record {
+            record.event(&event, now, self.shared.clock.now());
+        }
         let is_warning = matches!(event, Event::Warning { .. });
         let lines = match &mut state.mode {
             Mode::Quiet if is_warning => Plain::new(false).apply(&event, now),
@@ -373,6 +412,9 @@ impl Activity {
         let shared = &self.ui.shared;
         let now = shared.clock.elapsed();
         let mut state = shared.state.lock();
+        if let Some(record) = &mut state.record {
+            record.activity_line(text, now, shared.clock.now());
+        }
         let lines = match &mut state.mode {
             Mode::Quiet => Vec::new(),
             Mode::Live(board) => {
@@ -397,6 +439,9 @@ impl Activity {
         let shared = &self.ui.shared;
         let now = shared.clock.elapsed();
         let mut state = shared.state.lock();
+        if let Some(record) = &mut state.record {
+            record.end_activity(outcome, now, shared.clock.now());
+        }
         let lines = match &mut state.mode {
             Mode::Quiet => Vec::new(),
             Mode::Live(board) => {

@@ -152,6 +152,11 @@ pub(crate) const FLAGS: &[Flag] = flags! {
     "workdir" => Value(put!(working_directory, plain)),
 };
 
+/// Returns every flag of `docker run` that `options` takes, without its dashes.
+pub fn docker_flags() -> impl Iterator<Item = &'static str> {
+    FLAGS.iter().map(|flag| flag.name).chain(["restart"])
+}
+
 /// Names that Docker's client still takes for others.
 pub(crate) const ALIASES: [(&str, &str); 3] =
     [("dns-opt", "dns-option"), ("net", "network"), ("net-alias", "network-alias")];
@@ -374,12 +379,18 @@ mod tests {
         let tmpfs = value::mount("type=tmpfs,dst=/t,tmpfs-size=64m,tmpfs-mode=1777").unwrap();
         assert_eq!((tmpfs.size_bytes, tmpfs.mode), (Some(64 << 20), Some(0o1777)));
         assert!(value::mount("source=data,target=/data,volume-nocopy").unwrap().no_copy);
+        let shared =
+            "source=n,target=/n,volume-driver=local,volume-opt=type=nfs,\"volume-opt=o=addr=10.0.0.9,rw\"";
+        let options = value::mount(shared).unwrap().new_volume.options;
+        assert_eq!(options["o"], "addr=10.0.0.9,rw");
         for bad in [
             "target=data",
             "type=tmpfs,source=a,target=/b",
             "type=npipe,target=/a",
             "type=bind,source=a,target=/b",
             "source=a,target=/b,tmpfs-size=1m",
+            "type=bind,source=/a,target=/b,volume-opt=a=b",
+            "source=a,target=/b,volume-label=a",
             "source=a,target=/b,consistency=cached",
         ] {
             assert!(value::mount(bad).is_err(), "{bad}");

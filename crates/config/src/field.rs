@@ -1,6 +1,6 @@
 //! Checked access to the tree: every look-up that does not fit its type becomes a mistake.
 
-use crate::reference::{Support, Unless, keys_of, nearest, pending};
+use crate::reference::{Support, is_pending, keys_of, nearest};
 use crate::report::{Finding, Report};
 use crate::source::Place;
 use crate::yaml::{Entry, Node, ScalarKind, Value, shorten};
@@ -282,17 +282,10 @@ fn check_key(section: &str, field: &Field<'_>, name: &str, report: &mut Report) 
         let message = format!("`{name}` has no effect");
         report.warn(Finding::new(field.key_at, &field.path, message).help(help));
     }
-    if let Some(unless) = pending(section, name).filter(|unless| !unless.is_met(field)) {
-        let what = match unless {
-            Unless::Never => format!("`{name}`"),
-            Unless::Is(_) => format!("`{name}: {}`", brief(field.node)),
-        };
-        let message = format!("{what} is not supported by this version of freehold");
+    if is_pending(section, name) {
+        let message = format!("`{name}` is not supported by this version of freehold");
         let finding = Finding::new(field.key_at, &field.path, message).covering_the_rest();
-        report.pending(match unless {
-            Unless::Is(value) => finding.help(format!("only `{name}: {value}` is supported yet")),
-            Unless::Never => finding.help("remove it, or stay with Kamal until it is supported"),
-        });
+        report.pending(finding.help("remove it, or stay with Kamal until it is supported"));
     }
 }
 
@@ -322,15 +315,6 @@ fn unknown_key(section: &str, field: &Field<'_>, name: &str) -> Finding {
 fn as_integer(text: &str) -> Option<u64> {
     let seconds = || crate::quantity::parse_duration(text).ok().filter(|time| time.subsec_nanos() == 0);
     text.parse().ok().or_else(|| seconds().filter(|_| text.ends_with('s')).map(|time| time.as_secs()))
-}
-
-/// A value in few words: the scalar as written, or the kind of collection.
-fn brief(node: &Node) -> String {
-    match &node.value {
-        Value::Scalar(scalar) => shorten(&scalar.raw),
-        Value::List(_) => "[…]".to_owned(),
-        Value::Map(_) => "{…}".to_owned(),
-    }
 }
 
 fn join(path: &str, key: &str) -> String {

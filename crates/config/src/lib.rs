@@ -27,6 +27,7 @@ mod source;
 mod template;
 mod yaml;
 
+pub use docker_flag::docker_flags;
 pub use mistake::{ConfigErrors, Mistake, Snippet};
 pub use plain::Plain;
 pub use project::{Parsed, parse, parse_ahead};

@@ -8,7 +8,7 @@ mod table;
 
 pub use markdown::reference_markdown;
 pub use page::{docs, docs_pages};
-pub(crate) use pending::{Unless, pending};
+pub(crate) use pending::is_pending;
 pub use schema::json_schema;
 pub(crate) use table::KEYS;
 

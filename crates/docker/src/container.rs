@@ -5,7 +5,7 @@ use std::time::Duration;
 use freehold_model::{ContainerName, Diagnose, ErrorKind};
 use serde::{Deserialize, Serialize};
 
-use crate::container::body::create_body;
+use crate::container::body::{create_body, needed_version};
 use crate::engine::{filters, within};
 use crate::request::{EngineRequest, escape};
 use crate::{Engine, EngineError, EngineMessage};
@@ -262,11 +262,15 @@ impl Engine {
     pub async fn create_container(&self, spec: &ContainerSpec) -> Result<ContainerId, CreateContainerError> {
         let body = create_body(spec)
             .map_err(|source| CreateContainerError::Spec { name: spec.name.clone(), source })?;
+        self.check_version(spec).await?;
         let action = format!("make container `{}`", spec.name);
         let body = serde_json::to_vec(&body).map_err(|error| EngineError::answer(&action, error))?;
         let request = EngineRequest::post(action, "/containers/create").query("name", &spec.name).json(body);
         match self.read::<CreateAnswer>(request).await {
-            Ok(answer) => Ok(ContainerId::new(answer.id)),
+            Ok(answer) => {
+                self.join_networks(spec).await?;
+                Ok(ContainerId::new(answer.id))
+            }
             Err(source) if source.status() == Some(409) => {
                 Err(CreateContainerError::NameInUse { name: spec.name.clone(), source })
             }
@@ -277,6 +281,33 @@ impl Engine {
             }),
             Err(source) => Err(source.into()),
         }
+    }
+
+    /// Refuses what an older engine would pass over.
+    async fn check_version(&self, spec: &ContainerSpec) -> Result<(), CreateContainerError> {
+        let Some((flag, needed)) = needed_version(&spec.options) else { return Ok(()) };
+        let found = self.info().await?.api_version;
+        if found >= needed {
+            return Ok(());
+        }
+        let source = SpecError::OldEngine { flag, needed, found };
+        Err(CreateContainerError::Spec { name: spec.name.clone(), source })
+    }
+
+    /// Connects a new container to its further networks. Before version 1.44 of the API, one network at most can be
+    /// named when a container is made.
+    async fn join_networks(&self, spec: &ContainerSpec) -> Result<(), EngineError> {
+        for network in &spec.options.rare.network {
+            if let Err(error) = self.connect_network(network, spec.name.as_str(), &[]).await {
+                let options = RemoveOptions { force: true, anonymous_volumes: true };
+                // The first error tells; a container that stays is found by its name.
+                if let Err(left) = self.remove_container(spec.name.as_str(), options).await {
+                    tracing::warn!(container = %spec.name, error = %left, "a container that cannot be connected is left");
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Starts a container.

@@ -7,11 +7,13 @@ mod build_program;
 mod connection;
 mod container;
 mod deliver;
+mod expand;
 mod explain;
 mod files;
 mod gate;
 mod handover;
 mod holder;
+mod idle;
 mod image;
 mod kamal_proxy;
 mod lease_file;
@@ -34,9 +36,10 @@ mod state_tests;
 mod workshop;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_model::HostName;
+use freehold_model::{ConnectionSettings, HostName};
 use freehold_plan::{ObservedHost, Plan, Step};
 
 use crate::event::Watch;
@@ -61,14 +64,22 @@ pub struct EngineHost {
     reach: Reach,
     workshop: Arc<Workshop>,
     watch: Arc<dyn Watch>,
-    link: tokio::sync::Mutex<Option<Arc<link::Link>>>,
+    link: idle::Slot<link::Link>,
 }
 
 impl EngineHost {
     /// Names a host. Nothing is connected yet.
     #[must_use]
     pub fn new(name: HostName, reach: Reach, workshop: Arc<Workshop>, watch: Arc<dyn Watch>) -> Self {
-        Self { name, reach, workshop, watch, link: tokio::sync::Mutex::new(None) }
+        let link = idle::Slot::new(ConnectionSettings::default().pool_idle_timeout);
+        Self { name, reach, workshop, watch, link }
+    }
+
+    /// Sets how long a connection that nothing uses stays open.
+    #[must_use]
+    pub fn with_idle_timeout(mut self, limit: Duration) -> Self {
+        self.link = idle::Slot::new(limit);
+        self
     }
 }
 

@@ -10,7 +10,7 @@ use freehold_model::{Diagnose, ErrorKind};
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Format;
-use crate::{environment, fail, interrupt};
+use crate::{environment, fail, interrupt, logs};
 
 /// Reads a command line, does what it says and shows what went wrong.
 pub(crate) fn run(words: &[OsString]) -> ExitCode {
@@ -33,7 +33,9 @@ pub(crate) fn run(words: &[OsString]) -> ExitCode {
         match Invocation::parse(&words, columns)? {
             Parsed::Text(text) => Ok(print(&text, colours(terminal.is_stdout))),
             Parsed::Invocation(invocation) => {
-                log(invocation.is_verbose());
+                if invocation.is_verbose() {
+                    logs::show_all();
+                }
                 start(*invocation, process).map(|()| ExitCode::SUCCESS)
             }
         }
@@ -114,6 +116,7 @@ fn process(
         terminal,
         clock: Arc::new(clock),
         seed,
+        logs: Arc::new(logs::LibraryLogs),
         stop: CancellationToken::new(),
         abort: CancellationToken::new(),
     })
@@ -131,20 +134,6 @@ fn terminal() -> Terminal {
             (size.ws_col > 0).then_some((size.ws_col, size.ws_row))
         },
     }
-}
-
-/// Sends what libraries log to standard error, if a person asked for everything.
-fn log(is_verbose: bool) {
-    if !is_verbose {
-        return;
-    }
-    let filter = tracing_subscriber::EnvFilter::new(
-        "warn,freehold=debug,freehold_cli=debug,freehold_fleet=debug,freehold_ssh=debug,freehold_docker=debug",
-    );
-    let subscriber =
-        tracing_subscriber::fmt().with_writer(|| Patient).with_ansi(false).with_env_filter(filter);
-    // It fails only if there is a subscriber already, which then does the same.
-    drop(subscriber.try_init());
 }
 
 fn print(text: &str, has_colours: bool) -> ExitCode {
@@ -167,18 +156,4 @@ fn without_escapes(text: &str) -> String {
         }
     }
     plain
-}
-
-/// Standard error, whose reader may go away (`freehold deploy -v 2>&1 | head`): a deploy goes on without being read, and
-/// the subscriber must not panic because it cannot say that it cannot write.
-struct Patient;
-
-impl Write for Patient {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        std::io::stderr().write(bytes).or(Ok(bytes.len()))
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }

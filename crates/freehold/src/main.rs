@@ -7,6 +7,8 @@ mod client;
 mod failure;
 #[cfg(feature = "client")]
 mod interrupt;
+#[cfg(feature = "client")]
+mod logs;
 #[cfg(feature = "proxy")]
 mod on_host;
 #[cfg(feature = "proxy")]

@@ -28,10 +28,10 @@ pub use project::{
     BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, CertificateAuthority, ConnectionSettings,
     ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, Environment, FileContent, FileMode,
     GpuRequest, HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost, LoggedHeaders, Logging,
-    Mount, MountKind, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage, ProxyRun,
-    ProxySettings, RareOptions, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost,
-    RoleImage, RoleOrder, Schedule, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, Timeouts, Tls,
-    Ulimit,
+    Mount, MountKind, NewVolume, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage,
+    ProxyRun, ProxySettings, RareOptions, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role,
+    RoleHost, RoleImage, RoleOrder, Schedule, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
+    Timeouts, Tls, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -18,7 +18,9 @@ pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_settings::{
     Buffering, CertificateAuthority, HealthCheck, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, Tls,
 };
-pub use rare_options::{Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, RareOptions};
+pub use rare_options::{
+    Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, RareOptions,
+};
 pub use registry::{Credential, PlainSecret, Registry, RegistryCredentials, RegistryPlace};
 pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduledJob};
 pub use ssh::{ConnectionSettings, JumpHost, SshConfigFiles, SshLogLevel, SshSettings};

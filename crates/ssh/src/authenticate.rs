@@ -273,6 +273,7 @@ impl<'a> Authenticator<'a> {
         };
         let Candidate { origin, proof, mut signer } = candidate;
         self.tried.push(origin.clone());
+        tracing::debug!(host = %self.hop.name, key = origin, "offering a key");
         signer.prepare(&self.prompt, &self.memory, &self.deadline);
         let user = self.hop.user.clone();
         let fingerprint = proof.fingerprint();
@@ -326,6 +327,7 @@ impl<'a> Authenticator<'a> {
             drop(pause);
             let Some(password) = answer else { break };
             self.tried.push("password".to_owned());
+            tracing::debug!(host = %self.hop.name, attempt, "giving a password");
             let user = self.hop.user.clone();
             let result = self.handle.authenticate_password(user, password.expose_secret()).await;
             match self.judge(result, || Authentication::Password)? {

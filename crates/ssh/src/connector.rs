@@ -1,16 +1,17 @@
 use std::sync::Arc;
 
-use freehold_model::{HostName, SshSettings};
+use freehold_model::{ConnectionSettings, HostName, SshSettings};
 use russh::SshId;
 use russh::client::{Config, connect_stream};
 use secrecy::SecretString;
+use tokio::sync::Semaphore;
 
 use crate::authenticate::{Authenticator, Means};
 use crate::client::{Client, ClientError, Overflow, Shared};
 use crate::connect_error::{ConnectError, HopName};
 use crate::connection::{Connection, OpenFailure, Target};
 use crate::deadline::Deadline;
-use crate::dial::{self, DialError, ProxyCommand, Transport};
+use crate::dial::{self, DialError, Lookups, ProxyCommand, Transport};
 use crate::environment::{ClientEnvironment, FirstUse, Prompt};
 use crate::host_key::{Checker, Known};
 use crate::memory::Memory;
@@ -19,20 +20,39 @@ use crate::session::Session;
 use crate::{Authentication, ByteStream};
 
 /// Makes sessions to several hosts that share one person: each question is asked once, one at a time, and an encrypted
-/// key is unlocked once for all of them.
+/// key is unlocked once for all of them. It begins only so many connections at a time.
 #[derive(Clone)]
 pub struct Connector {
     environment: Arc<ClientEnvironment>,
     first_use: FirstUse,
     person: Arc<dyn Prompt>,
     memory: Arc<Memory>,
+    starts: Arc<Semaphore>,
+    dns_retries: u32,
 }
 
 impl Connector {
-    /// Makes a connector.
+    /// Makes a connector with the usual limits.
     #[must_use]
     pub fn new(environment: ClientEnvironment, first_use: FirstUse, prompt: Arc<dyn Prompt>) -> Self {
-        Self { environment: Arc::new(environment), first_use, person: prompt, memory: Arc::default() }
+        let connector = Self {
+            environment: Arc::new(environment),
+            first_use,
+            person: prompt,
+            memory: Arc::default(),
+            starts: Arc::new(Semaphore::new(1)),
+            dns_retries: 0,
+        };
+        connector.with_limits(&ConnectionSettings::default())
+    }
+
+    /// Sets how many connections it begins at a time, and how often a name that did not resolve is looked up again.
+    #[must_use]
+    pub fn with_limits(mut self, limits: &ConnectionSettings) -> Self {
+        let starts = usize::try_from(limits.max_concurrent_starts.get()).unwrap_or(usize::MAX);
+        self.starts = Arc::new(Semaphore::new(starts.min(Semaphore::MAX_PERMITS)));
+        self.dns_retries = limits.dns_retries;
+        self
     }
 
     /// Opens a session to a host. `key_data` are the values of the secrets that `settings.key_data` names.
@@ -49,11 +69,16 @@ impl Connector {
         key_data: &[SecretString],
     ) -> Result<Session, ConnectError> {
         let route = Route::resolve(host, settings, &self.environment).await?;
+        for hop in route.hops() {
+            tracing::debug!(%host, hop = %hop.name, address = hop.address, port = hop.port, "route");
+        }
         let plan = Arc::new(Plan {
             route,
             key_data: key_data.to_vec(),
             first_use: self.first_use,
             memory: Arc::clone(&self.memory),
+            starts: Arc::clone(&self.starts),
+            dns_retries: self.dns_retries,
         });
         let prompt = self.memory.prompt(Some(Arc::clone(&self.person)));
         let connection = plan.connect(&prompt, Overflow::Close).await?;
@@ -73,6 +98,8 @@ pub(crate) struct Plan {
     key_data: Vec<SecretString>,
     first_use: FirstUse,
     memory: Arc<Memory>,
+    starts: Arc<Semaphore>,
+    dns_retries: u32,
 }
 
 /// How many keep-alive messages may stay unanswered.
@@ -89,6 +116,8 @@ impl Plan {
         prompt: &Arc<dyn Prompt>,
         overflow: Overflow,
     ) -> Result<Arc<Connection>, ConnectError> {
+        // Nobody closes the semaphore; a permit that is none would only lift the limit.
+        let _start = self.starts.acquire().await.ok();
         let hops = self.route.hops();
         let target = hops.last().map(|hop| hop.name.clone());
         let mut previous: Option<Arc<Connection>> = None;
@@ -144,8 +173,13 @@ impl Stage<'_> {
                 }
             }
             (None, None) => {
-                let stream =
-                    dial::tcp(self.hop, &self.deadline).await.map_err(|error| self.dial_error(error))?;
+                let lookups = Lookups {
+                    retries: self.plan.dns_retries,
+                    person: self.prompt.as_ref(),
+                    host: &self.hop.name,
+                };
+                let dialled = dial::tcp(self.hop, &self.deadline, &lookups).await;
+                let stream = dialled.map_err(|error| self.dial_error(error))?;
                 self.handshake(stream).await
             }
         }
@@ -233,7 +267,7 @@ impl Stage<'_> {
             }
             Some(Ok(authentication)) => authentication,
         };
-        tracing::debug!(host = %hop.name, user = %hop.user, %authentication, "connected");
+        tracing::info!(host = %hop.name, user = %hop.user, %authentication, "connected");
         Ok(Connection::new(handle, shared, hop.clone(), authentication))
     }
 

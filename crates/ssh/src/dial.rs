@@ -9,10 +9,13 @@ use tokio::task::JoinSet;
 
 use crate::deadline::Deadline;
 use crate::route::{AddressFamily, Hop};
+use lookup::look_up;
 use quick_ack::QuickAck;
 
+pub(crate) use lookup::Lookups;
 pub(crate) use proxy_command::ProxyCommand;
 
+mod lookup;
 mod proxy_command;
 mod quick_ack;
 
@@ -39,10 +42,16 @@ const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Connects by TCP to the first address of a host that answers.
-pub(crate) async fn tcp(hop: &Hop, deadline: &Deadline) -> Result<impl Transport + use<>, DialError> {
-    let lookup = tokio::net::lookup_host((hop.address.as_str(), hop.port));
-    let found = deadline.within(lookup).await.ok_or(DialError::LookupTimedOut)?.map_err(DialError::Lookup)?;
+pub(crate) async fn tcp(
+    hop: &Hop,
+    deadline: &Deadline,
+    lookups: &Lookups<'_>,
+) -> Result<impl Transport + use<>, DialError> {
+    let ask = || tokio::net::lookup_host((hop.address.clone(), hop.port));
+    let found = deadline.within(look_up(ask, &hop.address, lookups)).await;
+    let found = found.ok_or(DialError::LookupTimedOut)?.map_err(DialError::Lookup)?;
     let addresses = in_order(found, hop.family);
+    tracing::debug!(host = %hop.name, ?addresses, "dialling");
     if addresses.is_empty() {
         return Err(DialError::NoAddress);
     }

@@ -51,9 +51,12 @@ pub trait Prompt: Send + Sync {
     ///
     /// The text is the host's; control characters other than line feeds have been replaced.
     fn banner(&self, host: &HostName, text: &str);
+
+    /// Shows why connecting takes longer than usual, one line.
+    fn notice(&self, host: &HostName, text: &str);
 }
 
-/// A prompt without a person: refuses every question and drops banners.
+/// A prompt without a person: refuses every question and drops banners and notices.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoPrompt;
 
@@ -72,4 +75,6 @@ impl Prompt for NoPrompt {
     }
 
     fn banner(&self, _host: &HostName, _text: &str) {}
+
+    fn notice(&self, _host: &HostName, _text: &str) {}
 }

@@ -145,7 +145,10 @@ impl Checker {
         let name = self.known.name().to_owned();
         let fingerprint = fingerprint(&key);
         match verdict {
-            Verdict::Trusted => Ok(key),
+            Verdict::Trusted => {
+                tracing::debug!(host = %self.host, fingerprint, "host key known");
+                Ok(key)
+            }
             Verdict::Unknown(others) => {
                 if self.accepts_unknown(&key, &others).await {
                     return Ok(key);
@@ -175,8 +178,11 @@ impl Checker {
                 self.prompt.confirm(&self.question(key, others)).await
             }
         };
-        if accepted && let Err(error) = self.store(key) {
-            tracing::warn!(host = %self.host, error = %error, "host key not stored");
+        if accepted {
+            match self.store(key) {
+                Ok(()) => tracing::info!(host = %self.host, "host key stored"),
+                Err(error) => tracing::warn!(host = %self.host, %error, "host key not stored"),
+            }
         }
         accepted
     }

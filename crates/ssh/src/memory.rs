@@ -88,4 +88,10 @@ impl Prompt for Remembering {
             person.banner(host, text);
         }
     }
+
+    fn notice(&self, host: &HostName, text: &str) {
+        if let Some(person) = &self.person {
+            person.notice(host, text);
+        }
+    }
 }

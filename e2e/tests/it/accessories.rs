@@ -21,7 +21,7 @@ async fn inspect(host: &Host, format: &str) -> String {
     host.docker(&["inspect", "--format", format, "hello-cache"]).await.unwrap().trim().to_owned()
 }
 
-/// kamal-compat §12.2 rows 23, 26; kamal-compat §13.10 row 1.
+/// kamal-compat §13.10 row 1; kamal-compat §12.2 rows 23, 26; kamal-compat §16 rows 5, 11, 16; kamal-compat §18 row 16
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accessory_lives_beside_the_application() {
     let mut scene = Scene::new(&["h1", "h2"]).await;

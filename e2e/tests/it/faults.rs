@@ -91,6 +91,7 @@ async fn health_check_answers_301() {
     faulty_container("HELLO_UNHEALTHY", "301", Expected { code: 6, causes }).await;
 }
 
+/// kamal-compat §18 row 9
 #[tokio::test(flavor = "multi_thread")]
 async fn health_check_never_answers() {
     faulty_container("HELLO_UNHEALTHY", "hang", Expected { code: 6, causes: &["/up"] }).await;

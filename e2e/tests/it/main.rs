@@ -32,3 +32,4 @@ mod scene;
 mod secrets;
 mod smoke;
 mod under_load;
+mod vectors;

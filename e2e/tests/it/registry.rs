@@ -118,6 +118,7 @@ async fn logins_are_left_and_forgotten() {
     assert!(!own.contains(&registry.address), "{own}");
 }
 
+/// kamal-compat §5 login row 1; kamal-compat §16 row 12; kamal-compat §18 rows 13, 14
 #[tokio::test(flavor = "multi_thread")]
 async fn images_go_through_a_registry_with_a_password() {
     let mut scene = Scene::new(&["h1", "h2"]).await;

@@ -61,7 +61,7 @@ pub(crate) async fn show(
     build: BuildArgs,
     exit_code: ExitCode,
 ) -> Result<(), CommandError> {
-    let change = Change::prepare(context, build.build()).await?;
+    let change = Change::prepare_without_record(context, build.build()).await?;
     let version = change.version_to_deploy()?;
     let observed = change.observe().await?;
     let plan = change.plan_rollout(&observed, &version, build.image(), ProxyBoot::Ensure).await?;

@@ -50,11 +50,15 @@ impl Diagnose for NoEngine {
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
     let change = Change::prepare(context, arguments.build.build()).await?;
     let accessories = Setup::prepare(context, &change.loaded.whole).await?;
-    bootstrap(context, &change.hosts).await?;
-    if let Some(accessories) = &accessories {
-        bootstrap(context, accessories.hosts()).await?;
-    }
-    change.hooks.run(Hook::DockerSetup).await?;
+    let make_ready = async || -> Result<(), CommandError> {
+        bootstrap(context, &change.hosts).await?;
+        if let Some(accessories) = &accessories {
+            bootstrap(context, accessories.hosts()).await?;
+        }
+        change.hooks.run(Hook::DockerSetup).await?;
+        Ok(())
+    };
+    change.with_lock(make_ready).await?;
     if let Some(accessories) = &accessories {
         accessories.boot().await?;
     }

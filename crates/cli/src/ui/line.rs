@@ -115,6 +115,16 @@ impl Line {
         self.cut_to(room).pad_to(columns.saturating_sub(text.width())).add(tone, text)
     }
 
+    /// Returns its text without colours.
+    pub(crate) fn text(&self) -> String {
+        self.render(Colours::Hidden)
+    }
+
+    /// Says whether a piece of it has a tone.
+    pub(crate) fn has_tone(&self, tone: Tone) -> bool {
+        self.pieces.iter().any(|(other, _)| *other == tone)
+    }
+
     /// Returns the line as a terminal gets it, without a line feed.
     pub(crate) fn render(&self, colours: Colours) -> String {
         let mut rendered = String::new();

@@ -1,6 +1,7 @@
 use std::io::{self, BufRead};
 
 use async_trait::async_trait;
+use freehold_fleet::{Event, Watch as _};
 use freehold_model::{HostName, printable};
 use freehold_ssh::Prompt;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -113,5 +114,9 @@ impl Prompt for Ui {
         for line in text.lines() {
             self.note(Line::new().add(Tone::Faint, format!(" {host}: ")).plain(line));
         }
+    }
+
+    fn notice(&self, host: &HostName, text: &str) {
+        self.event(Event::Warning { host: Some(host.clone()), message: text.to_owned() });
     }
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_fleet::{Event, Progress, StepOutcome, Watch};
-use freehold_model::{HostName, ReleaseId, ServiceName, Tag};
+use freehold_model::{HostName, ReleaseId, ServiceName, SshLogLevel, Tag};
 use freehold_plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -14,7 +14,7 @@ use super::line::Colours;
 use super::live::Painter;
 use super::symbols::Symbols;
 use super::{Detail, Line, Plain, Ui, UiOptions};
-use crate::process::{Clock, Process, Terminal};
+use crate::process::{Clock, Logs, Process, Terminal};
 
 /// A moment and what happens then.
 type Script = Vec<(u64, Event)>;
@@ -259,8 +259,17 @@ impl Tape {
     }
 }
 
+/// Libraries that log nothing.
+#[derive(Debug)]
+struct NoLogs;
+
+impl Logs for NoLogs {
+    fn show_ssh(&self, _level: SshLogLevel, _show: Box<dyn Fn(&str) + Send + Sync>) {}
+}
+
 fn ui(is_terminal: bool, options: UiOptions, environment: &[(&str, &str)]) -> (Ui, Tape, Tape) {
     let process = Process {
+        logs: Arc::new(NoLogs),
         environment: environment
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use freehold_model::{
-    ContainerOptions, Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, Ulimit,
+    ContainerOptions, Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, Ulimit,
 };
 
 use super::Problem;
@@ -289,7 +289,7 @@ pub(super) fn gpus(text: &str) -> Result<GpuRequest, Problem> {
     }
     // Docker's client asks for `gpu` always.
     if !request.capabilities.iter().any(|capability| capability == "gpu") {
-        request.capabilities.insert(0, "gpu".to_owned());
+        request.capabilities.push("gpu".to_owned());
     }
     Ok(request)
 }
@@ -320,6 +320,7 @@ pub(super) fn mount(text: &str) -> Result<Mount, Problem> {
         no_copy: false,
         size_bytes: None,
         mode: None,
+        new_volume: NewVolume::default(),
     };
     for field in csv(text).ok_or_else(problem)? {
         let (key, value) = field.split_once('=').unwrap_or((&field, "true"));
@@ -337,6 +338,9 @@ pub(super) fn mount(text: &str) -> Result<Mount, Problem> {
             }
             ("volume-nocopy", "true" | "1") => mount.no_copy = true,
             ("volume-nocopy", "false" | "0") => mount.no_copy = false,
+            ("volume-driver", value) => mount.new_volume.driver = Some(value.to_owned()),
+            ("volume-opt", value) => mount.new_volume.options.extend([pair(value)?]),
+            ("volume-label", value) => mount.new_volume.labels.extend([pair(value)?]),
             ("tmpfs-size", value) => mount.size_bytes = Some(parse_size(value)?),
             ("tmpfs-mode", value) => {
                 mount.mode = Some(u32::from_str_radix(value, 8).map_err(|_| problem())?);
@@ -354,7 +358,8 @@ pub(super) fn mount(text: &str) -> Result<Mount, Problem> {
     let is_bind = mount.kind == MountKind::Bind;
     let is_tmpfs = mount.kind == MountKind::Tmpfs;
     let options_fit = (is_bind || mount.propagation.is_none())
-        && (is_tmpfs || (mount.size_bytes.is_none() && mount.mode.is_none()));
+        && (is_tmpfs || (mount.size_bytes.is_none() && mount.mode.is_none()))
+        && (mount.kind == MountKind::Volume || mount.new_volume.is_default());
     if mount.target.starts_with('/') && fits && options_fit { Ok(mount) } else { Err(problem()) }
 }
 

@@ -96,11 +96,6 @@ fn clear(field: &Field<'_>, report: &mut Report) -> BTreeMap<EnvName, String> {
         if text.contains('\0') {
             report.mistake(value.mistake("a variable cannot hold the character NUL"));
         }
-        if text.contains("${") {
-            let message =
-                "`${…}` reaches the container as it stands; Kamal lets the shell of the host replace it";
-            report.warn(value.mistake(message));
-        }
         variables.extend(name.ok().map(|name| (name, text)));
     }
     variables

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{Support, Unless, keys_of, pending, table::SECTIONS};
+use super::{Support, is_pending, keys_of, table::SECTIONS};
 use crate::docker_flag::{FLAGS, UNSUPPORTED};
 
 const OPENING: &str = "# The deploy file
@@ -29,11 +29,10 @@ pub fn reference_markdown() -> String {
         text.push_str(&format!("\n## {title}\n\n{}\n\n", section.doc));
         text.push_str("| Key | Type | Default | Meaning |\n| --- | --- | --- | --- |\n");
         for key in keys_of(section.name) {
-            let doc = match (key.support, pending(key.section, key.name)) {
-                (Support::NoEffect { .. }, _) => format!("*No effect.* {}", key.doc),
-                (Support::Full, None) => key.doc.to_owned(),
-                (Support::Full, Some(Unless::Never)) => format!("*Not yet.* {}", key.doc),
-                (Support::Full, Some(Unless::Is(value))) => format!("*Only `{value}` yet.* {}", key.doc),
+            let doc = match key.support {
+                Support::NoEffect { .. } => format!("*No effect.* {}", key.doc),
+                Support::Full if is_pending(key.section, key.name) => format!("*Not yet.* {}", key.doc),
+                Support::Full => key.doc.to_owned(),
             };
             let doc = if key.example.is_empty() { doc } else { format!("{doc} Example: `{}`", key.example) };
             let row = [format!("`{}`", key.name), key.kind.name(), key.default.to_owned(), doc];

@@ -60,7 +60,10 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "boot", doc: "How many hosts at a time take a new release." },
     Section { name: "logging", doc: "The log driver of the containers." },
     Section { name: "output", doc: "Where the output of commands goes besides the terminal." },
-    Section { name: "output/file", doc: "A log file for each command that changes something." },
+    Section {
+        name: "output/file",
+        doc: "A log file on this computer for each command that changes something.",
+    },
     Section { name: "output/otel", doc: "An OpenTelemetry collector." },
     Section {
         name: "cron/NAME",
@@ -147,7 +150,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("servers/ROLE", "release_command", Kind::Text).example("bin/migrate").doc("Freehold's own: a command that runs once on the new image, with the role's new environment, before the release takes requests; failing it stops the deploy."),
     key("servers/ROLE", "image", Kind::Text).default("the project's").example("\"acme/other@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"").doc("Freehold's own: one of `images` by name, or an image by digest."),
     // -- env
-    key("env", "clear", Kind::TextMap).example("{LEVEL: debug}").doc("Variables with their values."),
+    key("env", "clear", Kind::TextMap).example("{LEVEL: debug}").doc("Variables with their values. The login shell of the host replaces `${…}` in them, and nothing else."),
     key("env", "secret", TEXTS).example("[TOKEN, \"KEY:OTHER_KEY\"]").doc("Variables whose value is the secret of the same name, or `VARIABLE:SECRET`."),
     key("env", "tags", Kind::MapOf(&Kind::Section("env"))).doc("Environment for the hosts with a tag; root only."),
     // -- proxy
@@ -255,11 +258,11 @@ pub(crate) const KEYS: &[Key] = &[
     key("ssh", "keys_only", Kind::Boolean).default("false").example("true").doc("Whether only these keys are tried, none of the agent's."),
     key("ssh", "config", Kind::Either(&[Kind::Boolean, Kind::Text, TEXTS])).default("true").example("false").doc("Which OpenSSH configuration is read: the usual files, none, or these."),
     key("ssh", "forward_agent", Kind::Boolean).default("true").example("false").doc("Whether interactive sessions may use the agent."),
-    key("ssh", "log_level", Kind::Text).default("fatal").example("debug").doc("From which level on messages of the SSH library are shown: `debug`, `info`, `warn`, `error`, `fatal`."),
+    key("ssh", "log_level", Kind::Text).default("fatal").example("debug").doc("From which level on what the SSH connections log is shown: `debug` (every address, key and try), `info` (connections, stored keys), `warn` (names looked up again, agents that do not answer), `error`, `fatal` (nothing but the error of the command)."),
     // -- sshkit
-    key("sshkit", "max_concurrent_starts", Kind::Integer).default("30").example("10").doc("How many connections are begun at the same time."),
-    key("sshkit", "pool_idle_timeout", Kind::Integer).default("900").example("300").doc("Seconds that an unused connection is kept."),
-    key("sshkit", "dns_retries", Kind::Integer).default("3").example("5").doc("How often a name that did not resolve is looked up again."),
+    key("sshkit", "max_concurrent_starts", Kind::Integer).default("30").example("10").doc("How many connections are begun at the same time; further ones wait."),
+    key("sshkit", "pool_idle_timeout", Kind::Integer).default("900").example("300").doc("Seconds after which a connection that nothing uses is closed; 0 keeps none. It is opened again when it is needed."),
+    key("sshkit", "dns_retries", Kind::Integer).default("3").example("5").doc("How often a name that did not resolve is looked up again, after 0.1 s, 0.2 s, 0.4 s, at most 2 s."),
     // -- boot
     key("boot", "limit", Kind::Either(&[Kind::Integer, Kind::Text])).default("all at once").example("2").doc("The size of a batch: a number of hosts, or a share such as `25%`."),
     key("boot", "wait", Kind::Integer).default("0").example("5").doc("Seconds between two batches."),
@@ -270,8 +273,8 @@ pub(crate) const KEYS: &[Key] = &[
     // -- output
     key("output", "file", Kind::Section("output/file")).doc("A log file for each command that changes something."),
     key("output", "otel", Kind::Section("output/otel")).doc("An OpenTelemetry collector."),
-    key("output/file", "path", Kind::Text).example("log/deploys").doc("The folder of the files; required."),
-    key("output/otel", "endpoint", Kind::Text).example("\"http://localhost:4318\"").doc("The collector's address for OTLP over HTTP, without `/v1/logs`; required."),
+    key("output/file", "path", Kind::Text).example("log/deploys").doc("The folder of the files, relative to the project; required. Each is `YYYY-mm-ddTHH-MM-SS[_DESTINATION]_COMMAND.log` (UTC), has all that `--verbose` shows, and is readable by its owner only."),
+    key("output/otel", "endpoint", Kind::Text).example("\"http://localhost:4318\"").doc("The collector's address for OTLP over HTTP with JSON, without `/v1/logs`; required. Headers such as a key come from the variable `OTEL_EXPORTER_OTLP_HEADERS`; with `https` the collector's certificate is checked against this computer's authorities, or those of `SSL_CERT_FILE`. A collector that does not answer is a warning."),
     // -- cron
     key("cron/NAME", "schedule", Kind::Text).doc("When it runs, in UTC: the five fields of `cron`, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; required."),
     key("cron/NAME", "cmd", Kind::Text).doc("The command, split into words; no shell sees it; required."),

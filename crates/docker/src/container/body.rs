@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 use super::port::{parse_expose, parse_publish};
 use super::rare::{self, Endpoint, RareHostConfig, endpoints};
 use super::spec::{ContainerSpec, EnvValue, Removal, StandardStreams};
+use crate::engine::ApiVersion;
 
 /// A container that cannot be asked for, found before the engine is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,24 @@ pub enum SpecError {
         /// The value.
         value: String,
     },
+    /// The engine is too old for an option, which it would pass over without a word.
+    #[error("`{flag}` needs version {needed} of the Engine API, and this engine has {found}")]
+    OldEngine {
+        /// The flag of `docker run`.
+        flag: &'static str,
+        /// The version from which on it is known.
+        needed: ApiVersion,
+        /// The engine's version.
+        found: ApiVersion,
+    },
+}
+
+/// Returns the option that needs the newest engine, with the version that it needs.
+pub(super) fn needed_version(options: &ContainerOptions) -> Option<(&'static str, ApiVersion)> {
+    let since = |minor| ApiVersion { major: 1, minor };
+    let rare = &options.rare;
+    let start_interval = rare.health_start_interval.map(|_| ("--health-start-interval", since(44)));
+    start_interval.or_else(|| (!rare.annotation.is_empty()).then(|| ("--annotation", since(43))))
 }
 
 impl Diagnose for SpecError {
@@ -56,6 +75,9 @@ pub(crate) struct CreateBody {
     hostname: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     domainname: Option<String>,
+    /// Where engines before version 1.44 of the API look for it; newer ones look at the network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac_address: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<String>,
     attach_stdin: bool,
@@ -231,6 +253,7 @@ pub(crate) fn create_body(spec: &ContainerSpec) -> Result<CreateBody, SpecError>
     Ok(CreateBody {
         hostname: options.rare.hostname.clone().or_else(|| spec.hostname.clone()),
         domainname: options.rare.domain_name.clone(),
+        mac_address: options.rare.mac_address.clone(),
         user: options.user.clone(),
         attach_stdin: input,
         attach_stdout: attached,
@@ -339,14 +362,21 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, SpecError> {
         group_add: options.group_add.clone(),
         tmpfs: options.tmpfs.clone(),
         sysctls: options.sysctl.clone(),
-        ulimits: options
-            .ulimit
-            .iter()
-            .map(|limit| UlimitBody { name: limit.name.clone(), soft: limit.soft, hard: limit.hard })
-            .collect(),
+        ulimits: ulimits(options),
         rare: rare::host_config(&options.rare),
         ..HostConfig::default()
     })
+}
+
+/// In the order of their names, as Docker's client sends them.
+fn ulimits(options: &ContainerOptions) -> Vec<UlimitBody> {
+    let mut limits: Vec<UlimitBody> = options
+        .ulimit
+        .iter()
+        .map(|limit| UlimitBody { name: limit.name.clone(), soft: limit.soft, hard: limit.hard })
+        .collect();
+    limits.sort_by(|one, other| one.name.cmp(&other.name));
+    limits
 }
 
 struct Capabilities {
@@ -354,20 +384,21 @@ struct Capabilities {
     drop: Vec<String>,
 }
 
-/// Source: `EffectiveCapAddCapDrop` of github.com/docker/cli: full names, in order, `ALL` alone.
+/// Source: `EffectiveCapAddCapDrop` of github.com/docker/cli, and what its release 28 sends: full names, in order; what is
+/// added beside `ALL` is left out.
 fn capabilities(options: &ContainerOptions) -> Capabilities {
-    let named = |names: &[String]| -> BTreeSet<String> {
+    let full_names = |names: &[String]| -> BTreeSet<String> {
         let full = |name: &String| match name.to_ascii_uppercase() {
             name if name == "ALL" || name.starts_with("CAP_") => name,
             name => format!("CAP_{name}"),
         };
-        let names: BTreeSet<String> = names.iter().map(full).collect();
-        if names.contains("ALL") { BTreeSet::from(["ALL".to_owned()]) } else { names }
+        names.iter().map(full).collect()
     };
-    Capabilities {
-        add: named(&options.cap_add).into_iter().collect(),
-        drop: named(&options.cap_drop).into_iter().collect(),
+    let mut add = full_names(&options.cap_add);
+    if add.contains("ALL") {
+        add = BTreeSet::from(["ALL".to_owned()]);
     }
+    Capabilities { add: add.into_iter().collect(), drop: full_names(&options.cap_drop).into_iter().collect() }
 }
 
 /// Docker's newer `name=address` means the same as `name:address`, the only form the API takes.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use freehold_model::{
-    ContainerOptions, Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, RareOptions,
+    ContainerOptions, Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, RareOptions,
 };
 use serde::Serialize;
 
@@ -141,7 +141,20 @@ struct BindOptions {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct VolumeOptions {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
     no_copy: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    driver_config: DriverConfig,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct DriverConfig {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    options: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -187,7 +200,7 @@ pub(super) fn endpoints(
     let rare = &options.rare;
     let has_address = rare.ip.is_some() || rare.ip6.is_some() || !rare.link_local_ip.is_empty();
     let is_plain = aliases.is_empty() && !has_address && rare.link.is_empty() && rare.mac_address.is_none();
-    if is_plain && rare.network.is_empty() {
+    if is_plain {
         return BTreeMap::new();
     }
     let addresses = has_address.then(|| Addresses {
@@ -197,10 +210,7 @@ pub(super) fn endpoints(
     });
     let own =
         Endpoint { aliases, addresses, links: rare.link.clone(), mac_address: rare.mac_address.clone() };
-    let mut endpoints: BTreeMap<String, Endpoint> =
-        rare.network.iter().map(|name| (name.clone(), Endpoint::default())).collect();
-    endpoints.insert(network.to_owned(), own);
-    endpoints
+    BTreeMap::from([(network.to_owned(), own)])
 }
 
 /// Makes the rare part of `HostConfig`.
@@ -269,6 +279,14 @@ fn device_request(request: &GpuRequest) -> DeviceRequestBody {
     }
 }
 
+fn volume_options(mount: &Mount) -> Option<VolumeOptions> {
+    let NewVolume { driver, options, labels } = mount.new_volume.clone();
+    let is_set = mount.no_copy || !mount.new_volume.is_default();
+    // Docker's client sends the driver with each of the options, also where nothing of it is set.
+    let driver_config = DriverConfig { name: driver, options };
+    is_set.then_some(VolumeOptions { no_copy: mount.no_copy, labels, driver_config })
+}
+
 fn mount(mount: &Mount) -> MountBody {
     let is_sized = mount.size_bytes.is_some() || mount.mode.is_some();
     MountBody {
@@ -277,7 +295,7 @@ fn mount(mount: &Mount) -> MountBody {
         target: mount.target.clone(),
         read_only: mount.read_only,
         bind_options: mount.propagation.clone().map(|propagation| BindOptions { propagation }),
-        volume_options: mount.no_copy.then_some(VolumeOptions { no_copy: true }),
+        volume_options: volume_options(mount),
         tmpfs_options: is_sized.then_some(TmpfsOptions { size_bytes: mount.size_bytes, mode: mount.mode }),
     }
 }
@@ -356,6 +374,7 @@ mod tests {
             no_copy: false,
             size_bytes: Some(64),
             mode: Some(0o1777),
+            new_volume: NewVolume::default(),
         };
         assert_eq!(
             written(|options| {
@@ -385,7 +404,6 @@ mod tests {
         assert_eq!(
             endpoints,
             json!({
-                "backend": {},
                 "kamal": {"Aliases": ["web"], "IPAMConfig": {"IPv4Address": "172.30.0.2"}},
             })
         );

@@ -241,7 +241,7 @@ fn copy_program(path: &str, root: &std::path::Path) {
 async fn forwards_an_agent(lab: &TestEngine, base: &ImageReference) {
     let agent = Agent::start();
     let (folder, mut request) = project(&format!(
-        "FROM {base}\nCOPY root /\nRUN --mount=type=ssh,required=true ssh-add -l > /keys\n"
+        "FROM {base}\nCOPY root /\nRUN --mount=type=ssh,required=true /usr/bin/ssh-add -l > /keys\n"
     ));
     copy_program("/usr/bin/ssh-add", &folder.path().join("root"));
     request.cache = BuildCache::Ignore;

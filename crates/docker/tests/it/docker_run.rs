@@ -6,8 +6,8 @@ use std::time::Duration;
 use freehold_docker::{ContainerSpec, EnvValue, ImageName, RemoveOptions};
 use freehold_model::{ContainerName, EnvName, ImageReference, Logging, RestartPolicy, Ulimit};
 use secrecy::SecretString;
-use serde_json::Value;
 
+use crate::inspect::{differences, inspected};
 use crate::lab::{TestEngine, must, unique};
 
 struct Case {
@@ -255,66 +255,4 @@ async fn compare(lab: &TestEngine, image: &ImageReference, case: &Case) -> Vec<S
         must(lab.engine.remove_container(name, options).await);
     }
     found.into_iter().map(|difference| format!("{}: {difference}", case.name)).collect()
-}
-
-/// What `docker inspect` says, without what differs between any two containers.
-fn inspected(lab: &TestEngine, name: &str) -> Value {
-    let text = lab.docker(&["inspect", name]);
-    let mut value = serde_json::from_str::<Value>(&text).unwrap()[0].take();
-    let id = value["Id"].as_str().unwrap().to_owned();
-    let own_name = value["Config"]["Hostname"].as_str().is_some_and(|name| id.starts_with(name));
-    if own_name {
-        value["Config"]["Hostname"] = Value::Null;
-    }
-    for key in
-        ["Id", "Name", "Created", "LogPath", "HostnamePath", "HostsPath", "ResolvConfPath", "GraphDriver"]
-    {
-        value[key] = Value::Null;
-    }
-    // `docker create` leaves output attached where `docker run --detach` does not.
-    for key in ["AttachStdout", "AttachStderr"] {
-        value["Config"][key] = Value::Null;
-    }
-    // The size of the client's terminal.
-    value["HostConfig"]["ConsoleSize"] = Value::Null;
-    for mount in value["Mounts"].as_array_mut().unwrap() {
-        if mount["Name"].as_str().is_some_and(|name| name.len() == 64) {
-            mount["Name"] = Value::Null;
-            mount["Source"] = Value::Null;
-        }
-    }
-    // The client keeps neither variables nor volumes in order.
-    for list in ["/Config/Env", "/HostConfig/Binds", "/Mounts"] {
-        if let Some(list) = value.pointer_mut(list).and_then(Value::as_array_mut) {
-            list.sort_by_key(Value::to_string);
-        }
-    }
-    value
-}
-
-fn differences(at: &str, theirs: &Value, ours: &Value) -> Vec<String> {
-    match (theirs, ours) {
-        (Value::Object(left), Value::Object(right)) => {
-            let keys: std::collections::BTreeSet<&String> = left.keys().chain(right.keys()).collect();
-            let side = |map: &serde_json::Map<String, Value>, key: &String| {
-                map.get(key).cloned().unwrap_or_default()
-            };
-            keys.into_iter()
-                .flat_map(|key| differences(&format!("{at}/{key}"), &side(left, key), &side(right, key)))
-                .collect()
-        }
-        _ if is_empty(theirs) && is_empty(ours) => Vec::new(),
-        _ if theirs == ours => Vec::new(),
-        _ => vec![format!("{at}: `docker run` {theirs}, ours {ours}")],
-    }
-}
-
-/// Null, an empty list and an empty map mean the same to the engine.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-        _ => false,
-    }
 }

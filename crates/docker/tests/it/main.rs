@@ -13,6 +13,7 @@ mod builds;
 mod containers;
 mod docker_run;
 mod faults;
+mod inspect;
 mod lab;
 mod registries;
 mod transfers;

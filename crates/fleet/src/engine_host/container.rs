@@ -16,7 +16,8 @@ impl EngineHost {
         context: &StepContext<'_>,
     ) -> Result<Outcome, StepError> {
         let link = self.link().await?;
-        let spec = container_spec(request, context.secrets, &link.home)?;
+        let mut spec = container_spec(request, context.secrets, &link.home)?;
+        self.expand(&mut spec).await?;
         match link.engine.create_container(&spec).await {
             Ok(_) => {}
             // A run that was cut off made it: it is ours by its label, and starting it is all that is left.

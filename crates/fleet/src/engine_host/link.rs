@@ -83,21 +83,18 @@ impl Greeting {
 impl EngineHost {
     /// Returns the open link, opening one if there is none or it broke.
     pub(super) async fn link(&self) -> Result<Arc<Link>, HostError> {
-        let mut slot = self.link.lock().await;
-        if let Some(link) = slot.as_ref().filter(|link| link.is_usable()) {
-            return Ok(Arc::clone(link));
-        }
-        *slot = None;
-        let started = Instant::now();
-        self.watch.event(Event::Connecting { host: self.name.clone() });
-        let link = Arc::new(self.open_link().await?);
-        self.watch.event(Event::Connected {
-            host: self.name.clone(),
-            authentication: link.connection.authentication(),
-            elapsed_ms: milliseconds(started.elapsed()),
-        });
-        *slot = Some(Arc::clone(&link));
-        Ok(link)
+        let open = async {
+            let started = Instant::now();
+            self.watch.event(Event::Connecting { host: self.name.clone() });
+            let link = self.open_link().await?;
+            self.watch.event(Event::Connected {
+                host: self.name.clone(),
+                authentication: link.connection.authentication(),
+                elapsed_ms: milliseconds(started.elapsed()),
+            });
+            Ok(link)
+        };
+        self.link.get(Link::is_usable, open).await
     }
 
     async fn open_link(&self) -> Result<Link, HostError> {

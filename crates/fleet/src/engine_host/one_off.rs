@@ -160,6 +160,7 @@ impl EngineHost {
             self.pull_if_missing(engine, &request.image).await?;
         }
         let mut spec = container_spec(&request, secrets, home)?;
+        self.expand(&mut spec).await?;
         spec.streams = command.streams;
         for (name, value) in &command.variables {
             spec.env.insert(name.clone(), EnvValue::Clear(value.clone()));

@@ -62,7 +62,8 @@ impl EngineHost {
         request: &ContainerRequest,
         context: &StepContext<'_>,
     ) -> Result<(), StepError> {
-        let spec = container_spec(request, context.secrets, &link.home)?;
+        let mut spec = container_spec(request, context.secrets, &link.home)?;
+        self.expand(&mut spec).await?;
         match link.engine.create_container(&spec).await {
             // One of an earlier run of this rollout, made or running: it is gone on with.
             Ok(_) | Err(CreateContainerError::NameInUse { .. }) => {}

@@ -169,6 +169,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
+    /// kamal-compat §18 row 12: one shell for all scripts, one round trip each.
     #[tokio::test]
     async fn scripts_do_not_disturb_one_another() {
         let shell = shell();

@@ -51,6 +51,7 @@ async fn it_stays_ours_as_long_as_its_holder_lives() {
     assert!(matches!(acquire(&fleet.client(), Waiting::No).await, Err(LeaseError::Held { .. })));
 }
 
+/// kamal-compat §18 row 10
 #[tokio::test(start_paused = true)]
 async fn that_of_a_holder_that_is_gone_is_taken_over_on_every_host() {
     let fleet = fleet();

@@ -5,6 +5,8 @@ mod crash;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod docker_flags;
+#[cfg(test)]
 mod execute;
 #[cfg(test)]
 mod handover;

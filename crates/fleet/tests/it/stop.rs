@@ -29,6 +29,7 @@ async fn interrupted_at(scene: &Scene, step: StepId) -> Result<freehold_fleet::R
     result
 }
 
+/// kamal-compat §18 row 10
 #[tokio::test(start_paused = true)]
 async fn the_first_ctrl_c_before_the_switch_is_over_puts_everything_back() {
     let scene = Scene::three_hosts().await;

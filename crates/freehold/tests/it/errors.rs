@@ -59,6 +59,7 @@ fn filters_that_match_nothing() {
     insta::assert_snapshot!("no_role_matches", sandbox.run(&["status", "-r", "jobs"]));
 }
 
+/// kamal-compat §18 row 4; kamal-compat §4 row 8
 #[test]
 fn what_is_missing_is_found_before_a_host_is_asked() {
     let sandbox = Sandbox::with_deploy_file(GOOD);
@@ -106,6 +107,7 @@ fn a_reader_that_goes_away_ends_nothing() {
     assert!(sandbox.path().join("ran").exists());
 }
 
+/// kamal-compat §18 row 5
 #[test]
 fn removing_needs_a_yes() {
     let sandbox = Sandbox::with_deploy_file(GOOD);

@@ -40,6 +40,7 @@ fn an_alias_stands_for_its_words() {
     assert!(sandbox.run(&["here"]).ends_with("exit code 2"));
 }
 
+/// kamal-compat §18 row 6
 #[test]
 fn options_stand_anywhere_and_names_may_be_shortened() {
     let sandbox = Sandbox::with_deploy_file(LOCAL).file(".kamal/secrets", "A=1\n");

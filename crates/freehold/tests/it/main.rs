@@ -6,6 +6,8 @@ mod accessories;
 #[cfg(test)]
 mod builds;
 #[cfg(test)]
+mod compat;
+#[cfg(test)]
 mod config;
 #[cfg(test)]
 mod errors;
@@ -13,6 +15,8 @@ mod errors;
 mod help;
 #[cfg(test)]
 mod kamal;
+#[cfg(test)]
+mod record;
 #[cfg(test)]
 mod sandbox;
 #[cfg(test)]

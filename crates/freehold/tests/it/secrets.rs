@@ -10,6 +10,7 @@ env: {secret: [TOKEN, 'DB:DATABASE_PASSWORD', EMPTY]}
 ";
 
 /// kamal-compat §19.5, to the letter.
+/// kamal-compat §11.3 row 3; kamal-compat §12.2 row 42; kamal-compat §19 rows 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 #[test]
 fn secrets_print_is_the_recorded_table() {
     let text = r#"A=plain value # trailing
@@ -85,7 +86,7 @@ fn values_keep_every_character() {
     );
 }
 
-/// kamal-compat §12.2 row 42.
+/// kamal-compat §11.3 rows 1, 2; kamal-compat §12.2 row 42
 #[test]
 fn secrets_are_fetched_and_extracted() {
     let sandbox = Sandbox::new();
@@ -129,6 +130,7 @@ fn a_check_finds_what_is_missing_and_what_failed() {
     insta::assert_snapshot!("secrets_check_nothing", nothing.run(&["secrets", "check"]));
 }
 
+/// kamal-compat §18 row 4
 #[test]
 fn a_command_of_ours_that_fails_stops_before_anything_else() {
     let sandbox = Sandbox::with_deploy_file(NEEDY)

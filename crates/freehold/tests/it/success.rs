@@ -1,6 +1,6 @@
 use crate::sandbox::Sandbox;
 
-/// kamal-compat §12.2 row 12.
+/// kamal-compat §12.2 row 12: of Freehold, not of Kamal.
 #[test]
 fn the_version_is_told_in_four_ways() {
     let sandbox = Sandbox::new();

@@ -177,6 +177,29 @@ pub struct Mount {
     pub size_bytes: Option<i64>,
     /// The permissions of a tmpfs.
     pub mode: Option<u32>,
+    /// How a volume that is not there is made.
+    #[serde(default, skip_serializing_if = "NewVolume::is_default")]
+    pub new_volume: NewVolume,
+}
+
+/// How a volume that is not there yet is made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewVolume {
+    /// The driver, or none for the engine's own.
+    pub driver: Option<String>,
+    /// The driver's options.
+    pub options: BTreeMap<String, String>,
+    /// The volume's labels.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl NewVolume {
+    /// Says whether nothing is set.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// What is mounted.

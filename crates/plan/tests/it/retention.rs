@@ -13,6 +13,7 @@ fn names(script: &mut Script) -> Vec<String> {
     script.seen("one").containers.iter().map(|container| container.name.to_string()).collect()
 }
 
+/// kamal-compat §13.11 row 1; kamal-compat §2 row 20
 #[test]
 fn the_newest_stay_with_their_images_and_releases() {
     let mut script = retaining(2).deploy("v1").deploy("v2").deploy("v3");

@@ -33,6 +33,7 @@ fn three_hosts() {
     insta::assert_snapshot!(render(&script.deploy("v1").plan("v2").expect("a plan")));
 }
 
+/// kamal-compat §18 row 8; kamal-compat §9 boot rows 1, 2
 #[test]
 fn batches_with_a_pause() {
     let script = Script::new(&["one", "two", "three"]).with(|project| {
@@ -42,6 +43,7 @@ fn batches_with_a_pause() {
     insta::assert_snapshot!(render(&script.deploy("v1").plan("v2").expect("a plan")));
 }
 
+/// kamal-compat §18 row 8
 #[test]
 fn a_share_of_the_hosts_is_at_least_one() {
     let script = Script::new(&["one", "two", "three"])
@@ -57,6 +59,7 @@ fn a_destination_is_in_every_name() {
     insta::assert_snapshot!(render(&script.deploy("v1").plan("v2").expect("a plan")));
 }
 
+/// kamal-compat §18 row 7
 #[test]
 fn another_destination_on_the_same_host_is_left_alone() {
     let production = Script::new(&["one"]).deploy("v1").deploy("v2");
@@ -67,6 +70,7 @@ fn another_destination_on_the_same_host_is_left_alone() {
     assert!(!text.contains("app-web-v1") && !text.contains("app-web-v2"), "{text}");
 }
 
+/// kamal-compat §18 row 14
 #[test]
 fn an_image_that_every_host_has_is_neither_built_nor_sent() {
     let mut script = Script::new(&["one"]).deploy("v1").deploy("v2");

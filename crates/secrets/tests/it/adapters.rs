@@ -10,6 +10,7 @@ fn told(outcome: Result<String, FetchError>) -> String {
     }
 }
 
+/// kamal-compat §11.4 row 1
 #[tokio::test]
 async fn one_password() {
     let op = StandIn::new(
@@ -43,6 +44,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 2
 #[tokio::test]
 async fn lastpass() {
     let lpass = StandIn::new(
@@ -71,6 +73,7 @@ esac"#,
 }
 
 /// The session of `bw` is never an argument.
+/// kamal-compat §11.4 row 3
 #[tokio::test]
 async fn bitwarden() {
     let bw = StandIn::new(
@@ -112,6 +115,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 4
 #[tokio::test]
 async fn bitwarden_secrets_manager() {
     let bws = StandIn::new(
@@ -144,6 +148,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 5
 #[tokio::test]
 async fn aws_secrets_manager() {
     let aws = StandIn::new(
@@ -176,6 +181,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 6
 #[tokio::test]
 async fn doppler() {
     let doppler = StandIn::new(
@@ -206,6 +212,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 7
 #[tokio::test]
 async fn gcp_secret_manager() {
     let gcloud = StandIn::new(
@@ -232,6 +239,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 8
 #[tokio::test]
 async fn enpass() {
     let enpass = StandIn::new(
@@ -259,6 +267,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 9
 #[tokio::test]
 async fn passbolt() {
     let passbolt = StandIn::new(
@@ -291,6 +300,7 @@ esac"#,
     insta::assert_snapshot!(shown);
 }
 
+/// kamal-compat §11.4 row 10
 #[tokio::test]
 async fn the_test_adapter() {
     let none = StandIn::new("unused", "");

@@ -42,6 +42,7 @@ impl Project {
 }
 
 /// kamal-compat §19.5, recorded from Kamal 2.12.
+/// kamal-compat §19 rows 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
 #[tokio::test]
 async fn recorded_vectors() {
     let text = r#"
@@ -90,6 +91,7 @@ X.Y=dot
     assert_eq!(found, expected);
 }
 
+/// kamal-compat §18 row 1
 #[tokio::test]
 async fn what_a_command_prints_is_taken_literally() {
     let password = "pa$word ${HOME} $(id) \\n \"q\" 'q' #x ä\n\nlast";
@@ -99,6 +101,7 @@ async fn what_a_command_prints_is_taken_literally() {
     assert_eq!((found["P"].as_str(), found["Q"].clone()), (password, format!("<{password}>")));
 }
 
+/// kamal-compat §11.1 rows 1, 2, 3
 #[tokio::test]
 async fn the_files_are_those_of_the_destination() {
     let project = Project::new(&[
@@ -121,6 +124,7 @@ async fn the_files_are_those_of_the_destination() {
     insta::assert_snapshot!(report(&error));
 }
 
+/// kamal-compat §4 row 8
 #[tokio::test]
 async fn every_missing_secret_is_named_at_once() {
     let error = Project::new(&[("secrets", "A=1\n")]).load(None, &["Z", "A", "Y", "Z"]).await.unwrap_err();
@@ -134,6 +138,7 @@ async fn no_secrets_file_at_all() {
 }
 
 /// kamal-compat §11.2: the exit status is ignored. Whoever needs the value is told.
+/// kamal-compat §11.2 row 5
 #[tokio::test]
 async fn a_failed_command_gives_what_it_printed_and_is_remembered() {
     let text = "A=fine\nB=$(echo part; exit 3)\nC=x${B}y\nD=$(echo $B)\nE=$(kill -9 $$)\n";
@@ -260,6 +265,7 @@ async fn a_folder_in_the_place_of_a_file() {
     );
 }
 
+/// kamal-compat §1 row 11
 #[tokio::test]
 async fn legacy_line_breaks() {
     let text = "A=\"x\\ny\"\nDOTENV_LINEBREAK_MODE=legacy\nB=\"x\\ny\"\n";
@@ -294,4 +300,47 @@ async fn no_error_and_no_debug_shows_a_value() {
             assert!(!shown.contains(MARK), "{shown}");
         }
     }
+}
+
+/// Every sentence of the grammar's table. kamal-compat §11.2 rows 1, 2, 3, 4, 5
+#[tokio::test]
+async fn the_forms_of_a_value() {
+    let text = "ONE='literal $OVR \\n $(echo no)\nover two lines'\n\
+                TWO=\"a \\\"quote\\\" \\x and\na real line, ${OVR}, \\$OVR, $(echo in)\"\n\
+                THREE=  bare\\ word # trailing\n\
+                CUT=a#b\n\
+                IN_COMMAND=$(echo a#b)\n\
+                DEFAULT=${NOTHING:-x}\n\
+                DIGITS_9=$OVR.$NOTHING!\n\
+                NESTED=$(echo $(echo deep) '(x)')\n\
+                TEXTUAL=$(echo $OVR)\n\
+                LITERAL=\\$(echo no)\n\
+                TICKS=\"`echo no`\"\n\
+                LAST=$(echo x; echo)\n";
+    let expected = [
+        ("CUT", "a"),
+        // A `#` ends a bare value even inside `$(…)`, whose beginning is then text.
+        ("IN_COMMAND", "$(echo a"),
+        ("LITERAL", "$(echo no)"),
+        ("NESTED", "deep (x)"),
+        ("ONE", "literal $OVR \\n $(echo no)\nover two lines"),
+        ("TEXTUAL", "env"),
+        ("THREE", "bare word"),
+        ("TICKS", "`echo no`"),
+        ("TWO", "a \"quote\" x and\na real line, env, $OVR, in"),
+    ];
+    let project = Project::new(&[("secrets", text)]);
+    let names: Vec<&str> = expected.iter().map(|(name, _)| *name).collect();
+    let found = project.load(None, &names).await.unwrap();
+    let found: Vec<(&str, &str)> =
+        found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_eq!(found, expected);
+    let odd = project.load(None, &["DEFAULT", "DIGITS_9", "LAST"]).await.unwrap();
+    assert_eq!(odd["DIGITS_9"], "env.!");
+    assert!(
+        !odd["DEFAULT"].contains("env") && odd["DEFAULT"].contains(":-x"),
+        "no default: {}",
+        odd["DEFAULT"]
+    );
+    assert_eq!(odd["LAST"], "x\n", "one line break goes");
 }

@@ -62,7 +62,7 @@ impl Authenticator<'_> {
             let binding = self.handle.agent_session_binding();
             match self.deadline.within(agent::identities(socket, binding)).await {
                 Some(Ok(found)) => held.extend(found),
-                Some(Err(error)) => tracing::debug!(socket = %socket.display(), %error, "agent not usable"),
+                Some(Err(error)) => tracing::warn!(socket = %socket.display(), %error, "agent not usable"),
                 None => return Vec::new(),
             }
         }

@@ -1,5 +1,8 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use freehold_model::{ConnectionSettings, HostName};
 use freehold_ssh::{ExitStatus, RemoteCommand};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixListener};
@@ -126,4 +129,42 @@ async fn keys_are_exchanged_anew_in_the_middle_of_transfers() {
     assert!(control.wait().await.unwrap().success());
     let exchanges = server.log().matches("SSH2_MSG_NEWKEYS received").count();
     assert!(exchanges > 3, "{exchanges}");
+}
+
+/// kamal-compat §9 sshkit row 1
+#[tokio::test]
+async fn only_so_many_connections_begin_at_a_time() {
+    let (mut client, _) = Client::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    client.settings.port = Some(listener.local_addr().unwrap().port());
+    client.settings.connect_timeout = Duration::from_millis(300);
+    let begun = Arc::new(AtomicUsize::new(0));
+    let (most, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = (Arc::clone(&begun), Arc::clone(&most), Arc::clone(&open));
+    // A server that says nothing: each connection stands until the client gives up.
+    let server = background(async move {
+        let (begun, most, open) = seen;
+        let mut silent = tokio::task::JoinSet::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            begun.fetch_add(1, Ordering::SeqCst);
+            most.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let open = Arc::clone(&open);
+            silent.spawn(async move {
+                drop(stream.read_to_end(&mut Vec::new()).await);
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    let limits = ConnectionSettings { max_concurrent_starts: 2.try_into().unwrap(), ..Default::default() };
+    let connector = client.connector().with_limits(&limits);
+    let mut attempts = tokio::task::JoinSet::new();
+    for _ in 0..5 {
+        let (connector, settings) = (connector.clone(), client.settings.clone());
+        let host = HostName::parse("127.0.0.1").unwrap();
+        attempts.spawn(async move { connector.connect(&host, &settings, &[]).await.is_err() });
+    }
+    assert_eq!(attempts.join_all().await, [true; 5]);
+    assert_eq!(begun.load(Ordering::SeqCst), 5);
+    assert_eq!(most.load(Ordering::SeqCst), 2);
+    drop(server);
 }

@@ -85,7 +85,7 @@ impl Diagnose for AppExecError {
 pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), CommandError> {
     let mode = Mode::of(context, arguments.interactive, arguments.detach, arguments.raw)?;
     let words = exec::words(&arguments.command)?;
-    let change = Change::prepare(context, Build::No).await?;
+    let change = Change::prepare_without_record(context, Build::No).await?;
     let observed = change.observe().await?;
     let mut places = places(&change, &observed, &arguments, (mode, &words))?;
     if mode == Mode::Interactive {

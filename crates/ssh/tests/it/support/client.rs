@@ -29,6 +29,7 @@ pub(crate) struct Person {
     pub(crate) answers: Mutex<Vec<String>>,
     pub(crate) asked: Mutex<Vec<String>>,
     pub(crate) banners: Mutex<Vec<String>>,
+    pub(crate) notices: Mutex<Vec<String>>,
 }
 
 impl Person {
@@ -60,6 +61,10 @@ impl Prompt for Person {
 
     fn banner(&self, host: &HostName, text: &str) {
         self.banners.lock().push(format!("{host}: {text}"));
+    }
+
+    fn notice(&self, host: &HostName, text: &str) {
+        self.notices.lock().push(format!("{host}: {text}"));
     }
 }
 
