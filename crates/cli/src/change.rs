@@ -8,8 +8,8 @@ use freehold_fleet::{
     LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, observe, recover,
 };
 use freehold_model::{
-    Accessory, Author, Diagnose, ErrorKind, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint,
-    SecretName, SecretValues,
+    Accessory, Author, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint, SecretName,
+    SecretValues,
 };
 use freehold_plan::{ImageSource, Observed, Plan, PlanKind, ProxyBoot, RolloutRequest, rollout};
 use tokio::task::JoinSet;
@@ -27,9 +27,14 @@ use crate::project::{self, Loaded};
 use crate::record;
 use crate::secret;
 
+mod error;
 mod held;
+mod scope;
 
+use error::ChangeError;
 pub(crate) use held::Held;
+pub(crate) use scope::needed;
+use scope::{names, needed_by_images};
 
 /// What a command that changes hosts needs beside the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,39 +78,6 @@ pub(crate) struct Done {
     pub(crate) plan: Plan,
     pub(crate) report: Report,
     pub(crate) observed: Observed,
-}
-
-/// Why a change cannot begin.
-#[derive(Debug, thiserror::Error)]
-enum ChangeError {
-    /// The project has no hosts.
-    #[error("the deploy file names no hosts")]
-    NoHosts,
-    /// Nothing is behind a proxy.
-    #[error("no chosen host has anything behind the proxy")]
-    NoProxies,
-    /// A rollout of all hosts is unfinished.
-    #[error("a rollout that includes host `{host}` was cut off, and `--hosts` leaves that host out")]
-    Unfinished { host: HostName },
-}
-
-impl Diagnose for ChangeError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoHosts | Self::NoProxies => ErrorKind::Configuration,
-            Self::Unfinished { .. } => ErrorKind::Failed,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::NoHosts => vec!["name them under `servers:`".to_owned()],
-            Self::NoProxies => vec!["give a role `proxy: true`, or an accessory `proxy:`".to_owned()],
-            Self::Unfinished { .. } => {
-                vec!["first, without `--hosts`: `freehold resume` or `freehold abort`".to_owned()]
-            }
-        }
-    }
 }
 
 impl<'a> Change<'a> {
@@ -525,36 +497,4 @@ pub(crate) fn release_id(context: &Context) -> ReleaseId {
 pub(crate) fn holder() -> Result<Holder, FileError> {
     Holder::current()
         .map_err(|source| FileError { operation: "describe this process for the lock".to_owned(), source })
-}
-
-/// Returns every secret that a change needs: those of containers and builds, and keys for SSH.
-pub(crate) fn needed(project: &Project) -> Vec<SecretName> {
-    let mut names = project.secret_names();
-    names.extend(project.ssh.key_data.iter().cloned());
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// Returns the secrets that builds and registries need, and keys for SSH.
-fn needed_by_images(project: &Project) -> Vec<SecretName> {
-    let builders =
-        std::iter::once(&project.builder).chain(project.images.values().map(|image| &image.builder));
-    let mut names: Vec<SecretName> = builders.flat_map(|builder| builder.secrets.iter().cloned()).collect();
-    names.extend(project.registry.iter().flat_map(freehold_model::Registry::secret_names));
-    names.extend(project.ssh.key_data.iter().cloned());
-    names.sort();
-    names.dedup();
-    names
-}
-
-/// Returns the hosts to work with, first the one that keeps the lock: it is the same whatever the filters are.
-fn names(loaded: &Loaded) -> Vec<HostName> {
-    let mut names: Vec<HostName> = loaded.whole.hosts().into_iter().take(1).collect();
-    for host in loaded.chosen.hosts() {
-        if !names.contains(&host) {
-            names.push(host);
-        }
-    }
-    names
 }

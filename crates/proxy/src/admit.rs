@@ -48,6 +48,15 @@ pub(crate) struct Admitted {
     pub(crate) cookies: Option<Box<CookieScope>>,
 }
 
+impl Admitted {
+    /// How long the head of the answer may take, from the end of the request.
+    pub(crate) fn response_limit(&self) -> Option<Duration> {
+        let milliseconds =
+            self.record.service.as_ref().map_or(0, |service| service.settings.response_timeout_ms);
+        (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+}
+
 /// An answer of the proxy itself.
 #[derive(Debug)]
 pub(crate) struct Local {

@@ -5,19 +5,18 @@
 pub(crate) mod api;
 mod bounds;
 mod drain;
+mod files;
 mod gate;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    CertificateSource, DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode,
-    ErrorReply, Gate, HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSettings, ServiceSnapshot,
-    ServiceStatus, VersionReply,
+    DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply, Gate,
+    HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -26,8 +25,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::acme::{AcmeError, Keeper};
-use crate::certificate::{Certificate, CertificateError};
+use crate::acme::Keeper;
 use crate::generation::Generation;
 use crate::health::{Follow, Until, check, follow};
 use crate::log::Log;
@@ -36,9 +34,9 @@ use crate::resolve::Resolver;
 use crate::runtime::Threads;
 use crate::state::{State, StateFile};
 use crate::table::{Service, ServiceCertificate, Shared, Table};
-use crate::template::{ErrorPages, PagesError};
 
 use drain::Retired;
+use files::{load_certificate, load_pages};
 
 /// How long a target is looked at that was not heard from until the time for its health was over.
 const LAST_LOOK: Duration = Duration::from_millis(300);
@@ -463,36 +461,6 @@ impl Control {
             )
         })
     }
-}
-
-fn load_pages(settings: &ServiceSettings) -> Result<Option<Arc<ErrorPages>>, PagesError> {
-    let folder = settings.error_pages.as_deref().map(Path::new);
-    folder.map(|folder| ErrorPages::load(folder).map(Arc::new)).transpose()
-}
-
-/// A service's certificate cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum ServiceCertificateError {
-    #[error(transparent)]
-    Files(#[from] CertificateError),
-    #[error(transparent)]
-    Automatic(#[from] AcmeError),
-}
-
-fn load_certificate(
-    keeper: &Keeper,
-    settings: &ServiceSettings,
-) -> Result<Option<ServiceCertificate>, ServiceCertificateError> {
-    Ok(match settings.tls.as_ref().map(|tls| &tls.certificate) {
-        None => None,
-        Some(CertificateSource::Files { certificate_path, private_key_path }) => {
-            let certificate = Certificate::load(certificate_path.as_ref(), private_key_path.as_ref())?;
-            Some(ServiceCertificate::Files(Arc::new(certificate)))
-        }
-        Some(CertificateSource::Acme(acme)) => {
-            Some(ServiceCertificate::Automatic(keeper.certificates(acme, &settings.hosts)?))
-        }
-    })
 }
 
 fn unknown(name: &ProxyServiceName) -> ErrorReply {

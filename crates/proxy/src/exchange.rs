@@ -9,7 +9,6 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
 
 use freehold_wire::{Gate, Reason};
 use tokio::net::TcpStream;
@@ -417,7 +416,7 @@ impl Run<'_> {
                 progress: self.progress,
                 watch,
                 worker,
-                response_limit: response_limit(self.admitted),
+                response_limit: self.admitted.response_limit(),
             };
             let mut upload = pin!(upload.run(self.admitted.expects_continue));
             let download = Download {
@@ -494,11 +493,4 @@ impl Run<'_> {
         .await;
         Ok(Finished::Tunnel)
     }
-}
-
-/// How long the head of the answer may take, from the end of the request.
-fn response_limit(admitted: &Admitted) -> Option<Duration> {
-    let milliseconds =
-        admitted.record.service.as_ref().map_or(0, |service| service.settings.response_timeout_ms);
-    (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
 }

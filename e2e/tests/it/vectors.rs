@@ -11,7 +11,7 @@ use freehold_e2e::project::Project;
 use serde_json::Value;
 
 use crate::scene::{Scene, address, ask};
-use later::later_deploys;
+use later::{later_deploys, short};
 
 mod later;
 
@@ -34,11 +34,6 @@ const HOOKS: [&str; 7] = [
     "post-app-boot",
     "post-deploy",
 ];
-
-/// A revision as people read it.
-fn short(revision: &str) -> &str {
-    revision.get(..7).unwrap()
-}
 
 fn deploy_file(host: &str) -> String {
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };

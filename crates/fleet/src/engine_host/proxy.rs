@@ -4,14 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_docker::{ContainerSpec, ExecSpec, ImageName};
-use freehold_model::{
-    ContainerName, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName, ProxySettings,
-};
+use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName};
 use freehold_plan::{ProxyMaker, Route};
 use freehold_wire::{
-    Acme, CertificateSource, CertificateState, ConfirmRequest, DeployRequest, DrainMode, DrainReport,
-    DrainRequest, ErrorCode, HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProbeReport,
-    ProbeRequest, ProxyClient, ProxyError, ServiceSettings, TargetAddress, Tls,
+    CertificateState, ConfirmRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, HealthGate,
+    InvalidAddress, ProbeReport, ProbeRequest, ProxyClient, ProxyError, TargetAddress,
 };
 
 use crate::engine_host::EngineHost;
@@ -19,6 +16,10 @@ use crate::engine_host::link::Link;
 use crate::engine_host::observe::maker;
 use crate::event::{Progress, milliseconds};
 use crate::host::{HostError, Outcome, StepContext, StepError};
+
+mod settings;
+
+pub(super) use settings::{deploy_request, health_check};
 
 /// The name of the proxy's container, which is Kamal's.
 pub(super) const PROXY_CONTAINER: &str = "kamal-proxy";
@@ -423,75 +424,6 @@ impl EngineHost {
     }
 }
 
-pub(super) fn health_check(check: &freehold_model::HealthCheck) -> HealthCheck {
-    HealthCheck {
-        path: check.path.clone(),
-        host: None,
-        port: None,
-        interval_ms: milliseconds(check.interval).max(1),
-        timeout_ms: milliseconds(check.timeout).max(1),
-    }
-}
-
-pub(super) fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
-    let targets =
-        route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
-    let settings = ServiceSettings {
-        error_pages: route.files.error_pages.clone(),
-        tls: tls(route),
-        ..service_settings(&route.settings)?
-    };
-    Ok(DeployRequest::new(targets, settings))
-}
-
-/// Returns how a route is served over HTTPS. A folder with a certificate is one of one's own, also where the settings no
-/// longer tell the names of its secrets.
-fn tls(route: &Route) -> Option<Tls> {
-    let certificate = match (&route.files.certificate, &route.settings.tls) {
-        (Some(folder), _) => CertificateSource::Files {
-            certificate_path: format!("{folder}/{CERTIFICATE_FILE}"),
-            private_key_path: format!("{folder}/{PRIVATE_KEY_FILE}"),
-        },
-        (None, freehold_model::Tls::Automatic(authority)) => CertificateSource::Acme(Acme {
-            directory: authority.directory.clone(),
-            contact: authority.contact.clone(),
-            cache_path: None,
-        }),
-        (None, freehold_model::Tls::Off | freehold_model::Tls::Custom { .. }) => return None,
-    };
-    Some(Tls { certificate, redirect: route.settings.redirect_to_https })
-}
-
-fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, InvalidAddress> {
-    Ok(ServiceSettings {
-        hosts: settings.hosts.iter().map(|host| HostPattern::parse(host)).collect::<Result<_, _>>()?,
-        path_prefixes: settings
-            .path_prefixes
-            .iter()
-            .map(|prefix| PathPrefix::parse(prefix))
-            .collect::<Result<_, _>>()?,
-        strip_path_prefix: settings.strip_path_prefix,
-        health_check: health_check(&settings.health_check),
-        response_timeout_ms: milliseconds(settings.response_timeout),
-        forward_headers: settings.forward_headers,
-        buffering: buffering(&settings.buffering),
-        log_request_headers: settings.logged_headers.request.clone(),
-        log_response_headers: settings.logged_headers.response.clone(),
-        ..ServiceSettings::default()
-    })
-}
-
-fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {
-    let default = freehold_wire::Buffering::default();
-    freehold_wire::Buffering {
-        requests: wanted.requests,
-        responses: wanted.responses,
-        memory_bytes: wanted.memory_bytes.unwrap_or(default.memory_bytes),
-        max_request_bytes: wanted.max_request_body_bytes.unwrap_or(default.max_request_bytes),
-        max_response_bytes: wanted.max_response_body_bytes.unwrap_or(default.max_response_bytes),
-    }
-}
-
 /// Describes the proxy's container: Kamal 2.12's names, volume and network, our image.
 pub(super) fn proxy_spec(
     run: &ProxyRun,
@@ -561,35 +493,4 @@ pub(super) fn status(context: &StepContext<'_>, text: impl Into<String>) {
 }
 
 #[cfg(test)]
-mod tests {
-    use freehold_model::{ImageReference, Repository, Tag};
-
-    use super::*;
-
-    // kamal-compat §7.1 rows 1, 2, 3, 5, 6, 8.
-    #[test]
-    fn the_container_is_what_its_settings_say() {
-        let image = ImageReference {
-            repository: Repository::parse("freehold-proxy").unwrap(),
-            tag: Tag::parse("1").unwrap(),
-        };
-        let spec = |run: &ProxyRun| proxy_spec(run, "kamal", "/root", image.clone().into()).unwrap();
-        let usual = spec(&ProxyRun::default());
-        let command = ["proxy", "run", "--http-port", "80", "--https-port", "443"];
-        assert_eq!(usual.command.unwrap(), command);
-        assert_eq!(usual.options.publish, ["80:80", "443:443"]);
-        let mut run =
-            ProxyRun { https_port: 8443, debug: true, metrics_port: Some(9090), ..ProxyRun::default() };
-        run.bind_addresses = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
-        run.options.memory_bytes = Some(1 << 28);
-        run.options.publish = vec!["9090:9090".to_owned()];
-        let spec = spec(&run);
-        assert_eq!(spec.command.unwrap()[6..], ["--debug", "--metrics-port", "9090"]);
-        assert_eq!(spec.options.memory_bytes, Some(1 << 28));
-        assert_eq!(spec.options.expose, ["9090"]);
-        let ports = ["9090:9090", "127.0.0.1:80:80", "127.0.0.1:8443:443", "[::1]:80:80", "[::1]:8443:443"];
-        assert_eq!(spec.options.publish, ports);
-        run.publish = false;
-        assert_eq!(published(&run), [""; 0]);
-    }
-}
+mod tests;

@@ -97,14 +97,7 @@ impl Machine {
                 Ok(changed(before != *gate))
             }
             Action::Soak { containers, .. } => self.soak(state, containers),
-            Action::StopContainer { container, .. } => match state.container(container) {
-                Some(container) if container.is_running => {
-                    container.is_running = false;
-                    container.is_healthy = false;
-                    Ok(Outcome::Done(None))
-                }
-                _ => Ok(Outcome::AlreadyDone),
-            },
+            Action::StopContainer { container, .. } => Ok(changed(state.stop(container))),
             Action::RecordRelease { release, latest } => Ok(state.record(release, latest)),
             Action::RemoveContainer { container } => self.remove_container(state, container),
             Action::RemoveImage { image } => self.remove_image(state, image),
@@ -277,6 +270,16 @@ fn changed(is_changed: bool) -> Outcome {
 }
 
 impl State {
+    /// Says whether there was a container to stop.
+    fn stop(&mut self, name: &ContainerName) -> bool {
+        let Some(container) = self.container(name).filter(|container| container.is_running) else {
+            return false;
+        };
+        container.is_running = false;
+        container.is_healthy = false;
+        true
+    }
+
     /// Does what is done to the proxy's container itself.
     fn exchange_proxy(&mut self, action: &Action) -> Outcome {
         match action {

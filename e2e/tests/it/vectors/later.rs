@@ -3,7 +3,7 @@
 use freehold_e2e::lab::Host;
 use serde_json::Value;
 
-use super::{commit, inspect, labels, mounts, short};
+use super::{commit, inspect, labels, mounts};
 use crate::scene::Scene;
 
 /// The same host after further deploys, by hand and by us.
@@ -196,4 +196,9 @@ async fn expect_pruned_and_removed(scene: &Scene, host: &Host) {
         "accessories keep their files"
     );
     assert!(host.docker(&["volume", "ls", "--quiet"]).await.unwrap().lines().any(|name| name == "data"));
+}
+
+/// A revision as people read it.
+pub(super) fn short(revision: &str) -> &str {
+    revision.get(..7).unwrap()
 }

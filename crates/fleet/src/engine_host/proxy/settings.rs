@@ -1,0 +1,80 @@
+//! What the deploy file says of a service, in the words of the proxy's API.
+
+use freehold_model::ProxySettings;
+use freehold_plan::Route;
+use freehold_wire::{
+    Acme, CertificateSource, DeployRequest, HealthCheck, HostPattern, InvalidAddress, PathPrefix,
+    ServiceSettings, TargetAddress, Tls,
+};
+
+use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE};
+use crate::event::milliseconds;
+
+pub(in crate::engine_host) fn health_check(check: &freehold_model::HealthCheck) -> HealthCheck {
+    HealthCheck {
+        path: check.path.clone(),
+        host: None,
+        port: None,
+        interval_ms: milliseconds(check.interval).max(1),
+        timeout_ms: milliseconds(check.timeout).max(1),
+    }
+}
+
+pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
+    let targets =
+        route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
+    let settings = ServiceSettings {
+        error_pages: route.files.error_pages.clone(),
+        tls: tls(route),
+        ..service_settings(&route.settings)?
+    };
+    Ok(DeployRequest::new(targets, settings))
+}
+
+/// Returns how a route is served over HTTPS. A folder with a certificate is one of one's own, also where the settings no
+/// longer tell the names of its secrets.
+fn tls(route: &Route) -> Option<Tls> {
+    let certificate = match (&route.files.certificate, &route.settings.tls) {
+        (Some(folder), _) => CertificateSource::Files {
+            certificate_path: format!("{folder}/{CERTIFICATE_FILE}"),
+            private_key_path: format!("{folder}/{PRIVATE_KEY_FILE}"),
+        },
+        (None, freehold_model::Tls::Automatic(authority)) => CertificateSource::Acme(Acme {
+            directory: authority.directory.clone(),
+            contact: authority.contact.clone(),
+            cache_path: None,
+        }),
+        (None, freehold_model::Tls::Off | freehold_model::Tls::Custom { .. }) => return None,
+    };
+    Some(Tls { certificate, redirect: route.settings.redirect_to_https })
+}
+
+fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, InvalidAddress> {
+    Ok(ServiceSettings {
+        hosts: settings.hosts.iter().map(|host| HostPattern::parse(host)).collect::<Result<_, _>>()?,
+        path_prefixes: settings
+            .path_prefixes
+            .iter()
+            .map(|prefix| PathPrefix::parse(prefix))
+            .collect::<Result<_, _>>()?,
+        strip_path_prefix: settings.strip_path_prefix,
+        health_check: health_check(&settings.health_check),
+        response_timeout_ms: milliseconds(settings.response_timeout),
+        forward_headers: settings.forward_headers,
+        buffering: buffering(&settings.buffering),
+        log_request_headers: settings.logged_headers.request.clone(),
+        log_response_headers: settings.logged_headers.response.clone(),
+        ..ServiceSettings::default()
+    })
+}
+
+fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {
+    let default = freehold_wire::Buffering::default();
+    freehold_wire::Buffering {
+        requests: wanted.requests,
+        responses: wanted.responses,
+        memory_bytes: wanted.memory_bytes.unwrap_or(default.memory_bytes),
+        max_request_bytes: wanted.max_request_body_bytes.unwrap_or(default.max_request_bytes),
+        max_response_bytes: wanted.max_response_body_bytes.unwrap_or(default.max_response_bytes),
+    }
+}
