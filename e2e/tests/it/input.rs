@@ -22,8 +22,9 @@ fn shown(scene: &Scene, run: &Run) -> String {
     }
     let words = text.split_inclusive(char::is_whitespace).map(|word| {
         let bare = word.trim();
-        let is_seconds = |bare: &str| bare.parse::<f64>().is_ok() && bare.contains('.');
-        if is_seconds(bare) { word.replace(bare, "N.N") } else { word.to_owned() }
+        let number = bare.trim_end_matches(':').trim_end_matches('s');
+        let is_seconds = number.parse::<f64>().is_ok() && number.contains('.');
+        if is_seconds { word.replace(number, "N.N") } else { word.to_owned() }
     });
     let words: String = words.collect();
     words.split("SHA256:").enumerate().fold(String::new(), |mut text, (index, part)| {

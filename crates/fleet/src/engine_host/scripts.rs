@@ -106,6 +106,8 @@ pub(super) fn break_lock(stem: &str) -> String {
 /// Raises the fencing number, ends the sessions of earlier holders and registers our own.
 pub(super) fn raise_fence(token: &LeaseToken, session: Option<u32>) -> String {
     let state = quote(&state_directory(&token.stem));
+    // A client that takes the lock again over the same connection is an earlier holder, too.
+    let own = session.map_or_else(String::new, |pid| pid.to_string());
     let register = session.map_or_else(String::new, |pid| {
         format!(
             "started=$(sed 's/^.*) //' /proc/{pid}/stat 2>/dev/null | cut -d' ' -f20); \
@@ -128,7 +130,7 @@ for file in "$state"/sessions/*; do
   if [ "${{name%%-*}}" -lt "$fence" ]; then
     read -r pid started < "$file"
     now=$(sed 's/^.*) //' "/proc/$pid/stat" 2>/dev/null | cut -d' ' -f20)
-    if [ -n "$started" ] && [ "$now" = "$started" ]; then kill "$pid" 2>/dev/null; fi
+    if [ "$pid" != "{own}" ] && [ -n "$started" ] && [ "$now" = "$started" ]; then kill "$pid" 2>/dev/null; fi
     rm -f "$file"
   fi
 done

@@ -113,6 +113,23 @@ async fn a_dead_holders_lock_is_taken_over_and_its_number_refused() {
     assert!(host.read_journal("app").await.expect("answers").is_none());
 }
 
+#[test]
+fn a_greater_number_ends_the_sessions_of_others_but_not_ones_own() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut session = std::process::Command::new("sleep").arg("60").spawn().expect("sleep runs");
+    let raise = |fence, pid| {
+        let script = super::scripts::raise_fence(&LeaseToken { stem: "app".to_owned(), fence }, Some(pid));
+        let status =
+            std::process::Command::new("/bin/sh").args(["-c", &script]).current_dir(home.path()).status();
+        assert!(status.expect("sh runs").success());
+    };
+    raise(1, session.id());
+    raise(2, session.id());
+    assert!(session.try_wait().expect("asked").is_none(), "one client took the lock twice");
+    raise(3, std::process::id());
+    assert!(!session.wait().expect("ended").success(), "its holder is an earlier one now");
+}
+
 #[tokio::test]
 async fn an_expired_lock_of_another_machine_is_taken_over() {
     let home = tempfile::tempdir().expect("a folder");
