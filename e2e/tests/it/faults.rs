@@ -115,7 +115,7 @@ async fn worker_crashes_during_soak() {
     let servers = "servers:\n  - h1\n  - h2\n  - h3\n";
     let roles = |tag: &str| {
         format!(
-            "servers:\n  web:\n    hosts: [h1, h2, h3]\n  jobs:\n    hosts:\n      - h2{tag}\n    cmd: /hello\n"
+            "servers:\n  web:\n    hosts: [h1, h2, h3]\n  jobs:\n    hosts:\n      - h2{tag}\n    cmd: serve\n"
         )
     };
     let without_fault = scene.file.render().replace(servers, &roles(""));

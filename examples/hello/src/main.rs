@@ -1,10 +1,10 @@
 //! A small web application to deploy: a page with its version, and the faults that tests ask it for.
 //!
 //! It answers `/` (a page), `/up` (health), `/version`, `/env?name=N`, `/slow?ms=N`, `/upload` (counts the bytes),
-//! `/ws` (echoes WebSocket messages), `/log` (writes a line), `/status?code=N` and `/crash?after_ms=N`. `settings.rs` lists its environment
-//! variables. On SIGTERM it takes no new connections, finishes the requests in flight and exits with 0.
+//! `/ws` (echoes WebSocket messages), `/log` (writes a line), `/status?code=N` and `/crash?after_ms=N`. `settings.rs`
+//! lists its environment variables. On SIGTERM it takes no new connections, finishes the requests in flight and exits with 0.
 //!
-//! Called with words it does that instead: `env` prints its environment, `echo` what it reads, `exit N` ends with N. An
+//! Called with other words than `serve` it does that instead: `env` prints its environment, `echo` what it reads, `exit N` ends with N. An
 //! image without a shell has nothing else for `app exec`.
 
 mod http;
@@ -21,8 +21,9 @@ use crate::settings::Settings;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    if !words.is_empty() {
-        return command(&words.iter().map(String::as_str).collect::<Vec<_>>());
+    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] | ["serve"] => {}
+        words => return command(words),
     }
     let settings = Arc::new(Settings::from_environment());
     if let Some(code) = settings.exit_at_start {
