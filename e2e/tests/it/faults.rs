@@ -128,10 +128,8 @@ async fn worker_crashes_during_soak() {
     let load = scene.load().await;
     scene.project.write("config/deploy.yml", &with_fault).unwrap();
     let run = scene.deploy("2").await;
-    check(
-        &run,
-        &Expected { code: 6, causes: &["ended and was started again", "crashing as told", "hello-jobs-2"] },
-    );
+    // Whether it is seen before or after the engine starts it again is chance.
+    check(&run, &Expected { code: 6, causes: &["started again", "crashing as told", "hello-jobs-2"] });
     scene.expect_serving("1").await;
     assert_eq!(scene.state(&scene.host("h2")).await.running, ["hello-jobs-1", "hello-web-1"]);
     assert_eq!(scene.state(&scene.host("h2")).await.stopped, [""; 0]);
