@@ -299,7 +299,7 @@ impl Host {
         let remove_images = match images {
             super::Images::Keep => "",
             super::Images::Remove => {
-                "docker image ls --all --quiet | sort -u | xargs -r docker image rm --force >/dev/null;
+                "docker image prune --all --force >/dev/null
                 docker builder prune --all --force >/dev/null 2>&1 || true;"
             }
         };
