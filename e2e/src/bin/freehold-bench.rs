@@ -41,6 +41,9 @@ enum Verb {
         /// How often each is measured.
         #[arg(long, default_value_t = 5)]
         runs: usize,
+        /// How far away the hosts are: milliseconds of each round trip, added to what this computer takes.
+        #[arg(long, default_value_t = 0)]
+        latency: u64,
     },
     /// Start-up time and size of the executable; fails past the size limit.
     Executable,
@@ -49,7 +52,9 @@ enum Verb {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Deploy { hosts, runs } => deploys(&hosts, runs).await,
+        Verb::Deploy { hosts, runs, latency } => {
+            deploys(&hosts, runs, Duration::from_millis(latency)).await
+        }
         Verb::Executable => start().await,
     };
     match outcome {
@@ -80,13 +85,14 @@ async fn start() -> Result<bool, Failure> {
     Ok(size < SIZE_LIMIT_BYTES)
 }
 
-async fn deploys(counts: &[usize], runs: usize) -> Result<bool, Failure> {
+async fn deploys(counts: &[usize], runs: usize, round_trip: Duration) -> Result<bool, Failure> {
     let mut table = format!(
         "{:>5}  {:<22} {:>26} {:>11} {:>12} {:>10}\n",
         "hosts", "what", "seconds (range)", "above floor", "round trips", "bytes"
     );
     for &count in counts {
         let bench = Bench::start(count).await?;
+        bench.relays.iter().for_each(|relay| relay.delay(round_trip / 2));
         let floor = bench.floor(runs).await?;
         table.push_str(&row(count, "by hand", &floor, None, None));
         for (what, change) in [
@@ -216,7 +222,7 @@ impl Bench {
             let begun = Instant::now();
             let mut sessions = JoinSet::new();
             for host in self.lab.hosts() {
-                let config = self.lab.ssh_config();
+                let config = self.project.home().join(".ssh/config");
                 sessions
                     .spawn(Command::new("ssh").arg("-F").arg(config).args([host.name(), script]).status());
             }
