@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use freehold_model::Architecture;
 use http::Request;
@@ -105,6 +105,7 @@ impl Engine {
             builder = builder.header(name, value);
         }
         let request = builder.body(body).map_err(|error| EngineError::answer(&action, error))?;
+        let begun = Instant::now();
         let response = self
             .inner
             .client
@@ -112,6 +113,7 @@ impl Engine {
             .await
             .map_err(|error| EngineError::connection(&action, error))?;
         let (head, body) = response.into_parts();
+        tracing::debug!(action, status = head.status.as_u16(), took = ?begun.elapsed(), "the engine answered");
         Ok(Answer { action, status: head.status, headers: head.headers, body })
     }
 

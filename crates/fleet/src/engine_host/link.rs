@@ -167,14 +167,17 @@ impl EngineHost {
     /// Runs a script, whatever its exit code.
     pub(super) async fn script(&self, operation: &str, script: &str) -> Result<ShellOutput, HostError> {
         let link = self.link().await?;
-        link.shell.run(script, SCRIPT_DEADLINE).await.map_err(|error| {
+        let begun = Instant::now();
+        let output = link.shell.run(script, SCRIPT_DEADLINE).await.map_err(|error| {
             link.give_up();
             HostError::Lost {
                 host: self.name.clone(),
                 operation: operation.to_owned(),
                 source: Some(Arc::new(error)),
             }
-        })
+        })?;
+        tracing::debug!(host = %self.name, operation, code = output.code, took = ?begun.elapsed(), "a script ran");
+        Ok(output)
     }
 
     /// Runs a script that may take long, whatever its exit code, in a shell of its own: that of the link has to stay free

@@ -135,7 +135,9 @@ impl EngineHost {
             Some(client) => client,
             None => self.open_proxy(link).await?,
         };
+        let begun = Instant::now();
         let answer = question(&mut client).await;
+        tracing::debug!(host = %self.name, operation, took = ?begun.elapsed(), "the proxy answered");
         match answer {
             Ok(value) => {
                 *slot = Some(client);
