@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -35,6 +35,9 @@ pub(crate) struct Run<'a> {
     pub(crate) secrets: &'a SecretValues,
     pub(crate) stop: &'a Stop,
     pub(crate) ledger: Mutex<Ledger>,
+    /// Done, but not journalled yet, by host: a line of its own would cost a round trip, so it goes with what is written
+    /// next. A crash in between leaves a step that counts as begun, and every step says how "already done" is recognised.
+    unwritten: Mutex<BTreeMap<HostName, Vec<JournalEntry>>>,
     /// Steps that changed something, and steps that did not have to.
     counts: Mutex<(usize, usize)>,
     began: Instant,
@@ -74,9 +77,8 @@ impl<'a> Run<'a> {
         if plan.format != Plan::FORMAT {
             return Err(ExecuteError::Format { format: plan.format });
         }
-        let ledger = Mutex::new(ledger);
-        let counts = Mutex::new((0, 0));
-        Ok(Self { plan, world, lease, secrets, stop, ledger, counts, began: Instant::now() })
+        let (ledger, unwritten, counts) = (Mutex::new(ledger), Mutex::default(), Mutex::new((0, 0)));
+        Ok(Self { plan, world, lease, secrets, stop, ledger, unwritten, counts, began: Instant::now() })
     }
 
     /// Begins the journals: first where the plan is stored, so that a host with a journal never lacks its plan.
@@ -186,6 +188,9 @@ impl<'a> Run<'a> {
 
     async fn finish(&self, failures: Vec<StepFailure>, watching: Watching) -> Result<Report, ExecuteError> {
         let left = self.left(watching);
+        if !failures.is_empty() || !left.is_empty() {
+            self.write_done().await;
+        }
         let kind = self.plan.kind;
         let mut failures = failures.into_iter();
         if let Some(first) = failures.next() {
@@ -253,6 +258,47 @@ impl<'a> Run<'a> {
 
     pub(crate) fn entry(&self, step: &Step, state: JournalState) -> JournalEntry {
         JournalEntry { rollout: self.plan.id.to_string(), step: step.id, state }
+    }
+
+    /// Takes note that a step may have changed something from now on.
+    pub(crate) fn note_begun(&self, step: &Step) {
+        self.ledger.lock().record(&self.entry(step, JournalState::Begun));
+    }
+
+    /// Takes note that a step is done, to be journalled with what is written next.
+    pub(crate) fn note_done(&self, step: &Step) {
+        let entry = self.entry(step, JournalState::Done);
+        self.ledger.lock().record(&entry);
+        self.unwritten.lock().entry(step.host.clone()).or_default().push(entry);
+    }
+
+    /// Journals that steps of a host begin, after what was done on it before.
+    pub(crate) async fn write_begun(&self, host: &Arc<dyn Host>, steps: &[&Step]) -> Result<(), HostError> {
+        let done = self.unwritten.lock().remove(host.name()).unwrap_or_default();
+        let begun = steps.iter().map(|step| self.entry(step, JournalState::Begun));
+        let entries: Vec<JournalEntry> = done.iter().cloned().chain(begun).collect();
+        let written = host.append_journal(self.lease.token(), &entries).await;
+        if written.is_err() {
+            self.unwritten.lock().entry(host.name().clone()).or_default().extend(done);
+        }
+        written
+    }
+
+    /// Journals what is done and not journalled yet, so that whoever goes on does not do it again.
+    async fn write_done(&self) {
+        let unwritten = std::mem::take(&mut *self.unwritten.lock());
+        let hosts = self.world.hosts.iter().filter(|(name, _)| unwritten.contains_key(*name));
+        let token = self.lease.token();
+        let answers = on_each(self.world, hosts, |host| {
+            let entries = unwritten.get(host.name()).map(Vec::as_slice).unwrap_or_default();
+            host.append_journal(token, entries)
+        })
+        .await;
+        for (host, answer) in answers {
+            if let Err(error) = answer {
+                tracing::warn!(%host, error = %chain(&error), "what is done is not journalled");
+            }
+        }
     }
 
     pub(crate) async fn append(

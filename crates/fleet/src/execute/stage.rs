@@ -1,7 +1,8 @@
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freehold_model::{Diagnose, ErrorKind, HostName};
-use freehold_plan::{Lane, OnFailure, Stage, Step};
+use freehold_plan::{Lane, OnFailure, Stage, Step, StepId, Undo};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,6 @@ use crate::execute::StepFailure;
 use crate::execute::run::{Halt, Run, as_host_error};
 use crate::failures::chain;
 use crate::host::{Host, HostError, Outcome, StepContext, StepError};
-use crate::journal::{JournalEntry, JournalState};
 use crate::pause::Retry;
 use crate::world::{BoxFuture, together};
 
@@ -25,14 +25,34 @@ struct Course<'s> {
     cut: CancellationToken,
 }
 
-/// What one host's part of a stage carries from step to step.
-#[derive(Default)]
+/// What one lane carries from step to step.
 struct Pass<'s> {
-    /// Done, but not journalled yet: its line goes with the next step's first, to save a round trip. A crash in
-    /// between leaves a step that counts as begun, and every step says how "already done" is recognised.
-    unwritten: Option<&'s Step>,
+    /// The lane's steps from the next one on.
+    rest: &'s [Step],
+    /// Steps whose beginning is journalled.
+    journalled: BTreeSet<StepId>,
     /// The host cannot be reached.
     is_gone: bool,
+}
+
+impl<'s> Pass<'s> {
+    /// Takes the next step.
+    fn next(&mut self) -> Option<&'s Step> {
+        let (step, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(step)
+    }
+
+    /// Returns the steps that are journalled as begun together with this one, to save round trips: those that follow
+    /// and leave nothing to undo, or all where nothing is undone any more. Whoever reads the journal does again what it
+    /// says was begun, and finds done what was.
+    fn with_next(&self, step: &'s Step, on_failure: OnFailure) -> impl Iterator<Item = &'s Step> {
+        let follow = self
+            .rest
+            .iter()
+            .take_while(move |next| on_failure == OnFailure::GoOn || next.undo == Undo::Nothing);
+        std::iter::once(step).chain(follow)
+    }
 }
 
 #[derive(Default)]
@@ -67,8 +87,8 @@ impl Run<'_> {
     }
 
     async fn lane(&self, lane: &Lane, host: &Arc<dyn Host>, course: &Course<'_>) {
-        let mut pass = Pass::default();
-        for step in &lane.steps {
+        let mut pass = Pass { rest: &lane.steps, journalled: BTreeSet::new(), is_gone: false };
+        while let Some(step) = pass.next() {
             if self.ledger.lock().is_done(step) {
                 continue;
             }
@@ -78,14 +98,9 @@ impl Run<'_> {
                 continue;
             }
             match self.step(step, host, course, &mut pass).await {
-                Ok(()) => pass.unwritten = Some(step),
+                Ok(()) => self.note_done(step),
                 Err(error) => pass.is_gone = Self::failed(step, error, course),
             }
-        }
-        if let Some(step) = pass.unwritten.take()
-            && let Err(error) = self.write_done(step, host, course).await
-        {
-            Self::failed(step, error, course);
         }
     }
 
@@ -114,22 +129,6 @@ impl Run<'_> {
         is_gone
     }
 
-    async fn write_done(
-        &self,
-        step: &Step,
-        host: &Arc<dyn Host>,
-        course: &Course<'_>,
-    ) -> Result<(), StepError> {
-        let mut retry = Retry::new(&self.world.limits);
-        loop {
-            match self.append(host, &[self.entry(step, JournalState::Done)]).await {
-                Err(error)
-                    if course.on_failure == OnFailure::GoOn && retry.again(&error, &course.halt).await => {}
-                result => return Ok(result?),
-            }
-        }
-    }
-
     async fn step<'s>(
         &self,
         step: &'s Step,
@@ -146,7 +145,7 @@ impl Run<'_> {
         };
         let mut retry = Retry::patient(&self.world.limits);
         let result = loop {
-            match self.attempt(step, host, &stop, pass).await {
+            match self.attempt(step, host, (course.on_failure, &stop), pass).await {
                 // The release is live: it is better to go on late than not at all.
                 Err(error)
                     if course.on_failure == OnFailure::GoOn && retry.again(&error, &course.halt).await => {}
@@ -170,19 +169,23 @@ impl Run<'_> {
         }
     }
 
-    async fn attempt(
+    async fn attempt<'s>(
         &self,
-        step: &Step,
+        step: &'s Step,
         host: &Arc<dyn Host>,
-        stop: &CancellationToken,
-        pass: &mut Pass<'_>,
+        (on_failure, stop): (OnFailure, &CancellationToken),
+        pass: &mut Pass<'s>,
     ) -> Result<Outcome, StepError> {
         self.lease.check().await.map_err(as_host_error)?;
-        let before = pass.unwritten.map(|done| self.entry(done, JournalState::Done));
-        let entries: Vec<JournalEntry> =
-            before.into_iter().chain([self.entry(step, JournalState::Begun)]).collect();
-        self.append(host, &entries).await?;
-        pass.unwritten = None;
+        if !pass.journalled.contains(&step.id) {
+            let steps: Vec<&Step> = {
+                let ledger = self.ledger.lock();
+                pass.with_next(step, on_failure).filter(|step| !ledger.is_done(step)).collect()
+            };
+            self.write_begun(host, &steps).await?;
+            pass.journalled.extend(steps.iter().map(|step| step.id));
+        }
+        self.note_begun(step);
         let progress = |progress| {
             self.world.emit(Event::StepProgress { host: step.host.clone(), step: step.id, progress });
         };
