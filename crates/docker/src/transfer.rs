@@ -378,8 +378,15 @@ impl Job<'_> {
         let engine = &delivery.target.engine;
         let reference = self.reference.clone();
         let target = |cause| TransferError::Target { reference: reference.clone(), cause };
+        let arrived = |share: Share| Transferred {
+            way: delivery.way,
+            layers_total: self.image.layers.len(),
+            layers_sent: share.layers,
+            bytes_sent: share.bytes,
+        };
         let sent = match (delivery.plan.map_err(target)?, delivery.loaded) {
-            (Plan::Done(_), _) => Ok(Share::default()),
+            // It was looked at just now.
+            (Plan::Done(_), _) => return Ok(arrived(Share::default())),
             (Plan::Pull, _) => self.pull(delivery.index, delivery.target).await,
             (Plan::Load { .. }, Some(Ok(share))) => Ok(share),
             (Plan::Load { .. }, Some(Err(error))) => Err(error.about(self.reference)),
@@ -388,12 +395,7 @@ impl Job<'_> {
         let there = engine.inspect_image(&reference.to_string()).await;
         let same = matches!(&there, Ok(Some(there)) if there.fingerprint == self.image.fingerprint);
         match (sent, there) {
-            (Ok(share), _) if same => Ok(Transferred {
-                way: delivery.way,
-                layers_total: self.image.layers.len(),
-                layers_sent: share.layers,
-                bytes_sent: share.bytes,
-            }),
+            (Ok(share), _) if same => Ok(arrived(share)),
             (Err(error), there) => {
                 // A name that was there before is still that of the old image.
                 if !same && !delivery.had_name && matches!(there, Ok(Some(_))) {

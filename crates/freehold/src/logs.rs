@@ -3,19 +3,22 @@ use std::sync::Arc;
 
 use freehold_cli::Logs;
 use freehold_model::SshLogLevel;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer as _;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Sends what all libraries log to standard error: a person asked for everything.
 pub(crate) fn show_all() {
-    let filter = EnvFilter::new(
-        "warn,freehold=debug,freehold_cli=debug,freehold_fleet=debug,freehold_ssh=debug,freehold_docker=debug",
-    );
-    let subscriber =
-        tracing_subscriber::fmt().with_writer(|| Patient).with_ansi(false).with_env_filter(filter);
+    let ours = ["freehold", "freehold_cli", "freehold_fleet", "freehold_ssh", "freehold_docker"];
+    let filter = Targets::new()
+        .with_default(LevelFilter::WARN)
+        .with_targets(ours.map(|target| (target, LevelFilter::DEBUG)));
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| Patient).with_ansi(false);
     // It fails only if there is a subscriber already, which then does the same.
-    drop(subscriber.try_init());
+    drop(tracing_subscriber::registry().with(lines.with_filter(filter)).try_init());
 }
 
 /// What libraries log in this process.
@@ -25,21 +28,21 @@ pub(crate) struct LibraryLogs;
 impl Logs for LibraryLogs {
     fn show_ssh(&self, level: SshLogLevel, show: Box<dyn Fn(&str) + Send + Sync>) {
         let level = match level {
-            SshLogLevel::Debug => "debug",
-            SshLogLevel::Info => "info",
-            SshLogLevel::Warn => "warn",
-            SshLogLevel::Error => "error",
+            SshLogLevel::Debug => LevelFilter::DEBUG,
+            SshLogLevel::Info => LevelFilter::INFO,
+            SshLogLevel::Warn => LevelFilter::WARN,
+            SshLogLevel::Error => LevelFilter::ERROR,
             // What ends a connection is the error of the command, which is shown anyway.
             SshLogLevel::Fatal => return,
         };
         let show: Arc<dyn Fn(&str) + Send + Sync> = Arc::from(show);
-        let subscriber = tracing_subscriber::fmt()
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || Lines { show: Arc::clone(&show), text: Vec::new() })
             .with_ansi(false)
             .with_timer(NoTime)
-            .with_env_filter(EnvFilter::new(format!("off,freehold_ssh={level}")));
+            .with_filter(Targets::new().with_target("freehold_ssh", level));
         // It fails if everything is shown already.
-        drop(subscriber.try_init());
+        drop(tracing_subscriber::registry().with(lines).try_init());
     }
 }
 

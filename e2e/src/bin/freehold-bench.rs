@@ -52,9 +52,7 @@ enum Verb {
 #[tokio::main]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Deploy { hosts, runs, latency } => {
-            deploys(&hosts, runs, Duration::from_millis(latency)).await
-        }
+        Verb::Deploy { hosts, runs, latency } => deploys(&hosts, runs, Duration::from_millis(latency)).await,
         Verb::Executable => start().await,
     };
     match outcome {

@@ -15,7 +15,10 @@ async fn the_proxy_shows_the_pages_of_the_release_that_serves() {
         scene.project.write("public/index.html", "no error page").unwrap();
         scene.deploy_well(version).await;
     }
-    assert_eq!(host.exec(&format!("ls {pages}/3")).await.unwrap(), "404.html\n502.html\n503.html\n504.html\n");
+    assert_eq!(
+        host.exec(&format!("ls {pages}/3")).await.unwrap(),
+        "404.html\n502.html\n503.html\n504.html\n"
+    );
     assert_eq!(host.exec(&format!("ls {pages}")).await.unwrap(), "2\n3\n", "old ones go with their release");
     // 502 where the address refuses, 504 where nobody answers for it any more.
     let body = async |container: &str| {

@@ -107,19 +107,17 @@ impl EngineHost {
         let link = self.link().await?;
         let operation = format!("rename container `{from}`");
         let failed = |error| StepError::Host(self.engine_error(&operation, error));
-        let old = link.engine.inspect_container(from.as_str()).await.map_err(failed)?;
-        let new = link.engine.inspect_container(to.as_str()).await.map_err(failed)?;
-        match (old, new) {
-            (None, Some(_)) => Ok(Outcome::AlreadyDone),
-            (Some(_), _) => {
-                link.engine.rename_container(from.as_str(), to).await.map_err(|error| HostError::Engine {
-                    host: self.name.clone(),
-                    operation: operation.clone(),
-                    source: std::sync::Arc::new(error),
-                })?;
-                Ok(Outcome::Done(None))
-            }
-            (None, None) => Err(StepError::Host(HostError::Refused {
+        if link.engine.inspect_container(from.as_str()).await.map_err(failed)?.is_some() {
+            link.engine.rename_container(from.as_str(), to).await.map_err(|error| HostError::Engine {
+                host: self.name.clone(),
+                operation: operation.clone(),
+                source: std::sync::Arc::new(error),
+            })?;
+            return Ok(Outcome::Done(None));
+        }
+        match link.engine.inspect_container(to.as_str()).await.map_err(failed)? {
+            Some(_) => Ok(Outcome::AlreadyDone),
+            None => Err(StepError::Host(HostError::Refused {
                 host: self.name.clone(),
                 operation,
                 message: "there is no such container".to_owned(),
