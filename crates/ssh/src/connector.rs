@@ -155,7 +155,7 @@ impl Stage<'_> {
         match (previous, &self.hop.proxy_command) {
             (Some(previous), _) => {
                 let stream = self.through(&previous).await?;
-                self.handshake(stream).await
+                self.handshake(Box::new(stream)).await
             }
             (None, Some(command)) => {
                 let failed = |source| ConnectError::ProxyCommand {
@@ -165,7 +165,7 @@ impl Stage<'_> {
                 };
                 let stream = ProxyCommand::start(command).map_err(failed)?;
                 let complaints = stream.complaints();
-                match self.handshake(stream).await {
+                match self.handshake(Box::new(stream)).await {
                     Err(error @ ConnectError::Handshake { .. }) => {
                         Err(error.with_complaints(complaints.text(&self.deadline).await))
                     }
@@ -180,7 +180,7 @@ impl Stage<'_> {
                 };
                 let dialled = dial::tcp(self.hop, &self.deadline, &lookups).await;
                 let stream = dialled.map_err(|error| self.dial_error(error))?;
-                self.handshake(stream).await
+                self.handshake(Box::new(stream)).await
             }
         }
     }
@@ -206,7 +206,8 @@ impl Stage<'_> {
         }
     }
 
-    async fn handshake(&self, stream: impl Transport) -> Result<Arc<Connection>, ConnectError> {
+    /// Boxed, so that the protocol's code is there once and not for each kind of stream.
+    async fn handshake(&self, stream: Box<dyn Transport>) -> Result<Arc<Connection>, ConnectError> {
         let hop = self.hop;
         let (policy, address, port) = (hop.host_key.clone(), hop.address.clone(), hop.port);
         let known = tokio::task::spawn_blocking(move || Known::read(&policy, &address, port)).await;

@@ -43,6 +43,11 @@ impl std::fmt::Debug for ProxyClient {
     }
 }
 
+/// What a connection can run over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 impl ProxyClient {
     /// Makes a client of a stream whose other end is the proxy's control socket.
     ///
@@ -52,6 +57,8 @@ impl ProxyClient {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        // Boxed, so that the protocol's code is there once and not for each kind of stream.
+        let stream: Box<dyn Stream> = Box::new(stream);
         let (requests, connection) = http1::handshake(TokioIo::new(stream))
             .await
             .map_err(|source| ProxyError::Transport { operation: "open a connection".to_owned(), source })?;
