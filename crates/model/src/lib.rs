@@ -20,7 +20,7 @@ pub use image::{
 };
 pub use name::{
     AccessoryName, AliasName, ContainerName, Destination, EnvName, HostName, ImageKey, InvalidName, JobName,
-    ProxyServiceName, RegistryServer, RoleName, SecretName, ServiceName,
+    ProxyServiceName, RegistryServer, RoleName, ScheduleName, SecretName, ServiceName,
 };
 pub use printable::printable;
 pub use project::{
@@ -30,7 +30,7 @@ pub use project::{
     GpuRequest, HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost, LoggedHeaders, Logging,
     Mount, MountKind, NewVolume, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage,
     ProxyRun, ProxySettings, RareOptions, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role,
-    RoleHost, RoleImage, RoleOrder, Schedule, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
+    RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
     Timeouts, Tls, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};

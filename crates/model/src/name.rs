@@ -166,6 +166,11 @@ name! {
     |text| text.len() <= 63 && is_word(text, "_-") && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 name! {
+    /// The name of the schedule of a role on a host: `SERVICE-ROLE` or `SERVICE-ROLE-DESTINATION`.
+    ScheduleName, "schedule name", "use letters, digits, `_`, `.` and `-`, starting with a letter or digit",
+    is_docker_name
+}
+name! {
     /// The name by which roles choose one of several images of a project.
     ImageKey, "name of an image in the deploy file", "use 1 to 63 of `a-z`, `A-Z`, `0-9`, `-` and `_`, starting with a letter or digit",
     |text| text.len() <= 63 && is_word(text, "_-") && text.starts_with(|c: char| c.is_ascii_alphanumeric())

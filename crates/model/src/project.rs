@@ -22,7 +22,7 @@ pub use rare_options::{
     Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, RareOptions,
 };
 pub use registry::{Credential, PlainSecret, Registry, RegistryCredentials, RegistryPlace};
-pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduledJob};
+pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduleState, ScheduledJob};
 pub use ssh::{ConnectionSettings, JumpHost, SshConfigFiles, SshLogLevel, SshSettings};
 
 mod accessory;
@@ -135,6 +135,13 @@ impl Project {
             Some(destination) => format!("{}-{role}-{destination}", self.service),
             None => format!("{}-{role}", self.service),
         }
+    }
+
+    /// Returns the jobs of a role that run on a host.
+    #[must_use]
+    pub fn jobs_on(&self, host: &HostName, role: &RoleName) -> BTreeMap<JobName, ScheduledJob> {
+        let is_meant = |job: &ScheduledJob| job.host.as_ref() == Some(host) && job.role == *role;
+        self.jobs.iter().filter(|(_, job)| is_meant(job)).map(|(name, job)| (name.clone(), job.clone())).collect()
     }
 
     /// Returns how the proxy's container runs on a host: as the file says, or the default.

@@ -85,4 +85,7 @@ pub struct ReleaseRole {
     pub container: crate::ContainerName,
     /// Secrets of the environment by name of the variable.
     pub secrets: BTreeMap<crate::EnvName, crate::SecretFingerprint>,
+    /// The scheduled jobs of the role that run on this host.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub jobs: BTreeMap<crate::JobName, crate::ScheduledJob>,
 }

@@ -56,8 +56,10 @@ fn job(
         None => primary_role.cloned(),
     };
     let timeout = section.get("timeout").and_then(|field| field.seconds(1, report));
+    let first_host = role.as_ref().and_then(|role| roles.get(role)?.hosts.first());
     let history = section.get("history").and_then(|field| field.count(report));
     Some(ScheduledJob {
+        host: first_host.map(|entry| entry.name.clone()),
         overlap: overlap(&section, report),
         timeout,
         history: history.unwrap_or(NonZeroU32::MIN.saturating_add(9)),

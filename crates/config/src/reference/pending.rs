@@ -1,7 +1,7 @@
 /// Keys that are read and checked but have no effect yet, each with its section.
 ///
 /// [`crate::parse`] refuses them by name. Whoever builds an effect removes its line, and nothing else here changes.
-pub(crate) const PENDING: &[(&str, &str)] = &[("", "cron")];
+pub(crate) const PENDING: &[(&str, &str)] = &[];
 
 /// Says whether a key has no effect yet.
 pub(crate) fn is_pending(section: &str, name: &str) -> bool {

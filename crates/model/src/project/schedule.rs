@@ -3,9 +3,14 @@ use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{JobName, RoleName};
+use crate::{HostName, JobName, ReleaseId, RoleName};
+
+use times::Times;
+
+mod times;
 
 /// A command that runs at certain times in a container of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +24,8 @@ pub struct ScheduledJob {
     pub command: Vec<String>,
     /// The role whose image, environment, volumes and options it has, and on whose first host it runs.
     pub role: RoleName,
+    /// The host on which it runs, the role's first in the whole deploy file; none where the role has none.
+    pub host: Option<HostName>,
     /// What happens when it is due while its last run goes on.
     pub overlap: Overlap,
     /// After how long a run is killed, or none.
@@ -42,6 +49,42 @@ pub enum Overlap {
     Replace,
 }
 
+/// What a host does with the jobs of a role: those of at most one release run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ScheduleState {
+    /// Nothing.
+    #[default]
+    Off,
+    /// Those of a release run when they are due.
+    Active {
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Those of a release wait until the application is started again.
+    Paused {
+        /// The release.
+        release: ReleaseId,
+    },
+}
+
+impl ScheduleState {
+    /// Returns the release whose jobs are meant, if there are any.
+    #[must_use]
+    pub fn release(&self) -> Option<&ReleaseId> {
+        match self {
+            Self::Off => None,
+            Self::Active { release } | Self::Paused { release } => Some(release),
+        }
+    }
+
+    /// Says whether jobs run when they are due.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        matches!(self, Self::Active { .. })
+    }
+}
+
 /// A text that is no schedule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{text}` is not a schedule: {reason}")]
@@ -53,7 +96,8 @@ pub struct InvalidSchedule {
 /// When a job runs, as `cron` reads it: minute, hour, day of the month, month, day of the week; or `@daily`.
 ///
 /// Fields take `*`, numbers, ranges, lists, steps, and the English names of months and days. Source of the grammar:
-/// the POSIX `crontab` page and Vixie cron's steps, names and `@` words.
+/// the POSIX `crontab` page and Vixie cron's steps, names and `@` words. Where neither the day of the month nor the day of
+/// the week begins with `*`, either is enough.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Schedule(String);
@@ -65,8 +109,11 @@ impl Schedule {
     /// [`InvalidSchedule`] that names the wrong field.
     pub fn parse(text: impl Into<String>) -> Result<Self, InvalidSchedule> {
         let text = text.into();
-        match check(&text) {
-            Ok(()) => Ok(Self(text)),
+        match times(&text) {
+            Ok(times) if times.is_empty() => {
+                Err(InvalidSchedule { text, reason: "no such day ever comes".to_owned() })
+            }
+            Ok(_) => Ok(Self(text)),
             Err(reason) => Err(InvalidSchedule { text, reason }),
         }
     }
@@ -75,6 +122,25 @@ impl Schedule {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Returns the first minute after a moment at which the schedule is due, in UTC. None only where time itself ends.
+    #[must_use]
+    pub fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
+        times(&self.0).ok()?.next_after(moment)
+    }
+
+    /// Returns the last minute after `from`, up to and with `to`, at which the schedule was due, if there is one.
+    #[must_use]
+    pub fn last_between(&self, from: Timestamp, to: Timestamp) -> Option<Timestamp> {
+        let times = times(&self.0).ok()?;
+        let mut last = None;
+        let mut next = times.next_after(from);
+        while let Some(due) = next.filter(|due| *due <= to) {
+            last = Some(due);
+            next = times.next_after(due);
+        }
+        last
     }
 }
 
@@ -97,60 +163,99 @@ impl From<Schedule> for String {
     }
 }
 
-const WORDS: [&str; 7] = ["@hourly", "@daily", "@midnight", "@weekly", "@monthly", "@yearly", "@annually"];
+/// The words, each with the fields that it stands for.
+const WORDS: [(&str, &str); 7] = [
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
 const MONTHS: [&str; 12] =
     ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
-/// The fields: name, values, and names of the values from the first on.
-const FIELDS: [(&str, RangeInclusive<u32>, &[&str]); 5] = [
-    ("minute", 0..=59, &[]),
-    ("hour", 0..=23, &[]),
-    ("day of the month", 1..=31, &[]),
-    ("month", 1..=12, &MONTHS),
-    ("day of the week", 0..=7, &DAYS),
-];
-
-fn check(text: &str) -> Result<(), String> {
-    if text.starts_with('@') {
-        return match WORDS.contains(&text) {
-            true => Ok(()),
-            false => Err(format!("the words are {}", WORDS.join(", "))),
-        };
-    }
-    let parts: Vec<&str> = text.split_whitespace().collect();
-    if parts.len() != FIELDS.len() {
-        return Err("it takes five fields: minute, hour, day of the month, month, day of the week".to_owned());
-    }
-    for (part, (name, values, names)) in parts.iter().zip(&FIELDS) {
-        if !part.split(',').all(|item| is_item(item, values, names)) {
-            return Err(format!(
-                "`{part}` is not possible for the {name}, which is {} to {}",
-                values.start(),
-                values.end()
-            ));
-        }
-    }
-    Ok(())
+/// A field: its name, its values, and names of the values from the first on.
+struct FieldRule {
+    name: &'static str,
+    values: RangeInclusive<u32>,
+    names: &'static [&'static str],
 }
 
-/// `*`, `VALUE` or `FROM-TO`, each with a step.
-fn is_item(item: &str, values: &RangeInclusive<u32>, names: &[&str]) -> bool {
-    let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
-    let is_digits =
-        |text: &str| !text.is_empty() && text.len() <= 2 && text.bytes().all(|b| b.is_ascii_digit());
-    let value = |text: &str| {
-        let named = names.iter().position(|name| name.eq_ignore_ascii_case(text));
-        let named = named.and_then(|index| u32::try_from(index).ok()).map(|index| index + values.start());
-        let number = || text.parse().ok().filter(|_| is_digits(text));
-        named.or_else(number).filter(|value| values.contains(value))
+const MINUTE: FieldRule = FieldRule { name: "minute", values: 0..=59, names: &[] };
+const HOUR: FieldRule = FieldRule { name: "hour", values: 0..=23, names: &[] };
+const DAY: FieldRule = FieldRule { name: "day of the month", values: 1..=31, names: &[] };
+const MONTH: FieldRule = FieldRule { name: "month", values: 1..=12, names: &MONTHS };
+const WEEKDAY: FieldRule = FieldRule { name: "day of the week", values: 0..=7, names: &DAYS };
+
+/// Reads the times of a schedule, or says why it is none.
+fn times(text: &str) -> Result<Times, String> {
+    let text = if text.starts_with('@') {
+        let found = WORDS.iter().find(|(word, _)| *word == text);
+        let words = || WORDS.map(|(word, _)| word).join(", ");
+        found.map(|(_, fields)| *fields).ok_or_else(|| format!("the words are {}", words()))?
+    } else {
+        text
     };
-    let step_ok = step.is_none_or(|step| is_digits(step) && step.parse::<u32>().is_ok_and(|step| step > 0));
-    let range_ok = match range.split_once('-') {
-        Some((from, to)) => matches!((value(from), value(to)), (Some(from), Some(to)) if from <= to),
-        None => range == "*" || (value(range).is_some() && step.is_none()),
+    let parts: Vec<&str> = text.split_whitespace().collect();
+    let [minute, hour, day, month, weekday] = parts.as_slice() else {
+        return Err("it takes five fields: minute, hour, day of the month, month, day of the week".to_owned());
     };
-    step_ok && range_ok
+    let weekdays = WEEKDAY.read(weekday)?;
+    Ok(Times {
+        minutes: MINUTE.read(minute)?,
+        hours: HOUR.read(hour)?,
+        days: DAY.read(day)?,
+        months: MONTH.read(month)?,
+        // Sunday is 0 and 7.
+        weekdays: (weekdays | (weekdays >> 7)) & 0x7f,
+        is_either: !day.starts_with('*') && !weekday.starts_with('*'),
+    })
+}
+
+impl FieldRule {
+    /// Returns the values of a field as bits.
+    fn read(&self, part: &str) -> Result<u64, String> {
+        part.split(',').try_fold(0, |bits, item| Some(bits | self.item(item)?)).ok_or_else(|| {
+            format!(
+                "`{part}` is not possible for the {}, which is {} to {}",
+                self.name,
+                self.values.start(),
+                self.values.end()
+            )
+        })
+    }
+
+    /// `*`, `VALUE` or `FROM-TO`, each but the second with a step.
+    fn item(&self, item: &str) -> Option<u64> {
+        let (range, step) =
+            item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
+        let step = match step {
+            None => None,
+            Some(step) => Some(number(step).filter(|step| *step > 0)?),
+        };
+        let (from, to) = match range.split_once('-') {
+            Some((from, to)) => (self.value(from)?, self.value(to)?),
+            None if range == "*" => (*self.values.start(), *self.values.end()),
+            None if step.is_none() => (self.value(range)?, self.value(range)?),
+            None => return None,
+        };
+        let values = (from..=to).step_by(usize::try_from(step.unwrap_or(1)).ok()?);
+        (from <= to).then(|| values.fold(0, |bits, value| bits | (1 << value)))
+    }
+
+    fn value(&self, text: &str) -> Option<u32> {
+        let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
+        let named = named.and_then(|index| u32::try_from(index).ok()).map(|index| index + self.values.start());
+        named.or_else(|| number(text)).filter(|value| self.values.contains(value))
+    }
+}
+
+fn number(text: &str) -> Option<u32> {
+    let is_digits = text.len() <= 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_digits)
 }
 
 #[cfg(test)]
@@ -183,6 +288,8 @@ mod tests {
             "@often",
             "a * * * *",
             "* * * * * *",
+            "0 0 30 feb *",
+            "0 0 31 4,6,9,11 *",
         ] {
             assert!(Schedule::parse(bad).is_err(), "{bad}");
         }
@@ -195,5 +302,42 @@ mod tests {
             error.to_string(),
             "`0 25 * * *` is not a schedule: `25` is not possible for the hour, which is 0 to 23"
         );
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_next_time_is_that_of_cron() {
+        // 30 November 2026 is a Monday.
+        for (schedule, after, next) in [
+            ("* * * * *", "2026-11-30T08:14:00Z", "2026-11-30T08:15:00Z"),
+            ("* * * * *", "2026-11-30T08:14:59.5Z", "2026-11-30T08:15:00Z"),
+            ("*/20 * * * *", "2026-11-30T08:40:00Z", "2026-11-30T09:00:00Z"),
+            ("@daily", "2026-12-31T00:00:00Z", "2027-01-01T00:00:00Z"),
+            ("@weekly", "2026-11-30T08:14:00Z", "2026-12-06T00:00:00Z"),
+            ("0 3 * * 7", "2026-11-30T08:14:00Z", "2026-12-06T03:00:00Z"),
+            ("0 3 * * 5-7", "2026-12-04T03:00:00Z", "2026-12-05T03:00:00Z"),
+            // Either day is enough, unless one of them begins with a star.
+            ("30 4 1,15 * 5", "2026-11-30T08:14:00Z", "2026-12-01T04:30:00Z"),
+            ("30 4 1,15 * 5", "2026-12-01T04:30:00Z", "2026-12-04T04:30:00Z"),
+            ("0 0 */2 * 1", "2026-11-30T08:14:00Z", "2026-12-07T00:00:00Z"),
+            ("0 0 29 2 *", "2096-02-29T00:00:00Z", "2104-02-29T00:00:00Z"),
+            ("15 3 * * MON-FRI", "2026-12-04T03:15:00Z", "2026-12-07T03:15:00Z"),
+        ] {
+            let found = Schedule::parse(schedule).unwrap().next_after(at(after));
+            assert_eq!(found, Some(at(next)), "{schedule} after {after}");
+        }
+    }
+
+    #[test]
+    fn the_last_time_of_a_span_is_found() {
+        let schedule = Schedule::parse("*/10 * * * *").unwrap();
+        let last = |from, to| schedule.last_between(at(from), at(to));
+        assert_eq!(last("2026-11-30T08:00:00Z", "2026-11-30T08:09:59Z"), None);
+        assert_eq!(last("2026-11-30T08:00:00Z", "2026-11-30T08:10:00Z"), Some(at("2026-11-30T08:10:00Z")));
+        assert_eq!(last("2026-11-30T08:00:00Z", "2026-11-30T09:05:00Z"), Some(at("2026-11-30T09:00:00Z")));
+        assert_eq!(last("2026-11-30T09:00:00Z", "2026-11-30T08:00:00Z"), None);
     }
 }
