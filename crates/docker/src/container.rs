@@ -14,11 +14,13 @@ pub use body::SpecError;
 pub use details::{
     ContainerDetails, ContainerHealth, ContainerState, ContainerSummary, HealthStatus, PublishedPort,
 };
+pub use prepared::PreparedContainer;
 pub use spec::{ContainerSpec, EnvValue, ImageName, Removal, StandardStreams};
 
 mod body;
 mod details;
 mod port;
+mod prepared;
 mod rare;
 mod spec;
 
@@ -190,8 +192,8 @@ impl Diagnose for RenameContainerError {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct CreateAnswer {
-    id: String,
+pub(crate) struct CreateAnswer {
+    pub(crate) id: String,
 }
 
 #[derive(Deserialize)]

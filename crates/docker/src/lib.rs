@@ -34,7 +34,8 @@ pub use byte_channel::ByteFlow;
 pub use connection::{ByteStream, Deadlines, Dial, UnixSocket};
 pub use container::{
     ContainerDetails, ContainerHealth, ContainerId, ContainerScope, ContainerSpec, ContainerState,
-    ContainerSummary, CreateContainerError, EnvValue, HealthStatus, ImageName, PublishedPort, Removal,
+    ContainerSummary, CreateContainerError, EnvValue, HealthStatus, ImageName, PreparedContainer,
+    PublishedPort, Removal,
     RemoveOptions, Removed, RenameContainerError, SpecError, StandardStreams, Started, Stopped,
 };
 pub use engine::{ApiVersion, Engine, EngineInfo, ImageStore};

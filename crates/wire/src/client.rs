@@ -1,28 +1,20 @@
-use std::future::{Future, poll_fn};
 use std::path::Path;
-use std::pin::{Pin, pin};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use freehold_model::ProxyServiceName;
-use http::{Method, Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::call::{Call, CallFailure, CallLine};
 use crate::{
     ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainReport, DrainRequest, ErrorReply, Gate,
     GateReply, GateRequest, ProbeReport, ProbeRequest, ProxyError, RemoveReply, ServiceList, ServiceStatus,
     VersionReply,
 };
-
-type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>;
 
 /// Calls the proxy's API over one byte stream: a socket, or a tunnel to one.
 ///
@@ -32,21 +24,14 @@ type Connection = Pin<Box<dyn Future<Output = Result<(), hyper::Error>> + Send>>
 /// # Cancel safety
 /// Dropping a call leaves the client unusable; the proxy may or may not have done what was asked.
 pub struct ProxyClient {
-    requests: http1::SendRequest<Full<Bytes>>,
-    // Driven by the calls themselves, so that no task outlives its owner.
-    connection: Option<Connection>,
+    line: CallLine,
 }
 
 impl std::fmt::Debug for ProxyClient {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ProxyClient").field("open", &self.connection.is_some()).finish()
+        formatter.debug_struct("ProxyClient").field("open", &self.line.is_open()).finish()
     }
 }
-
-/// What a connection can run over.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 impl ProxyClient {
     /// Makes a client of a stream whose other end is the proxy's control socket.
@@ -57,12 +42,10 @@ impl ProxyClient {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        // Boxed, so that the protocol's code is there once and not for each kind of stream.
-        let stream: Box<dyn Stream> = Box::new(stream);
-        let (requests, connection) = http1::handshake(TokioIo::new(stream))
+        let line = CallLine::over(stream)
             .await
             .map_err(|source| ProxyError::Transport { operation: "open a connection".to_owned(), source })?;
-        Ok(Self { requests, connection: Some(Box::pin(connection)) })
+        Ok(Self { line })
     }
 
     /// Connects to the control socket at a path of this machine.
@@ -119,7 +102,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<ProbeReport, ProxyError> {
         let operation = format!("probe target `{}`", request.target);
-        let call = Call::with_body(operation, Method::POST, "/v2/probe".to_owned(), request)?;
+        let call = with_body(operation, Method::POST, "/v2/probe".to_owned(), request)?;
         self.call(call, deadline).await
     }
 
@@ -137,7 +120,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<DeployReply, ProxyError> {
         let operation = format!("deploy service `{name}`");
-        let call = Call::with_body(operation, Method::PUT, format!("/v2/services/{name}"), request)?;
+        let call = with_body(operation, Method::PUT, format!("/v2/services/{name}"), request)?;
         self.call(call, deadline).await
     }
 
@@ -152,7 +135,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<DrainReport, ProxyError> {
         let operation = format!("drain service `{name}`");
-        let call = Call::with_body(operation, Method::POST, format!("/v2/services/{name}/drain"), request)?;
+        let call = with_body(operation, Method::POST, format!("/v2/services/{name}/drain"), request)?;
         self.call(call, deadline).await
     }
 
@@ -168,7 +151,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<ConfirmReply, ProxyError> {
         let operation = format!("confirm service `{name}`");
-        let call = Call::with_body(operation, Method::POST, format!("/v2/services/{name}/confirm"), request)?;
+        let call = with_body(operation, Method::POST, format!("/v2/services/{name}/confirm"), request)?;
         self.call(call, deadline).await
     }
 
@@ -188,7 +171,7 @@ impl ProxyClient {
             Gate::Paused { .. } => format!("pause service `{name}`"),
             Gate::Stopped { .. } => format!("stop service `{name}`"),
         };
-        let call = Call::with_body(operation, Method::POST, format!("/v2/services/{name}/gate"), request)?;
+        let call = with_body(operation, Method::POST, format!("/v2/services/{name}/gate"), request)?;
         self.call(call, deadline).await
     }
 
@@ -220,98 +203,31 @@ impl ProxyClient {
     }
 
     async fn call<R: DeserializeOwned>(&mut self, call: Call, deadline: Duration) -> Result<R, ProxyError> {
-        let Call { operation, method, path, body } = call;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "proxy")
-            .header("content-type", "application/json")
-            .body(Full::new(body));
-        let request = match request {
-            Ok(request) => request,
-            Err(source) => return Err(ProxyError::Request { operation, source }),
-        };
-        // Taken out for the time of the call: if the call is dropped half-way, the next one finds no connection.
-        let mut connection = self.connection.take();
-        if connection.is_none() {
-            return Err(ProxyError::Closed { operation });
+        let operation = call.operation.clone();
+        let answer = self.line.call(call, deadline).await.map_err(|failure| match failure {
+            CallFailure::Request(source) => ProxyError::Request { operation: operation.clone(), source },
+            CallFailure::Closed => ProxyError::Closed { operation: operation.clone() },
+            CallFailure::Deadline => ProxyError::Deadline { operation: operation.clone(), deadline },
+            CallFailure::Transport(source) => ProxyError::Transport { operation: operation.clone(), source },
+        })?;
+        let status = answer.status.as_u16();
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body)
+                .map_err(|source| ProxyError::Malformed { operation, status, source });
         }
-        let exchange = drive(&mut connection, exchange(&mut self.requests, request));
-        let (status, body) = match timeout(deadline, exchange).await {
-            Err(_) => return Err(ProxyError::Deadline { operation, deadline }),
-            Ok(Err(error)) if error.is_incomplete_message() || error.is_canceled() || error.is_closed() => {
-                return Err(ProxyError::Closed { operation });
-            }
-            Ok(Err(source)) => return Err(ProxyError::Transport { operation, source }),
-            Ok(Ok(answer)) => answer,
-        };
-        self.connection = connection;
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|source| ProxyError::Malformed {
-                operation,
-                status: status.as_u16(),
-                source,
-            });
-        }
-        match serde_json::from_slice::<ErrorReply>(&body) {
+        match serde_json::from_slice::<ErrorReply>(&answer.body) {
             Ok(reply) => Err(ProxyError::refused(operation, reply)),
-            Err(source) => Err(ProxyError::Malformed { operation, status: status.as_u16(), source }),
+            Err(source) => Err(ProxyError::Malformed { operation, status, source }),
         }
     }
 }
 
-/// One request, with what it is for in words.
-struct Call {
+fn with_body<B: Serialize>(
     operation: String,
     method: Method,
     path: String,
-    body: Bytes,
-}
-
-impl Call {
-    fn with_body<B: Serialize>(
-        operation: String,
-        method: Method,
-        path: String,
-        body: &B,
-    ) -> Result<Self, ProxyError> {
-        match serde_json::to_vec(body) {
-            Ok(body) => Ok(Self { operation, method, path, body: body.into() }),
-            Err(source) => Err(ProxyError::Malformed { operation, status: 0, source }),
-        }
-    }
-}
-
-async fn exchange(
-    requests: &mut http1::SendRequest<Full<Bytes>>,
-    request: Request<Full<Bytes>>,
-) -> Result<(http::StatusCode, Bytes), hyper::Error> {
-    requests.ready().await?;
-    let response: Response<Incoming> = requests.send_request(request).await?;
-    let status = response.status();
-    Ok((status, response.into_body().collect().await?.to_bytes()))
-}
-
-/// Polls the connection beside the exchange that needs it, until the exchange has ended.
-async fn drive<T>(
-    connection: &mut Option<Connection>,
-    exchange: impl Future<Output = Result<T, hyper::Error>>,
-) -> Result<T, hyper::Error> {
-    let mut exchange = pin!(exchange);
-    poll_fn(|context| {
-        if let Poll::Ready(result) = exchange.as_mut().poll(context) {
-            return Poll::Ready(result);
-        }
-        if let Some(open) = connection
-            && let Poll::Ready(result) = open.as_mut().poll(context)
-        {
-            *connection = None;
-            if let Err(error) = result {
-                return Poll::Ready(Err(error));
-            }
-        }
-        // What the connection received may have completed the exchange without waking it.
-        exchange.as_mut().poll(context)
-    })
-    .await
+    body: &B,
+) -> Result<Call, ProxyError> {
+    Call::with_body(operation.clone(), method, path, body)
+        .map_err(|source| ProxyError::Malformed { operation, status: 0, source })
 }

@@ -1,4 +1,4 @@
-//! The proxy's HTTP API: versioned types and a client.
+//! The HTTP APIs of the proxy and of the agent: versioned types and clients.
 //!
 //! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v2`; it
 //! takes requests under `/v1` too, the version before, which had nothing that this one has not. This crate holds what both
@@ -21,9 +21,13 @@
 //! fields, so a setting that a proxy does not know is refused by name and never ignored. Spans of time are whole
 //! milliseconds with the unit in the field's name.
 //!
-//! Start with [`ProxyClient`] and [`DeployRequest`].
+//! The agent answers in the same way on a socket of its own; see [`agent`].
+//!
+//! Start with [`ProxyClient`] and [`DeployRequest`], or with [`agent::AgentClient`] and [`agent::ScheduleSet`].
 
 mod address;
+pub mod agent;
+mod call;
 mod client;
 mod deploy;
 mod error;
