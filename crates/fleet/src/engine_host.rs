@@ -1,6 +1,7 @@
 //! The real host: an engine and a shell, over SSH or on this machine.
 
 mod accessory;
+mod agent;
 mod bootstrap;
 mod build;
 mod build_program;

@@ -21,6 +21,7 @@ mod request;
 mod retention;
 mod rollback;
 mod rollout;
+mod schedule;
 mod stages;
 mod tidy;
 mod title;
@@ -55,4 +56,7 @@ pub use request::{
 };
 pub use rollback::{RollbackError, RollbackTarget, rollback};
 pub use rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, rollout};
+pub use schedule::{
+    JOB_LABEL, ObservedAgent, ObservedSchedule, SCHEDULE_LABEL, ScheduleRequest, schedule_name,
+};
 pub use tidy::{AppPart, Prune, StaleContainer, prune, remove_part, stale_containers, stop_stale};

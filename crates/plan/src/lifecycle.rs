@@ -4,6 +4,7 @@ use crate::kamal_proxy::undo_waiting;
 use crate::observed::{Observed, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::rollout::{proxy_files, readiness, roles_on, stop_timeout};
+use crate::schedule;
 use crate::stages::Stages;
 
 /// Why the service could not be planned to start.
@@ -77,6 +78,11 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
         };
         stages.step(&host, action, Undo::RestoreRoute { service, previous });
     }
+    for host in project.hosts() {
+        if let Some(seen) = observed.hosts.get(&host) {
+            schedule::resume(&mut stages, project, (&host, seen));
+        }
+    }
     Ok(plan(project, id, PlanKind::Start, stages))
 }
 
@@ -116,6 +122,7 @@ pub fn stop(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
     stages.begin(StageKind::Retire, OnFailure::GoOn);
     for host in project.hosts() {
         let Some(seen) = observed.hosts.get(&host) else { continue };
+        schedule::pause(&mut stages, project, (&host, seen));
         for (role, _) in roles_on(project, &host) {
             if seen.route(&role.proxy_service).is_some() {
                 let action =

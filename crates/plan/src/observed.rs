@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gate::Gate;
 use crate::request::ProxyFiles;
+use crate::schedule::ObservedAgent;
 
 /// What was seen on the hosts of a project before a plan is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,9 @@ pub struct ObservedHost {
     /// How the proxy's container runs after the files that `proxy boot_config` wrote, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_boot: Option<ProxyRun>,
+    /// The agent, which runs scheduled jobs.
+    #[serde(default, skip_serializing_if = "ObservedAgent::is_absent")]
+    pub agent: ObservedAgent,
     /// The releases stored on the host for this service and destination, newest first.
     pub releases: Vec<Release>,
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use freehold_model::{
     AccessoryName, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
-    ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, SecretName, ServiceName,
+    ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, ScheduleName, ScheduleState, SecretName,
+    ServiceName,
 };
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ use crate::request::{
     AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
     ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
+use crate::schedule::ScheduleRequest;
 use crate::{Gate, ProxyMaker};
 
 mod undo;
@@ -370,6 +372,33 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "ProxyMaker::is_freehold")]
         proxy: ProxyMaker,
     },
+    /// Makes sure that the agent runs, of this very executable. Done already: it does.
+    EnsureAgent,
+    /// Gives the agent the jobs of a release, which do not run yet. Storing them again changes nothing.
+    StoreSchedule(Box<ScheduleRequest>),
+    /// Decides which jobs of a role run when they are due. Done already: it is so.
+    SwitchSchedule {
+        /// What they belong to.
+        subject: Subject,
+        /// The schedule.
+        name: ScheduleName,
+        /// The new state.
+        to: ScheduleState,
+    },
+    /// Lets the agent forget the jobs of releases. Done already: it does not know them.
+    ForgetSchedules {
+        /// The schedule.
+        name: ScheduleName,
+        /// The releases.
+        releases: Vec<ReleaseId>,
+    },
+    /// Removes a schedule with its runs, their containers and its history. Done already: there is none.
+    RemoveSchedule {
+        /// The schedule.
+        name: ScheduleName,
+    },
+    /// Removes the agent and its volume if it has no jobs.
+    RemoveAgentIfUnused,
     /// Watches containers and their answers.
     Soak {
         /// The containers, with the proxy service of those that have one.

@@ -6,6 +6,7 @@ use crate::naming::state_directory;
 use crate::observed::Observed;
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::rollout::stop_timeout;
+use crate::schedule;
 use crate::stages::Stages;
 
 /// Plans the removal of a service: its routes, containers, images and stored state, and the proxy if it serves nobody
@@ -22,6 +23,7 @@ pub fn remove(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
                 Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
             stages.step(&host, action, Undo::Impossible);
         }
+        schedule::remove(&mut stages, project, (&host, seen), |_| true);
         let own = || seen.containers.iter().filter(|container| container.destination == destination);
         for container in own() {
             let Some(role) = &container.role else { continue };

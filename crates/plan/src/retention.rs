@@ -43,6 +43,9 @@ pub(crate) fn retention(project: &Project, seen: &ObservedHost, version: &Releas
         }
     }
     let kept = |container: &&ObservedContainer| !removed.iter().any(|gone| gone.id == container.id);
+    let is_left = |id: &ReleaseId| {
+        seen.containers.iter().filter(kept).any(|container| container.release.as_ref() == Some(id))
+    };
     let images = seen
         .images
         .iter()
@@ -52,19 +55,14 @@ pub(crate) fn retention(project: &Project, seen: &ObservedHost, version: &Releas
                 container.image_id == image.id || container.image == image.reference.to_string()
             })
         })
+        .filter(|image| !seen.agent.needs_image(&image.reference.to_string(), is_left))
         .map(|image| image.reference.clone())
         .collect();
     let releases = seen
         .releases
         .iter()
-        .filter(|release| {
-            !seen
-                .containers
-                .iter()
-                .filter(kept)
-                .any(|container| container.release.as_ref() == Some(&release.id))
-        })
         .map(|release| release.id.clone())
+        .filter(|id| !is_left(id))
         .collect();
     Retention {
         containers: removed.into_iter().map(|container| container.name.clone()).collect(),

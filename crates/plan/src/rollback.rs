@@ -2,6 +2,7 @@ use std::fmt;
 
 use freehold_model::{
     ContainerName, Diagnose, ErrorKind, HostName, Project, Release, ReleaseId, ReleaseRole, RoleName,
+    ScheduleState,
 };
 
 use crate::images::image_of;
@@ -11,6 +12,7 @@ use crate::observed::{Observed, ObservedHost, ProxyMaker};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::AssetBridge;
 use crate::rollout::{proxy_files, readiness, stop_timeout};
+use crate::schedule::{self, ensure_agent, schedule_name};
 use crate::stages::Stages;
 
 /// The release to go back to.
@@ -58,6 +60,16 @@ pub enum RollbackError {
         /// The release.
         release: ReleaseId,
     },
+    /// The agent of a host lacks the jobs of the release.
+    #[error("the agent on host `{host}` no longer has the jobs of role `{role}` of release `{release}`")]
+    NoJobs {
+        /// The host.
+        host: HostName,
+        /// The role.
+        role: RoleName,
+        /// The release.
+        release: ReleaseId,
+    },
     /// A name that follows from the project is too long or holds what Docker does not allow.
     #[error("cannot name the containers of the release")]
     Name(#[from] freehold_model::InvalidName),
@@ -76,7 +88,7 @@ impl Diagnose for RollbackError {
             Self::NoRelease { available, .. } => vec![format!("there are: {}", available.join(", "))],
             Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
             Self::AlreadyLive { .. } => vec!["see `freehold releases`".to_owned()],
-            Self::NoContainer { release, .. } => {
+            Self::NoContainer { release, .. } | Self::NoJobs { release, .. } => {
                 vec![format!(
                     "deploy its version again: `freehold deploy --version` with that of `{release}`"
                 )]
@@ -105,6 +117,10 @@ pub fn rollback(
         let Some(seen) = observed.hosts.get(host) else { continue };
         let Some(release) = seen.releases.iter().find(|release| release.id == chosen.id) else { continue };
         let mut roles = Vec::new();
+        check_jobs(project, (host, seen), release)?;
+        if release.roles.values().any(|recorded| !recorded.jobs.is_empty()) {
+            ensure_agent(&mut stages, host);
+        }
         for (name, recorded) in &release.roles {
             let containers = containers(project, host, seen, release, name)?;
             share_assets(&mut stages, project, (host, seen), (release, recorded), &containers)?;
@@ -130,7 +146,7 @@ pub fn rollback(
         }
         switches.push((host.clone(), roles));
     }
-    commit_and_soak(&mut stages, project, observed, (&chosen, &switches));
+    commit_and_soak(&mut stages, project, observed, (&chosen, &switches))?;
     retire(&mut stages, project, observed, &chosen, &switches);
     Ok(Plan {
         format: Plan::FORMAT,
@@ -243,7 +259,7 @@ fn commit_and_soak(
     project: &Project,
     observed: &Observed,
     (chosen, switches): (&Release, &[Switch]),
-) {
+) -> Result<(), RollbackError> {
     let error_pages = chosen.has_error_pages.then_some(chosen.version.as_str());
     stages.begin(StageKind::Commit, OnFailure::PutBack);
     for (host, roles) in switches {
@@ -266,8 +282,9 @@ fn commit_and_soak(
             stages.step(host, action, Undo::RestoreRoute { service, previous });
         }
     }
+    switch_jobs(stages, project, observed, (chosen, switches))?;
     if project.timeouts.soak.is_zero() {
-        return;
+        return Ok(());
     }
     stages.begin(StageKind::Soak, OnFailure::PutBack);
     for (host, roles) in switches {
@@ -282,6 +299,45 @@ fn commit_and_soak(
             .collect();
         stages.step(host, Action::Soak { containers, duration: project.timeouts.soak }, Undo::Nothing);
     }
+    Ok(())
+}
+
+/// Checks that the agent of a host can run the jobs that the release had there.
+fn check_jobs(
+    project: &Project,
+    (host, seen): (&HostName, &ObservedHost),
+    release: &Release,
+) -> Result<(), RollbackError> {
+    for (role, _) in release.roles.iter().filter(|(_, recorded)| !recorded.jobs.is_empty()) {
+        if !seen.agent.may_have(&schedule_name(project, role)?, &release.id) {
+            let (host, role, release) = (host.clone(), role.clone(), release.id.clone());
+            return Err(RollbackError::NoJobs { host, role, release });
+        }
+    }
+    Ok(())
+}
+
+/// Lets the jobs run that the release had on each host, and no others.
+fn switch_jobs(
+    stages: &mut Stages,
+    project: &Project,
+    observed: &Observed,
+    (chosen, switches): (&Release, &[Switch]),
+) -> Result<(), RollbackError> {
+    for host in project.hosts() {
+        let Some(seen) = observed.hosts.get(&host) else { continue };
+        let roles = switches.iter().find(|(name, _)| *name == host).map_or(&[][..], |(_, roles)| roles);
+        let has_jobs = |role: &RoleName| {
+            roles.iter().any(|(recorded, _)| recorded.role.name == *role && !recorded.jobs.is_empty())
+        };
+        for (recorded, _) in roles.iter().filter(|(recorded, _)| !recorded.jobs.is_empty()) {
+            let role = &recorded.role.name;
+            let to = ScheduleState::Active { release: chosen.id.clone() };
+            schedule::switch(stages, &host, (&schedule_name(project, role)?, role), to);
+        }
+        schedule::switch_off(stages, (&host, seen), has_jobs);
+    }
+    Ok(())
 }
 
 fn maker(observed: &Observed, host: &HostName) -> ProxyMaker {

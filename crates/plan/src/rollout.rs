@@ -24,6 +24,7 @@ mod check;
 mod deliver;
 mod files;
 mod retire;
+mod schedule;
 
 /// What a rollout is asked to do.
 #[derive(Debug, Clone)]
@@ -192,6 +193,7 @@ fn commit(
             let previous = seen(observed, host)?.route(&role.proxy_service).cloned().map(Box::new);
             stages.step(host, action, Undo::RestoreRoute { service: role.proxy_service.clone(), previous });
         }
+        schedule::commit(stages, request, (host, seen(observed, host)?))?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use crate::observed::{Observed, ObservedContainer, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::Subject;
 use crate::rollout::stop_timeout;
+use crate::schedule;
 use crate::stages::Stages;
 
 /// What is tidied up.
@@ -137,6 +138,7 @@ pub fn remove_part(
         let is_whole = roles_on(whole, host) == roles_on(project, host);
         let gone = going(project, seen, part);
         if *part == AppPart::Everything {
+            schedule::remove(&mut stages, project, (host, seen), |role| project.roles.contains_key(role));
             stop_everything(&mut stages, project, (host, seen));
         }
         for container in &gone {
@@ -209,7 +211,8 @@ fn remove_unused_images(
             .iter()
             .filter(is_kept)
             .any(|container| container.image_id == image.id || container.image == reference);
-        if !is_used && !image.reference.tag.as_str().starts_with("latest") {
+        let is_needed = seen.agent.needs_image(&reference, |id| is_left(seen, gone, id));
+        if !is_used && !is_needed && !image.reference.tag.as_str().starts_with("latest") {
             let action = Action::RemoveImage { image: image.reference.clone() };
             stages.step(host, action, Undo::Impossible);
         }
@@ -222,15 +225,18 @@ fn forget_releases(
     (host, seen): (&HostName, &ObservedHost),
     gone: &[&ObservedContainer],
 ) {
-    let is_left = |id: &ReleaseId| {
-        let remaining = seen.containers.iter().filter(|container| !gone.iter().any(|g| g.id == container.id));
-        remaining.into_iter().any(|container| container.release.as_ref() == Some(id))
-    };
     let releases: Vec<ReleaseId> =
-        seen.releases.iter().map(|release| release.id.clone()).filter(|id| !is_left(id)).collect();
+        seen.releases.iter().map(|release| release.id.clone()).filter(|id| !is_left(seen, gone, id)).collect();
     if !releases.is_empty() && !gone.is_empty() {
+        schedule::forget(stages, (host, seen), |id| releases.contains(id));
         stages.step(host, Action::ForgetReleases { releases }, Undo::Impossible);
     }
+}
+
+/// Says whether a release has a container left.
+fn is_left(seen: &ObservedHost, gone: &[&ObservedContainer], id: &ReleaseId) -> bool {
+    let remaining = seen.containers.iter().filter(|container| !gone.iter().any(|g| g.id == container.id));
+    remaining.into_iter().any(|container| container.release.as_ref() == Some(id))
 }
 
 fn is_own(project: &Project, container: &ObservedContainer) -> bool {

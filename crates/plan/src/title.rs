@@ -1,5 +1,7 @@
 use std::fmt;
 
+use freehold_model::ScheduleState;
+
 use crate::gate::Gate;
 use crate::observed::ProxyMaker;
 use crate::plan::{Action, Undo};
@@ -9,6 +11,14 @@ fn proxy_name(maker: ProxyMaker) -> &'static str {
     match maker {
         ProxyMaker::Freehold => "the proxy",
         ProxyMaker::Kamal => "kamal-proxy",
+    }
+}
+
+fn switch_title(formatter: &mut fmt::Formatter<'_>, role: &str, to: &ScheduleState) -> fmt::Result {
+    match to {
+        ScheduleState::Off => write!(formatter, "end the jobs of {role} on this host"),
+        ScheduleState::Active { .. } => write!(formatter, "run the jobs of {role} when they are due"),
+        ScheduleState::Paused { .. } => write!(formatter, "pause the jobs of {role}"),
     }
 }
 
@@ -66,6 +76,18 @@ impl fmt::Display for Action {
             Self::SetGate { service, gate: Gate::Stopped { .. }, .. } => {
                 write!(formatter, "answer requests of {service} with a page")
             }
+            Self::EnsureAgent => formatter.write_str("make sure that the agent runs"),
+            Self::StoreSchedule(set) => {
+                let names: Vec<&str> = set.jobs.iter().map(|(job, _)| job.name.as_str()).collect();
+                write!(formatter, "store the jobs of {}: {}", set.role, names.join(", "))
+            }
+            Self::SwitchSchedule { subject, to, .. } => switch_title(formatter, &subject.to_string(), to),
+            Self::ForgetSchedules { name, releases } => {
+                let names: Vec<&str> = releases.iter().map(|release| release.as_str()).collect();
+                write!(formatter, "forget the jobs of {name} in release {}", names.join(", "))
+            }
+            Self::RemoveSchedule { name } => write!(formatter, "remove the jobs of {name}"),
+            Self::RemoveAgentIfUnused => formatter.write_str("remove the agent if it is unused"),
             Self::Soak { duration, .. } => {
                 write!(formatter, "watch the new release for {} s", duration.as_secs_f64())
             }
@@ -135,6 +157,9 @@ impl fmt::Display for Undo {
             }
             Self::RestoreGate { service, .. } => write!(formatter, "close {service} again"),
             Self::RemoveDirectories { directories } => write!(formatter, "remove {}", directories.join(", ")),
+            Self::ForgetSchedule { name, .. } => write!(formatter, "forget the new jobs of {name}"),
+            Self::RevertSchedule { name, .. } => write!(formatter, "run the earlier jobs of {name} again"),
+            Self::RemoveAgentIfUnused => formatter.write_str("remove the agent if it is unused"),
             Self::RestoreCertificate { .. } => formatter.write_str("put the earlier certificate back"),
         }
     }

@@ -18,6 +18,6 @@ pub use clock::FakeClock;
 pub use fault::{Fault, Harm, Moment, Point};
 pub use fleet::{Client, FakeFleet};
 pub use host::FakeHost;
-pub use machine::{FakeContainer, Machine, Snapshot};
+pub use machine::{FakeContainer, FakeSchedule, Machine, Snapshot};
 pub use project::{ProjectFixture, host_name, rollout_id};
 pub use watch::RecordingWatch;

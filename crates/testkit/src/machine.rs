@@ -6,7 +6,7 @@ use freehold_fleet::{
 };
 use freehold_model::{
     Architecture, ContainerName, HostName, ImageReference, Project, ProxyServiceName, Release, ReleaseId,
-    RoleName,
+    RoleName, ScheduleName, ScheduleState,
 };
 use freehold_plan::{
     ContainerState, Gate, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan,
@@ -15,6 +15,7 @@ use freehold_plan::{
 use parking_lot::Mutex;
 
 mod effect;
+mod schedule;
 mod undo;
 
 /// A host's engine, proxy and files in memory.
@@ -45,6 +46,8 @@ struct State {
     lease: Option<FakeLease>,
     fence: u64,
     journal: Option<StoredJournal>,
+    /// What the agent knows, if there is one.
+    agent: Option<BTreeMap<ScheduleName, FakeSchedule>>,
     audit: Vec<String>,
     spoilt: BTreeSet<String>,
     spoilt_commands: BTreeSet<String>,
@@ -82,6 +85,8 @@ pub struct FakeContainer {
     pub made: u64,
 }
 
+pub use schedule::FakeSchedule;
+
 /// What must be the same before a rollout and after it was put back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
@@ -93,6 +98,8 @@ pub struct Snapshot {
     pub releases: Vec<ReleaseId>,
     /// The folders of assets and error pages.
     pub files: Vec<String>,
+    /// Which jobs run, by schedule; none if there is no agent.
+    pub schedules: Option<BTreeMap<ScheduleName, ScheduleState>>,
     /// Whether a journal is left.
     pub has_journal: bool,
 }
@@ -215,6 +222,9 @@ impl Machine {
                 .filter(|path| path.contains("/assets/") || path.contains("/error_pages/"))
                 .cloned()
                 .collect(),
+            schedules: state.agent.as_ref().map(|agent| {
+                agent.iter().map(|(name, schedule)| (name.clone(), schedule.state.clone())).collect()
+            }),
             has_journal: state.journal.is_some(),
         }
     }
@@ -259,6 +269,7 @@ impl Machine {
             images,
             proxy,
             proxy_boot: None,
+            agent: schedule::observed(state.agent.as_ref()),
             releases: state
                 .releases
                 .iter()

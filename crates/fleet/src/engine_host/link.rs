@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use freehold_docker::{Deadlines, Engine, EngineError};
 use freehold_model::{Diagnose, ErrorKind};
 use freehold_wire::ProxyClient;
+use freehold_wire::agent::AgentClient;
 
 use crate::engine_host::connection::Connection;
 use crate::engine_host::scripts::{self, SCRIPT_DEADLINE};
@@ -29,6 +30,7 @@ pub(super) struct Link {
     /// The process on the host that carries our SSH connection, if there is one.
     pub(super) session_pid: Option<u32>,
     pub(super) proxy: tokio::sync::Mutex<Option<ProxyClient>>,
+    pub(super) agent: tokio::sync::Mutex<Option<AgentClient>>,
     broken: AtomicBool,
 }
 
@@ -42,6 +44,11 @@ impl Link {
     pub(super) async fn dedicated_engine(&self) -> Result<Engine, Arc<dyn Diagnose + Send + Sync>> {
         let connection = self.connection.dedicated().await?;
         Ok(Engine::over(connection.dial(&self.socket), Deadlines::default()))
+    }
+
+    /// Returns the path of the engine's socket on the host.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Makes the next call open a new link.
@@ -128,6 +135,7 @@ impl EngineHost {
             home: greeting.home,
             session_pid,
             proxy: tokio::sync::Mutex::new(None),
+            agent: tokio::sync::Mutex::new(None),
             broken: AtomicBool::new(false),
         })
     }

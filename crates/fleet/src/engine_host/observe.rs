@@ -41,6 +41,7 @@ impl EngineHost {
             self.boot_config(),
             self.stored_releases(project),
         )?;
+        let agent = self.look_at_agent(&link, project, &releases).await?;
         let mut containers: Vec<ObservedContainer> = containers.into_iter().filter_map(container).collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created_seconds));
         Ok(ObservedHost {
@@ -55,6 +56,7 @@ impl EngineHost {
                 .collect(),
             proxy,
             proxy_boot,
+            agent,
             releases,
         })
     }

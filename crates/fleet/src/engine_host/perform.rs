@@ -71,6 +71,12 @@ impl EngineHost {
                 ProxyMaker::Freehold => self.set_gate(service, gate, *drain, context.lease.fence).await,
                 ProxyMaker::Kamal => self.kamal_gate(service, gate, *drain).await,
             },
+            Action::EnsureAgent => self.ensure_agent(context).await,
+            Action::StoreSchedule(request) => self.store_schedule(request, context).await,
+            Action::SwitchSchedule { name, to, .. } => self.switch_schedule(name, to, context).await,
+            Action::ForgetSchedules { name, releases } => self.forget_schedules(name, releases, context).await,
+            Action::RemoveSchedule { name } => self.remove_schedule(name, context).await,
+            Action::RemoveAgentIfUnused => Ok(done_if(self.remove_unused_agent().await?)),
             Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,
             Action::StopContainer { container, drain, timeout, .. } => {
                 self.drain_and_stop(container, drain.as_ref(), *timeout, context).await
@@ -184,6 +190,11 @@ impl EngineHost {
                 ProxyMaker::Kamal => drop(self.kamal_gate(service, previous, Duration::ZERO).await?),
             },
             Undo::RemoveDirectories { directories } => self.remove_directories(directories, context).await?,
+            Undo::ForgetSchedule { name, release } => {
+                self.forget_schedules(name, std::slice::from_ref(release), context).await?;
+            }
+            Undo::RevertSchedule { name, from } => self.revert_schedule(name, from, context).await?,
+            Undo::RemoveAgentIfUnused => drop(self.remove_unused_agent().await?),
             Undo::RestoreCertificate { directory } => self.restore_certificate(directory, context).await?,
         }
         Ok(())

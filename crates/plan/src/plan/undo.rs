@@ -1,4 +1,4 @@
-use freehold_model::{ContainerName, ProxyServiceName};
+use freehold_model::{ContainerName, ProxyServiceName, ReleaseId, ScheduleName, ScheduleState};
 use serde::{Deserialize, Serialize};
 
 use crate::{Gate, Route};
@@ -73,6 +73,22 @@ pub enum Undo {
         /// Folders relative to the login directory.
         directories: Vec<String>,
     },
+    /// Lets the agent forget the jobs of the new release.
+    ForgetSchedule {
+        /// The schedule.
+        name: ScheduleName,
+        /// The release.
+        release: ReleaseId,
+    },
+    /// Lets those jobs run again that ran before.
+    RevertSchedule {
+        /// The schedule.
+        name: ScheduleName,
+        /// The state to which was switched: another one is left.
+        from: ScheduleState,
+    },
+    /// Removes the agent if it has no jobs.
+    RemoveAgentIfUnused,
     /// Puts the certificate and key back that were there before, or removes the new ones.
     RestoreCertificate {
         /// Their folder relative to the login directory.

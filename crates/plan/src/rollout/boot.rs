@@ -107,7 +107,7 @@ fn boot_role(
     Ok(())
 }
 
-fn container(
+pub(super) fn container(
     request: &RolloutRequest<'_>,
     (role, entry): (&Role, &RoleHost),
     name: &ContainerName,

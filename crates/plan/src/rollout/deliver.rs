@@ -4,7 +4,7 @@ use crate::images::{NeededImage, NeededSource, images, registry_name};
 use crate::naming::{NETWORK, latest_of, state_directory};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
 use crate::request::{BuildPlaceName, ImageOrigin};
-use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on, seen};
+use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on, schedule, seen};
 use crate::stages::Stages;
 use crate::{Observed, latest_image};
 
@@ -44,6 +44,7 @@ pub(super) fn build_and_deliver(
             stages.step(host, action, Undo::Nothing);
         }
         files::write(stages, request, observed, host)?;
+        schedule::store(stages, request, host)?;
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_model::{
-    ContainerName, Environment, HostName, ImageReference, Project, Release, ReleaseRole, Role, RoleHost, Tls,
+    ContainerName, Environment, HostName, ImageReference, Project, Release, ReleaseId, ReleaseRole, Role,
+    RoleHost, Tls,
 };
 
 use crate::Observed;
@@ -11,6 +12,7 @@ use crate::naming::{
 use crate::observed::ObservedHost;
 use crate::plan::{Action, OnFailure, StageKind, Undo};
 use crate::retention::retention;
+use crate::schedule;
 use crate::rollout::boot::release_command_name;
 use crate::rollout::{
     RolloutError, RolloutRequest, container_names, first_name, replaced_name, roles_on, seen,
@@ -109,6 +111,10 @@ fn forget(
     if !folders.is_empty() {
         stages.step(host, Action::RemoveDirectories { directories: folders }, Undo::Impossible);
     }
+    let is_left = |id: &ReleaseId| {
+        *id == request.id || seen.releases.iter().any(|known| known.id == *id && !kept.releases.contains(id))
+    };
+    schedule::forget(stages, (host, seen), |id| !is_left(id));
     if !kept.releases.is_empty() {
         stages.step(host, Action::ForgetReleases { releases: kept.releases }, Undo::Impossible);
     }
@@ -215,5 +221,6 @@ fn release_role(
         .iter()
         .filter_map(|(variable, secret)| Some((variable.clone(), request.secrets.get(secret)?.clone())))
         .collect();
-    ReleaseRole { role: Role { hosts: vec![entry.clone()], ..role.clone() }, container: name, secrets }
+    let jobs = request.project.jobs_on(&entry.name, &role.name);
+    ReleaseRole { role: Role { hosts: vec![entry.clone()], ..role.clone() }, container: name, secrets, jobs }
 }

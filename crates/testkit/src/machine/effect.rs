@@ -96,6 +96,12 @@ impl Machine {
                 let before = state.gates.insert(service.clone(), gate.clone()).unwrap_or_default();
                 Ok(changed(before != *gate))
             }
+            Action::EnsureAgent
+            | Action::StoreSchedule(_)
+            | Action::SwitchSchedule { .. }
+            | Action::ForgetSchedules { .. }
+            | Action::RemoveSchedule { .. }
+            | Action::RemoveAgentIfUnused => self.schedule(state, action),
             Action::Soak { containers, .. } => self.soak(state, containers),
             Action::StopContainer { container, .. } => Ok(changed(state.stop(container))),
             Action::RecordRelease { release, latest } => Ok(state.record(release, latest)),
@@ -265,7 +271,7 @@ impl Machine {
     }
 }
 
-fn changed(is_changed: bool) -> Outcome {
+pub(super) fn changed(is_changed: bool) -> Outcome {
     if is_changed { Outcome::Done(None) } else { Outcome::AlreadyDone }
 }
 
