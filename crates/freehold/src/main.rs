@@ -1,7 +1,9 @@
-//! The `freehold` executable: picks client or proxy, shows the error, exits.
+//! The `freehold` executable: picks client, proxy or agent, shows the error, exits.
 //!
 //! This is the only place that reads the environment, the working directory and the terminal, and that ends the process.
 
+#[cfg(feature = "agent")]
+mod agent;
 #[cfg(feature = "client")]
 mod client;
 mod failure;
@@ -14,6 +16,7 @@ mod on_host;
 #[cfg(feature = "proxy")]
 mod proxy;
 
+#[cfg(any(feature = "client", feature = "proxy"))]
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -34,6 +37,10 @@ fn main() -> ExitCode {
     if let Some((invocation, arguments)) = proxy::role(&words, &environment()) {
         return proxy::run(invocation, arguments);
     }
+    #[cfg(feature = "agent")]
+    if let Some(arguments) = agent::role(&words) {
+        return agent::run(arguments);
+    }
     #[cfg(feature = "client")]
     return client::run(&words);
     #[cfg(not(feature = "client"))]
@@ -43,7 +50,7 @@ fn main() -> ExitCode {
 /// This executable was built without the client.
 #[cfg(not(feature = "client"))]
 #[derive(Debug, thiserror::Error)]
-#[error("this executable was built without the client: it knows `proxy` only")]
+#[error("this executable was built without the client: it knows `proxy` and `agent` only, as far as they are in it")]
 struct NoClient;
 
 #[cfg(not(feature = "client"))]
@@ -60,6 +67,7 @@ fn fail(error: &(dyn Diagnose + Send + Sync), format: Format) -> ExitCode {
 }
 
 /// Returns the environment. Variables that are not UTF-8 are left out.
+#[cfg(any(feature = "client", feature = "proxy"))]
 fn environment() -> BTreeMap<String, String> {
     #[expect(clippy::disallowed_methods, reason = "main is where the environment is read")]
     let variables = std::env::vars_os();
