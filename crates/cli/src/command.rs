@@ -8,6 +8,7 @@ pub(crate) mod audit;
 pub(crate) mod build;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod cron;
 pub(crate) mod deploy;
 pub(crate) mod docs;
 pub(crate) mod help;
@@ -48,6 +49,7 @@ impl Command {
             Self::Status(_) => "status",
             Self::App(arguments) => arguments.name(),
             Self::Accessory(arguments) => arguments.name(),
+            Self::Cron(arguments) => arguments.name(),
             Self::Lock(arguments) => arguments.name(),
             Self::Audit(_) => "audit",
             Self::Config(_) => "config",
@@ -82,6 +84,7 @@ impl Command {
             Self::Status(arguments) => context.until_stopped(status::run(context, &arguments)).await,
             Self::App(arguments) => app::run(context, arguments).await,
             Self::Accessory(arguments) => accessory::run(context, arguments).await,
+            Self::Cron(arguments) => Box::pin(cron::run(context, arguments)).await,
             Self::Lock(arguments) => context.until_stopped(lock::run(context, arguments)).await,
             Self::Audit(arguments) => context.until_stopped(audit::run(context, &arguments)).await,
             Self::Config(arguments) => context.until_stopped(config::run(context, &arguments)).await,

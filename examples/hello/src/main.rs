@@ -4,8 +4,8 @@
 //! `/ws` (echoes WebSocket messages), `/log` (writes a line), `/status?code=N` and `/crash?after_ms=N`. `settings.rs`
 //! lists its environment variables. On SIGTERM it takes no new connections, finishes the requests in flight and exits with 0.
 //!
-//! Called with other words than `serve` it does that instead: `env` prints its environment, `echo` what it reads, `exit N` ends with N. An
-//! image without a shell has nothing else for `app exec`.
+//! Called with other words than `serve` it does that instead: `env` prints its environment, `echo` what it reads, `exit N`
+//! ends with N, `sleep N` ends after N seconds. An image without a shell has nothing else for `app exec`.
 
 mod http;
 mod page;
@@ -23,6 +23,7 @@ async fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [] | ["serve"] => {}
+        ["sleep", seconds] => return sleep(seconds).await,
         words => return command(words),
     }
     let settings = Arc::new(Settings::from_environment());
@@ -65,6 +66,24 @@ fn command(words: &[&str]) -> ExitCode {
         }
     };
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Sleeps and says so before and after; SIGTERM ends it with 143.
+async fn sleep(seconds: &str) -> ExitCode {
+    let (Ok(seconds), Ok(mut terminate)) = (
+        seconds.parse(),
+        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()),
+    ) else {
+        return ExitCode::FAILURE;
+    };
+    log(&format!("sleeping for {seconds} s"));
+    tokio::select! {
+        () = tokio::time::sleep(std::time::Duration::from_secs(seconds)) => {
+            log("awake");
+            ExitCode::SUCCESS
+        }
+        _ = terminate.recv() => ExitCode::from(143),
+    }
 }
 
 /// Writes a line to the container's log; without a reader there is nobody to tell.

@@ -88,7 +88,7 @@ fn is_same(one: &Release, other: &Release) -> bool {
         release
             .roles
             .iter()
-            .map(|(name, role)| (name.clone(), role.role.clone(), role.secrets.clone()))
+            .map(|(name, role)| (name.clone(), role.role.clone(), role.secrets.clone(), role.jobs.clone()))
             .collect::<Vec<_>>()
     };
     one.version == other.version && one.image == other.image && roles(one) == roles(other)

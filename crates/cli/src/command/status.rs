@@ -1,10 +1,12 @@
 use freehold_model::{HostName, Project};
 use freehold_plan::{
-    CertificateState, ContainerState, ObservedCertificate, ObservedContainer, ObservedHost, ObservedProxy,
+    CertificateState, ContainerState, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
+    ObservedProxy,
 };
 use serde::Serialize;
 
 use crate::command::accessory::{self, AccessoryStatus};
+use crate::command::cron::{self, ListedJob};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::sight::Sight;
@@ -22,6 +24,7 @@ struct Status {
     urls: Vec<String>,
     hosts: Vec<HostStatus>,
     accessories: Vec<AccessoryStatus>,
+    jobs: Vec<ListedJob>,
 }
 
 #[derive(Debug, Serialize)]
@@ -62,11 +65,18 @@ pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), Comm
         urls: summary::urls(project),
         hosts: hosts.map(|(name, seen)| host_status(project, name, seen)).collect(),
         accessories: accessory::look(&sight, &accessories).await?,
+        jobs: jobs(&sight, &observed).await?,
     };
     context.ui.close();
     context.ui.result(&lines(context, &status));
     context.ui.result_json(context.command, &status);
     Ok(())
+}
+
+/// Looks for scheduled jobs, where there can be any.
+async fn jobs(sight: &Sight, observed: &Observed) -> Result<Vec<ListedJob>, CommandError> {
+    let has_agent = observed.hosts.values().any(|seen| !seen.agent.is_absent());
+    if has_agent || !sight.loaded.whole.jobs.is_empty() { cron::listed(sight).await } else { Ok(Vec::new()) }
 }
 
 fn host_status(project: &Project, name: &HostName, seen: &ObservedHost) -> HostStatus {
@@ -195,6 +205,10 @@ fn lines(context: &Context, status: &Status) -> Vec<Line> {
     if !status.accessories.is_empty() {
         lines.push(Line::new());
         lines.extend(accessory::table(&status.accessories).lines());
+    }
+    if !status.jobs.is_empty() {
+        lines.push(Line::new());
+        lines.extend(cron::table(&status.jobs).lines());
     }
     lines.push(Line::new());
     let containers = table(context, status.hosts.iter().flat_map(|host| &host.containers));
