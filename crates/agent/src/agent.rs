@@ -193,9 +193,10 @@ impl Agent {
         if inner.live.keys().any(|key| is_of_job(&key)) {
             return;
         }
-        let waiting = inner.books.get(name).and_then(|book| {
-            book.open(job).find(|run| run.state == RunState::Waiting).map(|run| run.run)
-        });
+        let waiting = inner
+            .books
+            .get(name)
+            .and_then(|book| book.open(job).find(|run| run.state == RunState::Waiting).map(|run| run.run));
         if let Some(run) = waiting {
             self.spawn(inner, RunKey { schedule: name.clone(), job: job.clone(), run }, Begin::Anew);
         }
@@ -223,7 +224,10 @@ impl Agent {
     }
 
     /// Returns what of a run its task needs.
-    pub(crate) fn record(&self, key: &RunKey) -> Option<(RunRecord, Option<freehold_wire::agent::ScheduledContainer>)> {
+    pub(crate) fn record(
+        &self,
+        key: &RunKey,
+    ) -> Option<(RunRecord, Option<freehold_wire::agent::ScheduledContainer>)> {
         let inner = self.inner.lock();
         let book = inner.books.get(&key.schedule)?;
         let record = book.run(&key.job, key.run)?.clone();
@@ -258,7 +262,8 @@ impl Agent {
             }
         }
         self.tidy(&mut inner, &key.schedule);
-        let is_known = inner.books.get(&key.schedule).is_some_and(|book| book.run(&key.job, key.run).is_some());
+        let is_known =
+            inner.books.get(&key.schedule).is_some_and(|book| book.run(&key.job, key.run).is_some());
         if is_known && let Err(error) = self.store.save_output(&key.schedule, (&key.job, key.run), &output) {
             tracing::error!(schedule = %key.schedule, error = chain(&error), "the output of a run cannot be stored");
         }
@@ -306,7 +311,11 @@ impl Agent {
     ///
     /// # Cancel safety
     /// The removal goes on.
-    pub(crate) async fn remove(&self, name: &ScheduleName, fence: u64) -> Result<ScheduleReply, AgentRefusal> {
+    pub(crate) async fn remove(
+        &self,
+        name: &ScheduleName,
+        fence: u64,
+    ) -> Result<ScheduleReply, AgentRefusal> {
         let mut reply = self.change(name, IsNew::Refused, |book, _| {
             let changed = !book.is_empty();
             book.clear(fence)?;
@@ -317,7 +326,11 @@ impl Agent {
             let mut inner = self.inner.lock();
             let runs = inner.books.get(name).map(|book| book.history.runs.clone()).unwrap_or_default();
             for run in runs.into_iter().filter(|run| run.state.is_open()) {
-                self.halt(&mut inner, &RunKey { schedule: name.clone(), job: run.job, run: run.run }, Halt::Removed);
+                self.halt(
+                    &mut inner,
+                    &RunKey { schedule: name.clone(), job: run.job, run: run.run },
+                    Halt::Removed,
+                );
             }
             self.tidy(&mut inner, name);
         }
@@ -346,13 +359,17 @@ impl Agent {
     }
 
     /// Runs a job now.
-    pub(crate) fn run_now(self: &Arc<Self>, name: &ScheduleName, job: &JobName) -> Result<RunRecord, AgentRefusal> {
+    pub(crate) fn run_now(
+        self: &Arc<Self>,
+        name: &ScheduleName,
+        job: &JobName,
+    ) -> Result<RunRecord, AgentRefusal> {
         let now = self.clock.now();
         let mut inner = self.inner.lock();
         let book = inner.books.get_mut(name).ok_or_else(|| unknown(name))?;
-        let admission = book.admit(job, RunCause::Person, now, now).ok_or_else(|| {
-            refusal(AgentErrorCode::Unknown, format!("`{name}` has no job `{job}`"))
-        })?;
+        let admission = book
+            .admit(job, RunCause::Person, now, now)
+            .ok_or_else(|| refusal(AgentErrorCode::Unknown, format!("`{name}` has no job `{job}`")))?;
         self.follow_up(&mut inner, name, &admission);
         Ok(admission.record)
     }

@@ -78,7 +78,11 @@ impl Book {
         self.plan.releases.get(release)?.jobs.iter().find(|job| job.name == *name)
     }
 
-    pub(crate) fn store(&mut self, release: ReleaseId, request: StoreRequest) -> Result<ScheduleReply, AgentRefusal> {
+    pub(crate) fn store(
+        &mut self,
+        release: ReleaseId,
+        request: StoreRequest,
+    ) -> Result<ScheduleReply, AgentRefusal> {
         self.raise_fence(request.fence)?;
         let changed = self.plan.releases.insert(release, request.set).is_none();
         Ok(self.reply(changed))
@@ -94,7 +98,11 @@ impl Book {
         Ok(self.reply(self.plan.releases.len() < count))
     }
 
-    pub(crate) fn switch(&mut self, request: &SwitchRequest, now: Timestamp) -> Result<ScheduleReply, AgentRefusal> {
+    pub(crate) fn switch(
+        &mut self,
+        request: &SwitchRequest,
+        now: Timestamp,
+    ) -> Result<ScheduleReply, AgentRefusal> {
         self.raise_fence(request.fence)?;
         if let Some(release) = request.to.release().filter(|id| !self.plan.releases.contains_key(id)) {
             let message = format!("the jobs of release `{release}` are not stored");
@@ -109,7 +117,11 @@ impl Book {
         Ok(self.reply(true))
     }
 
-    pub(crate) fn revert(&mut self, request: &RevertRequest, now: Timestamp) -> Result<ScheduleReply, AgentRefusal> {
+    pub(crate) fn revert(
+        &mut self,
+        request: &RevertRequest,
+        now: Timestamp,
+    ) -> Result<ScheduleReply, AgentRefusal> {
         self.raise_fence(request.fence)?;
         let before = self.plan.before.clone();
         let is_known = before.release().is_none_or(|id| self.plan.releases.contains_key(id));
@@ -149,7 +161,9 @@ impl Book {
         let changed: Vec<JobName> = set
             .jobs
             .iter()
-            .filter(|job| !was_active || earlier.get(&job.name).map(String::as_str) != Some(job.schedule.as_str()))
+            .filter(|job| {
+                !was_active || earlier.get(&job.name).map(String::as_str) != Some(job.schedule.as_str())
+            })
             .map(|job| job.name.clone())
             .collect();
         for job in changed {

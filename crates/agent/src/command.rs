@@ -194,7 +194,8 @@ async fn serve_until_stopped(arguments: &ServeArguments) -> Result<(), CommandEr
     let store = Store::in_folder(&arguments.state_dir).map_err(state)?;
     let engine = Engine::over(Arc::new(UnixSocket::new(&arguments.engine)), Deadlines::default());
     let stopping = CancellationToken::new();
-    let agent = Agent::new(Arc::new(engine), Arc::new(SystemClock), store, stopping.clone()).map_err(state)?;
+    let agent =
+        Agent::new(Arc::new(engine), Arc::new(SystemClock), store, stopping.clone()).map_err(state)?;
     let stopped = async {
         tokio::select! {
             _ = terminate.recv() => {}

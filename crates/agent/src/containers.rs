@@ -2,9 +2,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use freehold_docker::{
-    ContainerScope, Engine, LogOptions, PreparedContainer, RemoveOptions, Started,
-};
+use freehold_docker::{ContainerScope, Engine, LogOptions, PreparedContainer, RemoveOptions, Started};
 use freehold_model::ContainerName;
 use freehold_wire::agent::ScheduledContainer;
 use futures_util::StreamExt;

@@ -116,7 +116,9 @@ async fn route(agent: &Arc<Agent>, request: Request<Incoming>) -> Result<Vec<u8>
             let fence = fence.ok_or_else(|| invalid("`fence` is missing".to_owned()))?;
             json(&agent.remove(&schedule(name)?, fence).await?)
         }
-        (_, ["v1", "schedules", name, verb @ ..]) => change(agent, (&method, verb), &schedule(name)?, request).await,
+        (_, ["v1", "schedules", name, verb @ ..]) => {
+            change(agent, (&method, verb), &schedule(name)?, request).await
+        }
         _ => Err(unknown_request(&method, &path)),
     }
 }

@@ -72,9 +72,9 @@ impl Agent {
                 return not_started(cause);
             }
         }
-        let passed = record.started_at.and_then(|start| {
-            Duration::try_from(self.clock.now().duration_since(start)).ok()
-        });
+        let passed = record
+            .started_at
+            .and_then(|start| Duration::try_from(self.clock.now().duration_since(start)).ok());
         if record.started_at.is_none() {
             if let Err(error) = self.containers.start(&name).await {
                 return not_started(error.to_string());
@@ -101,7 +101,8 @@ impl Agent {
         output: &Arc<Mutex<Output>>,
     ) -> RunState {
         let mut reader = JoinSet::new();
-        let (containers, container, target) = (Arc::clone(&self.containers), name.clone(), Arc::clone(output));
+        let (containers, container, target) =
+            (Arc::clone(&self.containers), name.clone(), Arc::clone(output));
         reader.spawn(async move {
             match containers.follow(&container).await {
                 Ok(mut lines) => {

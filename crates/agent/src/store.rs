@@ -78,7 +78,8 @@ impl Store {
         for entry in fs_err::read_dir(self.folder.join("schedules"))? {
             let path = entry?.path();
             let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let Some(name) = file.strip_suffix(".jobs.json").and_then(|name| ScheduleName::parse(name).ok()) else {
+            let Some(name) = file.strip_suffix(".jobs.json").and_then(|name| ScheduleName::parse(name).ok())
+            else {
                 continue;
             };
             let read: Result<Plan, Unusable> = parse(&fs_err::read(&path)?);
@@ -249,7 +250,8 @@ mod tests {
             let loaded = store.load().unwrap();
             assert_eq!(loaded.len(), 1, "{text}");
             assert_eq!(loaded[0].plan.name.as_str(), "shop-web");
-            let aside = fs_err::read_dir(folder.path().join("schedules")).unwrap().map(|entry| entry.unwrap().path());
+            let aside =
+                fs_err::read_dir(folder.path().join("schedules")).unwrap().map(|entry| entry.unwrap().path());
             let aside = aside.into_iter().find(|path| path.to_string_lossy().contains(".damaged-")).unwrap();
             assert_eq!(fs_err::read_to_string(aside).unwrap(), text);
         }

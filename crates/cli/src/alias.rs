@@ -4,7 +4,7 @@ use std::path::Path;
 use crate::command::help;
 use crate::error::{CommandError, UsageError};
 use crate::process::Process;
-use crate::project::{self, DeployFile, Pending};
+use crate::project::{self, DeployFile};
 use crate::words;
 
 /// How many aliases may stand for one another.
@@ -49,8 +49,7 @@ async fn find(
     if !process.directory.join(file.path).is_file() {
         return Ok(None);
     }
-    // What has no effect yet is told by the command itself.
-    let parsed = project::parse(&file, Pending::Accepted).await?;
+    let parsed = project::parse(&file).await?;
     let found = parsed.project.aliases.iter().find(|(known, _)| known.as_str() == name);
     Ok(found.map(|(_, expansion)| expansion.clone()))
 }

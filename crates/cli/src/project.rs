@@ -95,20 +95,12 @@ impl<'a> DeployFile<'a> {
     }
 }
 
-/// What becomes of keys that have no effect yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pending {
-    Refused,
-    /// For showing what the file says.
-    Accepted,
-}
-
 /// Reads the deploy file with that of the destination, warns of what is surprising in it, and applies the filters.
 ///
 /// # Errors
 /// Every mistake of the files at once, or what is wrong with the filters.
 pub(crate) async fn load(context: &Context) -> Result<Loaded, CommandError> {
-    let Parsed { project, warnings, loaded, .. } = parse(&DeployFile::of(context), Pending::Refused).await?;
+    let Parsed { project, warnings, loaded, .. } = parse(&DeployFile::of(context)).await?;
     context.load_environment(
         loaded.into_iter().map(|(name, value)| (name, value.value().expose_secret().to_owned())),
     );
@@ -133,7 +125,7 @@ fn show_ssh_log(context: &Context, level: SshLogLevel) {
 ///
 /// # Errors
 /// That a file is not there, or every mistake of the files at once.
-pub(crate) async fn parse(file: &DeployFile<'_>, pending: Pending) -> Result<Parsed, CommandError> {
+pub(crate) async fn parse(file: &DeployFile<'_>) -> Result<Parsed, CommandError> {
     let path = file.path.display().to_string();
     let Some(text) = read(&file.process.directory.join(file.path))? else {
         return Err(ProjectError::NoDeployFile { path }.into());
@@ -152,10 +144,7 @@ pub(crate) async fn parse(file: &DeployFile<'_>, pending: Pending) -> Result<Par
             environment: &surroundings.process.environment,
             surroundings: &surroundings,
         };
-        match pending {
-            Pending::Refused => freehold_config::parse(&sources),
-            Pending::Accepted => freehold_config::parse_ahead(&sources),
-        }
+        freehold_config::parse(&sources)
     };
     Ok(tokio::task::spawn_blocking(work).await.map_err(ProjectError::Reading)??)
 }

@@ -1,6 +1,6 @@
 //! Checked access to the tree: every look-up that does not fit its type becomes a mistake.
 
-use crate::reference::{Support, is_pending, keys_of, nearest};
+use crate::reference::{Support, keys_of, nearest};
 use crate::report::{Finding, Report};
 use crate::source::Place;
 use crate::yaml::{Entry, Node, ScalarKind, Value, shorten};
@@ -281,11 +281,6 @@ fn check_key(section: &str, field: &Field<'_>, name: &str, report: &mut Report) 
     if let Support::NoEffect { help } = key.support {
         let message = format!("`{name}` has no effect");
         report.warn(Finding::new(field.key_at, &field.path, message).help(help));
-    }
-    if is_pending(section, name) {
-        let message = format!("`{name}` is not supported by this version of freehold");
-        let finding = Finding::new(field.key_at, &field.path, message).covering_the_rest();
-        report.pending(finding.help("remove it, or stay with Kamal until it is supported"));
     }
 }
 

@@ -30,7 +30,7 @@ mod yaml;
 pub use docker_flag::docker_flags;
 pub use mistake::{ConfigErrors, Mistake, Snippet};
 pub use plain::Plain;
-pub use project::{Parsed, parse, parse_ahead};
+pub use project::{Parsed, parse};
 pub use proxy_boot::{ProxyBootError, parse_proxy_boot};
 pub use quantity::{InvalidQuantity, format_duration, format_size, parse_cpus, parse_duration, parse_size};
 pub use reference::{docs, docs_pages, json_schema, reference_markdown};

@@ -38,22 +38,9 @@ pub struct Snippet {
     pub width: usize,
 }
 
-/// How much of the line of a mistake is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Show {
-    Line,
-    /// Nothing behind the mistake: a password may stand there.
-    UpToMistake,
-}
-
 impl Snippet {
-    fn of_line(line: &str, column: usize, width: usize, show: Show) -> Self {
-        let mut shown: Vec<char> = line.chars().map(printable).collect();
-        let last = column.saturating_sub(1).saturating_add(width);
-        if show == Show::UpToMistake && last < shown.len() {
-            shown.truncate(last);
-            shown.push('…');
-        }
+    fn of_line(line: &str, column: usize, width: usize) -> Self {
+        let shown: Vec<char> = line.chars().map(printable).collect();
         let start = column.saturating_sub(1).min(shown.len());
         let end = start.saturating_add(width).min(shown.len());
         // A long line is cut to a window that begins a little before the mistake.
@@ -86,12 +73,11 @@ impl Mistake {
         source: &Source<'_>,
         (key, message): (&str, &str),
         help: Option<&str>,
-        show: Show,
     ) -> Self {
         let snippet = lines(source.text)
             .get(place.line.saturating_sub(1))
             .filter(|_| place.width > 0)
-            .map(|line| Snippet::of_line(line, place.column, place.width, show));
+            .map(|line| Snippet::of_line(line, place.column, place.width));
         let clean = |text: &str| text.chars().map(printable).collect::<String>();
         Self {
             file: source.path.to_owned(),
@@ -165,25 +151,22 @@ mod tests {
 
     #[test]
     fn the_caret_stands_below_wide_characters() {
-        let snippet = Snippet::of_line("a: 日本 x", 7, 1, Show::Line);
+        let snippet = Snippet::of_line("a: 日本 x", 7, 1);
         assert_eq!((snippet.indent, snippet.width), (8, 1));
-        let wide = Snippet::of_line("a: 日本 x", 4, 2, Show::Line);
+        let wide = Snippet::of_line("a: 日本 x", 4, 2);
         assert_eq!((wide.indent, wide.width), (3, 4));
     }
 
     #[test]
     fn a_long_line_is_cut_around_the_mistake() {
         let line = format!("{}bad{}", "x".repeat(500), "y".repeat(500));
-        let snippet = Snippet::of_line(&line, 501, 3, Show::Line);
+        let snippet = Snippet::of_line(&line, 501, 3);
         assert_eq!(snippet.text.chars().skip(snippet.indent).take(3).collect::<String>(), "bad");
         assert!(snippet.text.width() <= SNIPPET_COLUMNS + 2);
     }
 
     #[test]
     fn control_characters_never_reach_a_terminal() {
-        assert_eq!(
-            Snippet::of_line("a\t\u{1b}[31m\u{200b}", 1, 1, Show::Line).text,
-            "a \u{fffd}[31m\u{fffd}"
-        );
+        assert_eq!(Snippet::of_line("a\t\u{1b}[31m\u{200b}", 1, 1).text, "a \u{fffd}[31m\u{fffd}");
     }
 }

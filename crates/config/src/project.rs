@@ -20,9 +20,9 @@ use std::collections::BTreeMap;
 
 use freehold_model::{PlainSecret, Project};
 
-use crate::mistake::{ConfigErrors, Mistake, Show};
+use crate::mistake::{ConfigErrors, Mistake};
 use crate::plain::Plain;
-use crate::report::{Finding, Pending, Report};
+use crate::report::{Finding, Report};
 use crate::source::{Place, Source, Sources};
 use crate::template::render;
 use crate::yaml::{Node, Value, build, merge};
@@ -43,20 +43,8 @@ pub struct Parsed {
 /// Reads the deploy file and, if there is one, the destination's file over it.
 ///
 /// # Errors
-/// [`ConfigErrors`] with every mistake of both files, and with every key that has no effect yet.
-pub fn parse(sources: &Sources<'_>) -> Result<Parsed, ConfigErrors> {
-    outcome(sources, Pending::Refused)
-}
-
-/// Reads the files as [`parse`] does, but accepts keys that have no effect yet: for showing what a file says.
-///
-/// # Errors
 /// [`ConfigErrors`] with every mistake of both files.
-pub fn parse_ahead(sources: &Sources<'_>) -> Result<Parsed, ConfigErrors> {
-    outcome(sources, Pending::Accepted)
-}
-
-fn outcome(sources: &Sources<'_>, pending: Pending) -> Result<Parsed, ConfigErrors> {
+pub fn parse(sources: &Sources<'_>) -> Result<Parsed, ConfigErrors> {
     let mut report = Report::default();
     let mut files = vec![sources.base];
     files.extend(sources.destination.as_ref().map(|(_, source)| *source));
@@ -66,7 +54,7 @@ fn outcome(sources: &Sources<'_>, pending: Pending) -> Result<Parsed, ConfigErro
     environment.extend(destination.map(|name| (DESTINATION.to_owned(), name.to_string())));
     let before = environment.clone();
     let project = read(sources, &files, &mut environment, &mut report);
-    let (mut mistakes, warnings) = report.into_located(&files, pending);
+    let (mut mistakes, warnings) = report.into_located(&files);
     match project {
         Some((project, merged)) if mistakes.is_empty() => {
             environment.retain(|name, value| before.get(name) != Some(value));
@@ -78,13 +66,7 @@ fn outcome(sources: &Sources<'_>, pending: Pending) -> Result<Parsed, ConfigErro
             if mistakes.is_empty() {
                 let message =
                     "the file could not be read, and freehold cannot say why: please report this as a bug";
-                mistakes.push(Mistake::locate(
-                    Place::file(0),
-                    &sources.base,
-                    ("", message),
-                    None,
-                    Show::Line,
-                ));
+                mistakes.push(Mistake::locate(Place::file(0), &sources.base, ("", message), None));
             }
             Err(ConfigErrors::new(mistakes))
         }

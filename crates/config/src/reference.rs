@@ -2,13 +2,11 @@
 
 mod markdown;
 mod page;
-mod pending;
 mod schema;
 mod table;
 
 pub use markdown::reference_markdown;
 pub use page::{docs, docs_pages};
-pub(crate) use pending::is_pending;
 pub use schema::json_schema;
 pub(crate) use table::KEYS;
 
@@ -47,7 +45,7 @@ pub(crate) enum Kind {
     Anything,
 }
 
-/// Whether a key acts, now or, where it is pending, later.
+/// Whether a key acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Support {
     Full,

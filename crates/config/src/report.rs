@@ -1,4 +1,4 @@
-use crate::mistake::{Mistake, Show};
+use crate::mistake::Mistake;
 use crate::source::{Place, Source};
 
 /// One mistake or warning before it is joined with the text of its file.
@@ -8,12 +8,11 @@ pub(crate) struct Finding {
     key: String,
     message: String,
     help: Option<String>,
-    show: Show,
 }
 
 impl Finding {
     pub(crate) fn new(at: Place, key: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { at, key: key.into(), message: message.into(), help: None, show: Show::Line }
+        Self { at, key: key.into(), message: message.into(), help: None }
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -21,15 +20,9 @@ impl Finding {
         self
     }
 
-    /// Shows nothing of what stands behind the mistake.
-    pub(crate) fn covering_the_rest(mut self) -> Self {
-        self.show = Show::UpToMistake;
-        self
-    }
-
     fn locate(self, sources: &[Source<'_>]) -> Option<Mistake> {
         let source = sources.get(self.at.file)?;
-        Some(Mistake::locate(self.at, source, (&self.key, &self.message), self.help.as_deref(), self.show))
+        Some(Mistake::locate(self.at, source, (&self.key, &self.message), self.help.as_deref()))
     }
 }
 
@@ -37,25 +30,12 @@ impl Finding {
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     mistakes: Vec<Finding>,
-    /// Keys that are right but have no effect yet.
-    pending: Vec<Finding>,
     warnings: Vec<Finding>,
-}
-
-/// What becomes of keys that are right but have no effect yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pending {
-    Refused,
-    Accepted,
 }
 
 impl Report {
     pub(crate) fn mistake(&mut self, finding: Finding) {
         add(&mut self.mistakes, finding);
-    }
-
-    pub(crate) fn pending(&mut self, finding: Finding) {
-        add(&mut self.pending, finding);
     }
 
     pub(crate) fn warn(&mut self, finding: Finding) {
@@ -68,14 +48,7 @@ impl Report {
     }
 
     /// Returns the mistakes and the warnings in the order of their places.
-    pub(crate) fn into_located(
-        mut self,
-        sources: &[Source<'_>],
-        pending: Pending,
-    ) -> (Vec<Mistake>, Vec<Mistake>) {
-        if pending == Pending::Refused {
-            self.mistakes.append(&mut self.pending);
-        }
+    pub(crate) fn into_located(self, sources: &[Source<'_>]) -> (Vec<Mistake>, Vec<Mistake>) {
         let locate = |mut findings: Vec<Finding>| {
             findings.sort_by_key(|finding| finding.at);
             findings.into_iter().filter_map(|finding| finding.locate(sources)).collect()

@@ -23,7 +23,7 @@ use std::fmt;
 pub(crate) use output::Rendered;
 
 use crate::mistake::ConfigErrors;
-use crate::report::{Finding, Pending, Report};
+use crate::report::{Finding, Report};
 use crate::source::{Place, Source};
 use evaluate::Evaluator;
 use output::Output;
@@ -195,7 +195,7 @@ pub fn render_file(
 ) -> Result<String, ConfigErrors> {
     let mut report = Report::default();
     let rendered = render(source.text, 0, &mut environment.clone(), surroundings, &mut report);
-    let (mut mistakes, _) = report.into_located(&[*source], Pending::Refused);
+    let (mut mistakes, _) = report.into_located(&[*source]);
     match rendered {
         Some(rendered) if mistakes.is_empty() => Ok(rendered.text),
         _ => {

@@ -35,8 +35,8 @@ pub use connection::{ByteStream, Deadlines, Dial, UnixSocket};
 pub use container::{
     ContainerDetails, ContainerHealth, ContainerId, ContainerScope, ContainerSpec, ContainerState,
     ContainerSummary, CreateContainerError, EnvValue, HealthStatus, ImageName, PreparedContainer,
-    PublishedPort, Removal,
-    RemoveOptions, Removed, RenameContainerError, SpecError, StandardStreams, Started, Stopped,
+    PublishedPort, Removal, RemoveOptions, Removed, RenameContainerError, SpecError, StandardStreams,
+    Started, Stopped,
 };
 pub use engine::{ApiVersion, Engine, EngineInfo, ImageStore};
 pub use error::{EngineError, EngineMessage};

@@ -50,7 +50,9 @@ fn main() -> ExitCode {
 /// This executable was built without the client.
 #[cfg(not(feature = "client"))]
 #[derive(Debug, thiserror::Error)]
-#[error("this executable was built without the client: it knows `proxy` and `agent` only, as far as they are in it")]
+#[error(
+    "this executable was built without the client: it knows `proxy` and `agent` only, as far as they are in it"
+)]
 struct NoClient;
 
 #[cfg(not(feature = "client"))]

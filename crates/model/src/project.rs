@@ -141,7 +141,11 @@ impl Project {
     #[must_use]
     pub fn jobs_on(&self, host: &HostName, role: &RoleName) -> BTreeMap<JobName, ScheduledJob> {
         let is_meant = |job: &ScheduledJob| job.host.as_ref() == Some(host) && job.role == *role;
-        self.jobs.iter().filter(|(_, job)| is_meant(job)).map(|(name, job)| (name.clone(), job.clone())).collect()
+        self.jobs
+            .iter()
+            .filter(|(_, job)| is_meant(job))
+            .map(|(name, job)| (name.clone(), job.clone()))
+            .collect()
     }
 
     /// Returns how the proxy's container runs on a host: as the file says, or the default.

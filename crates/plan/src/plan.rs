@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use freehold_model::{
     AccessoryName, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
-    ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, ScheduleName, ScheduleState, SecretName,
-    ServiceName,
+    ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, ScheduleName, ScheduleState,
+    SecretName, ServiceName,
 };
 use serde::{Deserialize, Serialize};
 

@@ -58,12 +58,7 @@ pub(crate) fn retention(project: &Project, seen: &ObservedHost, version: &Releas
         .filter(|image| !seen.agent.needs_image(&image.reference.to_string(), is_left))
         .map(|image| image.reference.clone())
         .collect();
-    let releases = seen
-        .releases
-        .iter()
-        .map(|release| release.id.clone())
-        .filter(|id| !is_left(id))
-        .collect();
+    let releases = seen.releases.iter().map(|release| release.id.clone()).filter(|id| !is_left(id)).collect();
     Retention {
         containers: removed.into_iter().map(|container| container.name.clone()).collect(),
         images,

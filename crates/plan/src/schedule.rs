@@ -114,7 +114,10 @@ impl ObservedAgent {
 ///
 /// # Errors
 /// [`freehold_model::InvalidName`] where it gets too long.
-pub fn schedule_name(project: &Project, role: &RoleName) -> Result<ScheduleName, freehold_model::InvalidName> {
+pub fn schedule_name(
+    project: &Project,
+    role: &RoleName,
+) -> Result<ScheduleName, freehold_model::InvalidName> {
     ScheduleName::parse(project.role_prefix(role))
 }
 

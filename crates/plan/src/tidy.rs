@@ -225,8 +225,12 @@ fn forget_releases(
     (host, seen): (&HostName, &ObservedHost),
     gone: &[&ObservedContainer],
 ) {
-    let releases: Vec<ReleaseId> =
-        seen.releases.iter().map(|release| release.id.clone()).filter(|id| !is_left(seen, gone, id)).collect();
+    let releases: Vec<ReleaseId> = seen
+        .releases
+        .iter()
+        .map(|release| release.id.clone())
+        .filter(|id| !is_left(seen, gone, id))
+        .collect();
     if !releases.is_empty() && !gone.is_empty() {
         schedule::forget(stages, (host, seen), |id| releases.contains(id));
         stages.step(host, Action::ForgetReleases { releases }, Undo::Impossible);

@@ -134,6 +134,12 @@ impl Machine {
         (state.proxy_maker.is_some(), state.stands_in, state.is_diverted)
     }
 
+    /// Returns the releases that are stored, newest first.
+    #[must_use]
+    pub fn releases(&self) -> Vec<ReleaseId> {
+        self.state.lock().releases.iter().map(|release| release.id.clone()).collect()
+    }
+
     /// Returns the lines of the audit file.
     #[must_use]
     pub fn audit(&self) -> Vec<String> {

@@ -3,8 +3,9 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use freehold_model::{
-    Author, Boot, BootLimit, Buffering, Destination, Environment, HealthCheck, HostName, Project,
-    ProxyServiceName, ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName, ServiceName, Tag,
+    Author, Boot, BootLimit, Buffering, Destination, Environment, HealthCheck, HostName, JobName, Overlap,
+    Project, ProxyServiceName, ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName, Schedule,
+    ScheduledJob, ServiceName, Tag,
 };
 use freehold_plan::{ImageSource, ProxyBoot, RolloutRequest};
 
@@ -59,6 +60,26 @@ impl ProjectFixture {
                 role.proxy_service = ProxyServiceName::parse(prefix).expect("a service name");
             }
         }
+        self
+    }
+
+    /// Gives a role a scheduled job, which runs on the role's first host.
+    #[must_use]
+    pub fn job(mut self, name: &str, role: &str) -> Self {
+        let name = JobName::parse(name).expect("a job name");
+        let role = RoleName::parse(role).expect("a role name");
+        let host = self.project.roles.get(&role).and_then(|role| role.hosts.first());
+        let job = ScheduledJob {
+            name: name.clone(),
+            schedule: Schedule::parse("@hourly").expect("a schedule"),
+            command: vec!["tidy".to_owned()],
+            host: host.map(|entry| entry.name.clone()),
+            role,
+            overlap: Overlap::Skip,
+            timeout: None,
+            history: NonZeroU32::MIN,
+        };
+        self.project.jobs.insert(name, job);
         self
     }
 

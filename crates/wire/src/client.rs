@@ -212,8 +212,11 @@ impl ProxyClient {
         })?;
         let status = answer.status.as_u16();
         if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body)
-                .map_err(|source| ProxyError::Malformed { operation, status, source });
+            return serde_json::from_slice(&answer.body).map_err(|source| ProxyError::Malformed {
+                operation,
+                status,
+                source,
+            });
         }
         match serde_json::from_slice::<ErrorReply>(&answer.body) {
             Ok(reply) => Err(ProxyError::refused(operation, reply)),
@@ -228,6 +231,9 @@ fn with_body<B: Serialize>(
     path: String,
     body: &B,
 ) -> Result<Call, ProxyError> {
-    Call::with_body(operation.clone(), method, path, body)
-        .map_err(|source| ProxyError::Malformed { operation, status: 0, source })
+    Call::with_body(operation.clone(), method, path, body).map_err(|source| ProxyError::Malformed {
+        operation,
+        status: 0,
+        source,
+    })
 }

@@ -14,6 +14,7 @@ mod accessories;
 mod assets;
 mod builders;
 mod certificates;
+mod cron;
 mod cuts;
 mod deploy_file;
 mod error_pages;

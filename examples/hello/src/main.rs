@@ -70,10 +70,9 @@ fn command(words: &[&str]) -> ExitCode {
 
 /// Sleeps and says so before and after; SIGTERM ends it with 143.
 async fn sleep(seconds: &str) -> ExitCode {
-    let (Ok(seconds), Ok(mut terminate)) = (
-        seconds.parse(),
-        tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()),
-    ) else {
+    let (Ok(seconds), Ok(mut terminate)) =
+        (seconds.parse(), tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()))
+    else {
         return ExitCode::FAILURE;
     };
     log(&format!("sleeping for {seconds} s"));

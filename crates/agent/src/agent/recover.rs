@@ -57,7 +57,9 @@ impl Agent {
     fn is_late(&self, key: &RunKey) -> bool {
         let earliest = self.clock.now().checked_sub(LATE_LIMIT);
         self.is_waiting(key)
-            && self.record(key).is_some_and(|(record, _)| earliest.is_ok_and(|earliest| record.due_at < earliest))
+            && self
+                .record(key)
+                .is_some_and(|(record, _)| earliest.is_ok_and(|earliest| record.due_at < earliest))
     }
 
     /// Gives a run a task again. One that waits for another of its job gets none yet.
@@ -74,7 +76,10 @@ impl Agent {
         let (is_known, is_remembered) = {
             let inner = self.inner.lock();
             let book = inner.books.get(&key.schedule);
-            (book.is_some_and(|book| !book.is_empty()), book.is_some_and(|book| book.run(&key.job, key.run).is_some()))
+            (
+                book.is_some_and(|book| !book.is_empty()),
+                book.is_some_and(|book| book.run(&key.job, key.run).is_some()),
+            )
         };
         if is_known && container.is_alive && !is_remembered {
             let release = container.labels.get(RELEASE_LABEL).cloned().unwrap_or_default();
@@ -89,7 +94,10 @@ impl Agent {
             return;
         }
         if container.is_alive && !is_known {
-            tracing::warn!(container = container.name, "a container of an unknown job runs and is left alone");
+            tracing::warn!(
+                container = container.name,
+                "a container of an unknown job runs and is left alone"
+            );
             return;
         }
         let Ok(name) = ContainerName::parse(container.name) else { return };

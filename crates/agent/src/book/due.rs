@@ -130,9 +130,17 @@ impl Book {
     }
 
     /// Takes over a run whose container was found although nothing is remembered of it.
-    pub(crate) fn adopt(&mut self, (job, run): (JobName, u64), release: ReleaseId, container: String, now: Timestamp) {
+    pub(crate) fn adopt(
+        &mut self,
+        (job, run): (JobName, u64),
+        release: ReleaseId,
+        container: String,
+        now: Timestamp,
+    ) {
         let version = self.plan.releases.get(&release).map(|set| set.version.clone());
-        let Some(version) = version.or_else(|| self.set().map(|(_, set)| set.version.clone())) else { return };
+        let Some(version) = version.or_else(|| self.set().map(|(_, set)| set.version.clone())) else {
+            return;
+        };
         let last = self.history.last_run.entry(job.clone()).or_default();
         *last = (*last).max(run);
         self.history.runs.push(RunRecord {
@@ -164,10 +172,14 @@ impl Book {
         if let Some((_, set)) = self.set() {
             for job in &set.jobs {
                 let history = usize::try_from(job.history).unwrap_or(usize::MAX);
-                limits.iter_mut().filter(|(name, _)| *name == job.name).for_each(|(_, limit)| *limit = history);
+                limits
+                    .iter_mut()
+                    .filter(|(name, _)| *name == job.name)
+                    .for_each(|(_, limit)| *limit = history);
             }
         }
-        let unknown = |run: &&RunRecord| !run.state.is_open() && !limits.iter().any(|(name, _)| *name == run.job);
+        let unknown =
+            |run: &&RunRecord| !run.state.is_open() && !limits.iter().any(|(name, _)| *name == run.job);
         let unknown = self.history.runs.iter().filter(unknown);
         let mut gone: Vec<(JobName, u64)> = unknown.map(|run| (run.job.clone(), run.run)).collect();
         for (job, limit) in limits {
@@ -176,7 +188,9 @@ impl Book {
             let old = numbers.len().saturating_sub(limit);
             gone.extend(numbers.into_iter().take(old).map(|run| (job.clone(), run)));
         }
-        self.history.runs.retain(|run| !gone.iter().any(|(job, number)| *job == run.job && *number == run.run));
+        self.history
+            .runs
+            .retain(|run| !gone.iter().any(|(job, number)| *job == run.job && *number == run.run));
         gone
     }
 }

@@ -147,7 +147,7 @@ fn what_is_not_stored_cannot_run_and_late_clients_are_refused() {
 #[test]
 fn overlap_decides_what_becomes_of_a_second_run() {
     let now = time("2026-11-30T08:01:00Z");
-    let mut admit = |book: &mut Book| book.admit(&job("tidy"), RunCause::Person, now, now).unwrap();
+    let admit = |book: &mut Book| book.admit(&job("tidy"), RunCause::Person, now, now).unwrap();
     for (overlap, states, begins, replaced) in [
         (Overlap::Skip, [RunState::Skipped, RunState::Skipped], [false, false], [vec![], vec![]]),
         (Overlap::Allow, [RunState::Waiting, RunState::Waiting], [true, true], [vec![], vec![]]),

@@ -4,7 +4,7 @@ use freehold_model::{Logging, Project, ReleaseVersion};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::git::{self, Repository};
-use crate::project::{self, DeployFile, Pending};
+use crate::project::{self, DeployFile};
 
 /// Print what the deploy file comes to, with that of the destination merged over it.
 ///
@@ -13,7 +13,7 @@ use crate::project::{self, DeployFile, Pending};
 pub(crate) struct Args {}
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    let parsed = project::parse(&DeployFile::of(context), Pending::Accepted).await?;
+    let parsed = project::parse(&DeployFile::of(context)).await?;
     let (project, merged) = (&parsed.project, &parsed.merged);
     let repository = Repository::look(context).await?;
     let is_known = repository.revision.is_some() || git::given_version(context)?.is_some();

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{Support, is_pending, keys_of, table::SECTIONS};
+use super::{Support, keys_of, table::SECTIONS};
 use crate::docker_flag::{FLAGS, UNSUPPORTED};
 
 const OPENING: &str = "# The deploy file
@@ -31,7 +31,6 @@ pub fn reference_markdown() -> String {
         for key in keys_of(section.name) {
             let doc = match key.support {
                 Support::NoEffect { .. } => format!("*No effect.* {}", key.doc),
-                Support::Full if is_pending(key.section, key.name) => format!("*Not yet.* {}", key.doc),
                 Support::Full => key.doc.to_owned(),
             };
             let doc = if key.example.is_empty() { doc } else { format!("{doc} Example: `{}`", key.example) };

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{Key, Support, is_pending, keys_of, table::SECTIONS};
+use super::{Key, Support, keys_of, table::SECTIONS};
 use crate::docker_flag::{FLAGS, UNSUPPORTED};
 
 /// A page of the documentation: its name, Kamal's where Kamal has it, and the sections and root keys that it is about.
@@ -76,7 +76,6 @@ fn write_key(text: &mut String, key: &Key, indent: &str) {
     write_line(text, &format!("{indent}{} ({}{default})", key.name, key.kind.name()));
     let note = match key.support {
         Support::NoEffect { .. } => "No effect. ",
-        Support::Full if is_pending(key.section, key.name) => "Not yet in this version. ",
         Support::Full => "",
     };
     write_line(text, &format!("{indent}    {note}{}", key.doc));

@@ -42,7 +42,7 @@ fn rendered(text: &str) -> Result<Rendered, Vec<String>> {
     let here = Here { ruby: None };
     let rendered = render(text, 0, &mut environment(), &here, &mut report);
     let source = crate::Source { path: "f", text };
-    let (mistakes, _) = report.into_located(&[source], crate::report::Pending::Refused);
+    let (mistakes, _) = report.into_located(&[source]);
     assert_eq!(rendered.is_none(), !mistakes.is_empty(), "{text}");
     rendered.ok_or_else(|| mistakes.into_iter().map(|mistake| mistake.message).collect())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
-use freehold_config::{ConfigErrors, Parsed, Source, Sources, Surroundings, parse_ahead};
+use freehold_config::{ConfigErrors, Parsed, Source, Sources, Surroundings, parse};
 use freehold_model::{ContainerOptions, Destination, Diagnose, ErrorKind, Role, RoleName};
 
 fn folder(name: &str) -> PathBuf {
@@ -78,7 +78,7 @@ fn parse_texts(base: &str, destination: Option<&(String, String)>) -> Result<Par
         environment: &environment,
         surroundings: &Folder,
     };
-    parse_ahead(&sources)
+    parse(&sources)
 }
 
 fn snapshot(folder: &Path, name: &str, text: &str) {

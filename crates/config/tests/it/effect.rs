@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use freehold_config::{ConfigErrors, Nowhere, Parsed, Source, Sources, json_schema, parse, parse_ahead};
+use freehold_config::{ConfigErrors, Nowhere, Parsed, Source, Sources, json_schema, parse};
 
 fn parsed(text: &str) -> Result<Parsed, ConfigErrors> {
     let environment = BTreeMap::new();
     let base = Source { path: "deploy.yml", text };
-    parse_ahead(&Sources { base, destination: None, environment: &environment, surroundings: &Nowhere })
+    parse(&Sources { base, destination: None, environment: &environment, surroundings: &Nowhere })
 }
 
 /// The rest of a project into which a key of a section is put. A key is in flow style, so that it may also be nothing.
@@ -77,33 +77,6 @@ fn every_supported_key_has_an_effect() {
             (_, Ok(with)) => assert_ne!(with.project, default, "{text}"),
             (_, Err(errors)) => panic!("{text}\n{errors}"),
         }
-    }
-}
-
-#[test]
-fn a_key_without_effect_is_refused_by_its_name() {
-    let environment = BTreeMap::new();
-    let text = freehold_config::reference_markdown();
-    let is_pending = |section: &str, key: &str| {
-        let title = if section.is_empty() { "## Root\n".to_owned() } else { format!("## `{section}`\n") };
-        let rest = text.split_once(&title).map(|(_, rest)| rest).unwrap_or_default();
-        let table = rest.split("\n## ").next().unwrap_or_default();
-        table.lines().any(|line| {
-            line.starts_with(&format!("| `{key}` |"))
-                && (line.contains("| *Not yet") || line.contains("| *Only `"))
-        })
-    };
-    for (section, key, example) in examples() {
-        let text = around(&section, &format!("{key}: {example}"));
-        let base = Source { path: "deploy.yml", text: &text };
-        let result =
-            parse(&Sources { base, destination: None, environment: &environment, surroundings: &Nowhere });
-        // A key may also stand in a section whose own effect is pending.
-        let refusals = result.err().map(|errors| errors.render()).unwrap_or_default();
-        let message = "is not supported by this version of freehold";
-        let is_refused = refusals.contains(&format!("{key}: `{key}` {message}"))
-            || refusals.contains(&format!("{key}: `{key}: {example}` {message}"));
-        assert_eq!(is_refused, is_pending(&section, &key), "{section}/{key}\n{refusals}");
     }
 }
 

@@ -67,7 +67,8 @@ impl Engine {
             known.extend(labels.iter().map(|(name, value)| (name.clone(), value.clone().into())));
         }
         let body = serde_json::to_vec(&body).map_err(malformed)?;
-        let request = EngineRequest::post(action.clone(), "/containers/create").query("name", name).json(body);
+        let request =
+            EngineRequest::post(action.clone(), "/containers/create").query("name", name).json(body);
         let answer: CreateAnswer = self.read(request).await?;
         for network in &container.networks {
             if let Err(error) = self.connect_network(network, name.as_str(), &[]).await {

@@ -213,8 +213,7 @@ fn agent_spec(image: ImageName, socket: &Path) -> Result<ContainerSpec, InvalidN
         ("freehold.agent".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
         (API_LABEL.to_owned(), AGENT_API_VERSION.to_string()),
     ]);
-    spec.volumes =
-        vec![format!("{AGENT}:{STATE_FOLDER}"), format!("{}:{ENGINE_SOCKET}", socket.display())];
+    spec.volumes = vec![format!("{AGENT}:{STATE_FOLDER}"), format!("{}:{ENGINE_SOCKET}", socket.display())];
     spec.logging = freehold_model::Logging::default();
     spec.options = ContainerOptions {
         restart: RestartPolicy::UnlessStopped,
@@ -239,10 +238,7 @@ mod tests {
         let spec = agent_spec(image.into(), Path::new("/run/user/1000/docker.sock")).unwrap();
         assert_eq!(
             spec.volumes,
-            [
-                "freehold-agent:/var/lib/freehold-agent",
-                "/run/user/1000/docker.sock:/run/docker.sock"
-            ]
+            ["freehold-agent:/var/lib/freehold-agent", "/run/user/1000/docker.sock:/run/docker.sock"]
         );
         assert_eq!(spec.network.as_deref(), Some("none"));
         assert!(spec.options.read_only && spec.options.publish.is_empty());

@@ -74,7 +74,9 @@ impl EngineHost {
             Action::EnsureAgent => self.ensure_agent(context).await,
             Action::StoreSchedule(request) => self.store_schedule(request, context).await,
             Action::SwitchSchedule { name, to, .. } => self.switch_schedule(name, to, context).await,
-            Action::ForgetSchedules { name, releases } => self.forget_schedules(name, releases, context).await,
+            Action::ForgetSchedules { name, releases } => {
+                self.forget_schedules(name, releases, context).await
+            }
             Action::RemoveSchedule { name } => self.remove_schedule(name, context).await,
             Action::RemoveAgentIfUnused => Ok(done_if(self.remove_unused_agent().await?)),
             Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,

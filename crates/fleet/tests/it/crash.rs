@@ -5,7 +5,7 @@ use freehold_testkit::{Fault, Harm, Moment, Point, ProjectFixture};
 use crate::harness::Scene;
 
 fn fixture() -> ProjectFixture {
-    ProjectFixture::new(&["one", "two"]).role("jobs", &["two"], false)
+    ProjectFixture::new(&["one", "two"]).role("jobs", &["two"], false).job("tidy", "web")
 }
 
 /// How many calls a deploy of this version makes, so that every one of them can be the last.

@@ -171,6 +171,16 @@ impl Scene {
                 }
             }
         }
+        for job in project.jobs.values() {
+            let name = freehold_plan::schedule_name(project, &job.role).expect("a name");
+            for machine in self.fleet.machines() {
+                let schedule = machine.schedules().and_then(|schedules| schedules.get(&name).cloned());
+                let release = schedule.as_ref().and_then(|schedule| schedule.state.release());
+                let is_first = job.host.as_ref() == Some(machine.name());
+                let live = machine.releases().into_iter().next().filter(|_| is_first);
+                assert_eq!(release, live.as_ref(), "{context}: jobs on {}", machine.name());
+            }
+        }
         for machine in self.fleet.machines() {
             assert!(machine.journal().is_none(), "{context}: {} has a journal", machine.name());
             assert!(!machine.is_locked(), "{context}: {} is locked", machine.name());

@@ -15,6 +15,9 @@ fn fixture() -> impl Strategy<Value = ProjectFixture> {
         if jobs > 0 {
             fixture = fixture.role("jobs", &HOSTS[3 - jobs..], false);
         }
+        if has_extras {
+            fixture = fixture.job("tidy", "web");
+        }
         fixture = fixture.batches(batch, Duration::from_secs(1));
         if has_extras {
             fixture = fixture.with(with_extras);

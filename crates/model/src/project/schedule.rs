@@ -230,8 +230,7 @@ impl FieldRule {
 
     /// `*`, `VALUE` or `FROM-TO`, each but the second with a step.
     fn item(&self, item: &str) -> Option<u64> {
-        let (range, step) =
-            item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
+        let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
         let step = match step {
             None => None,
             Some(step) => Some(number(step).filter(|step| *step > 0)?),
@@ -248,7 +247,8 @@ impl FieldRule {
 
     fn value(&self, text: &str) -> Option<u32> {
         let named = self.names.iter().position(|name| name.eq_ignore_ascii_case(text));
-        let named = named.and_then(|index| u32::try_from(index).ok()).map(|index| index + self.values.start());
+        let named =
+            named.and_then(|index| u32::try_from(index).ok()).map(|index| index + self.values.start());
         named.or_else(|| number(text)).filter(|value| self.values.contains(value))
     }
 }

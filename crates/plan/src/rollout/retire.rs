@@ -12,11 +12,11 @@ use crate::naming::{
 use crate::observed::ObservedHost;
 use crate::plan::{Action, OnFailure, StageKind, Undo};
 use crate::retention::retention;
-use crate::schedule;
 use crate::rollout::boot::release_command_name;
 use crate::rollout::{
     RolloutError, RolloutRequest, container_names, first_name, replaced_name, roles_on, seen,
 };
+use crate::schedule;
 use crate::stages::Stages;
 
 /// Stops the old containers, writes down the release, and removes what is too old.

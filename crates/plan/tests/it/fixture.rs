@@ -3,9 +3,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use freehold_model::{
-    Architecture, Author, Buffering, Destination, EnvName, Environment, HealthCheck, HostName, Project,
-    ProxyServiceName, ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName, SecretFingerprint,
-    SecretName, ServiceName, Tag,
+    Architecture, Author, Buffering, Destination, EnvName, Environment, HealthCheck, HostName, JobName,
+    Overlap, Project, ProxyServiceName, ProxySettings, ReleaseId, Repository, Role, RoleHost, RoleName,
+    Schedule, ScheduledJob, SecretFingerprint, SecretName, ServiceName, Tag,
 };
 use freehold_plan::{
     ImageSource, Observed, ObservedHost, Plan, ProxyBoot, RollbackError, RollbackTarget, RolloutError,
@@ -77,6 +77,24 @@ impl Script {
 
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Project)) -> Self {
         change(&mut self.project);
+        self
+    }
+
+    /// Gives a role a job that runs every night, on the role's first host.
+    pub(crate) fn job(mut self, name: &str, role: &str) -> Self {
+        let (name, role) = (JobName::parse(name).expect("a job"), RoleName::parse(role).expect("a role"));
+        let first = self.project.roles[&role].hosts.first().map(|entry| entry.name.clone());
+        let job = ScheduledJob {
+            name: name.clone(),
+            schedule: Schedule::parse("@daily").expect("a schedule"),
+            command: vec!["tidy".to_owned()],
+            role,
+            host: first,
+            overlap: Overlap::Skip,
+            timeout: None,
+            history: std::num::NonZeroU32::MIN,
+        };
+        self.project.jobs.insert(name, job);
         self
     }
 

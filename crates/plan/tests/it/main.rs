@@ -19,4 +19,6 @@ mod rollback;
 #[cfg(test)]
 mod rollout;
 #[cfg(test)]
+mod schedules;
+#[cfg(test)]
 mod simulation;

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
-use freehold_model::{ContainerName, ProxyServiceName, ReleaseId, RoleName};
+use freehold_model::{ContainerName, ProxyServiceName, ReleaseId, RoleName, ScheduleState};
 use freehold_plan::{
-    Action, ContainerRequest, ContainerState, Gate, Observed, ObservedContainer, ObservedHost, ObservedImage,
-    ObservedProxy, ObservedRoute, Plan, ProxyMaker, RELEASE_LABEL, Route,
+    Action, ContainerRequest, ContainerState, Gate, Observed, ObservedAgent, ObservedContainer, ObservedHost,
+    ObservedImage, ObservedProxy, ObservedRoute, ObservedSchedule, Plan, ProxyMaker, RELEASE_LABEL, Route,
 };
 
 /// Changes what is observed as a plan that succeeds changes the hosts.
@@ -61,6 +61,12 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             assert_eq!(user, None, "{image} is unused");
             seen.images.retain(|present| present.reference != *image);
         }
+        Action::EnsureAgent
+        | Action::StoreSchedule(_)
+        | Action::SwitchSchedule { .. }
+        | Action::ForgetSchedules { .. }
+        | Action::RemoveSchedule { .. }
+        | Action::RemoveAgentIfUnused => schedule(action, seen),
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
         Action::DeliverProxyImage
         | Action::PullProxyImage { .. }
@@ -87,6 +93,45 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::PullAccessoryImage { .. }
         | Action::PlaceFiles { .. }
         | Action::Wait { .. } => {}
+    }
+}
+
+fn schedule(action: &Action, seen: &mut ObservedHost) {
+    if seen.agent.is_absent() {
+        if *action == Action::EnsureAgent {
+            seen.agent = ObservedAgent::Running { schedules: Vec::new() };
+        }
+        return;
+    }
+    let ObservedAgent::Running { schedules } = &mut seen.agent else { panic!("the agent does not run") };
+    match action {
+        Action::StoreSchedule(request) => {
+            if !schedules.iter().any(|known| known.name == request.name) {
+                schedules.push(ObservedSchedule {
+                    name: request.name.clone(),
+                    role: request.role.clone(),
+                    state: ScheduleState::Off,
+                    releases: BTreeMap::new(),
+                });
+            }
+            let known = schedules.iter_mut().find(|known| known.name == request.name).expect("a schedule");
+            known.releases.insert(request.release.clone(), request.jobs[0].1.image.to_string());
+        }
+        Action::SwitchSchedule { name, to, .. } => {
+            let known = schedules.iter_mut().find(|known| known.name == *name).expect("a schedule");
+            assert!(
+                to.release().is_none_or(|release| known.releases.contains_key(release)),
+                "{to:?} is stored"
+            );
+            known.state = to.clone();
+        }
+        Action::ForgetSchedules { name, releases } => {
+            let known = schedules.iter_mut().find(|known| known.name == *name).expect("a schedule");
+            known.releases.retain(|release, _| !releases.contains(release));
+        }
+        Action::RemoveSchedule { name } => schedules.retain(|known| known.name != *name),
+        Action::RemoveAgentIfUnused if schedules.is_empty() => seen.agent = ObservedAgent::Absent,
+        _ => {}
     }
 }
 

@@ -42,7 +42,8 @@ impl Machine {
     }
 
     pub(super) fn schedule(&self, state: &mut State, action: &Action) -> Result<Outcome, StepError> {
-        let missing = || StepError::from(self.refused(action, "there is no agent, or it does not know the jobs"));
+        let missing =
+            || StepError::from(self.refused(action, "there is no agent, or it does not know the jobs"));
         match action {
             Action::EnsureAgent => {
                 let is_new = state.agent.is_none();
@@ -63,7 +64,8 @@ impl Machine {
                 ))
             }
             Action::SwitchSchedule { name, to, .. } => {
-                let schedule = state.agent.as_mut().and_then(|agent| agent.get_mut(name)).ok_or_else(missing)?;
+                let schedule =
+                    state.agent.as_mut().and_then(|agent| agent.get_mut(name)).ok_or_else(missing)?;
                 if to.release().is_some_and(|release| !schedule.releases.contains_key(release)) {
                     return Err(missing());
                 }
@@ -90,7 +92,9 @@ impl State {
         let Some(agent) = &mut self.agent else { return };
         if let Some(schedule) = agent.get_mut(name) {
             let meant = schedule.state.release().cloned();
-            schedule.releases.retain(|release, _| !releases.contains(release) || meant.as_ref() == Some(release));
+            schedule
+                .releases
+                .retain(|release, _| !releases.contains(release) || meant.as_ref() == Some(release));
             if schedule.releases.is_empty() {
                 agent.remove(name);
             }

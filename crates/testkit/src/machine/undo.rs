@@ -38,7 +38,9 @@ impl Machine {
                 state.directories.retain(|directory| !directories.contains(directory));
             }
             Undo::RestoreCertificate { .. } => {}
-            Undo::ForgetSchedule { name, release } => state.forget_schedules(name, std::slice::from_ref(release)),
+            Undo::ForgetSchedule { name, release } => {
+                state.forget_schedules(name, std::slice::from_ref(release))
+            }
             Undo::RevertSchedule { name, from } => state.revert_schedule(name, from),
             Undo::RemoveAgentIfUnused => drop(state.remove_unused_agent()),
             Undo::RemoveStandIn => state.stands_in = false,

@@ -188,8 +188,11 @@ impl AgentClient {
         })?;
         let status = answer.status.as_u16();
         if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body)
-                .map_err(|source| AgentError::Malformed { operation, status, source });
+            return serde_json::from_slice(&answer.body).map_err(|source| AgentError::Malformed {
+                operation,
+                status,
+                source,
+            });
         }
         match serde_json::from_slice::<AgentRefusal>(&answer.body) {
             Ok(AgentRefusal { code, message }) => Err(AgentError::Refused { operation, code, message }),

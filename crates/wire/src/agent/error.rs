@@ -123,7 +123,9 @@ impl Diagnose for AgentError {
             Self::Closed { .. } | Self::Deadline { .. } | Self::Transport { .. } => {
                 "read the agent's log: `docker logs --tail 50 freehold-agent` on the host"
             }
-            Self::Malformed { .. } => "the agent may be of another version: the next `freehold deploy` renews it",
+            Self::Malformed { .. } => {
+                "the agent may be of another version: the next `freehold deploy` renews it"
+            }
             Self::Refused { code: AgentErrorCode::Unknown, .. } => "see what there is: `freehold cron list`",
             _ => return Vec::new(),
         };

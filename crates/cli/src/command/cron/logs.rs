@@ -65,6 +65,8 @@ pub(super) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
     let (tone, text) = outcome(&run.state);
     let about = Line::new().add(Tone::Faint, format!("run {} of {} on {}: ", run.run, run.job, found.host));
     context.ui.note(about.add(tone, text));
-    context.ui.result_json(context.command, &serde_json::json!({ "host": found.host, "run": run, "lines": lines }));
+    context
+        .ui
+        .result_json(context.command, &serde_json::json!({ "host": found.host, "run": run, "lines": lines }));
     Ok(())
 }

@@ -52,8 +52,12 @@ impl Diagnose for RunError {
             Self::Failed { run, .. } if run.started_at.is_none() => {
                 vec![format!("see what runs: `freehold cron history {}`", run.job)]
             }
-            Self::Failed { run, .. } => vec![format!("read it again: `freehold cron logs {} {}`", run.job, run.run)],
-            Self::LeftAlone { job, run } => vec![format!("watch it: `freehold cron logs {job} {run} --follow`")],
+            Self::Failed { run, .. } => {
+                vec![format!("read it again: `freehold cron logs {} {}`", run.job, run.run)]
+            }
+            Self::LeftAlone { job, run } => {
+                vec![format!("watch it: `freehold cron logs {job} {run} --follow`")]
+            }
         }
     }
 

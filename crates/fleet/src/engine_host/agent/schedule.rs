@@ -160,7 +160,8 @@ impl EngineHost {
         let mut is_done = false;
         let deadline = Instant::now() + ENDING_LIMIT;
         loop {
-            let answer = self.ask_running_agent(&link, async |client| client.remove(name, fence).await).await?;
+            let answer =
+                self.ask_running_agent(&link, async |client| client.remove(name, fence).await).await?;
             let Some(reply) = answer else { break };
             is_done |= reply.changed;
             if reply.ending_runs == 0 {

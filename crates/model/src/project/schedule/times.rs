@@ -31,7 +31,8 @@ impl Times {
     /// Returns the first minute after a moment.
     pub(super) fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
         let second = moment.as_second();
-        let minute = Timestamp::from_second(second.checked_sub(second.rem_euclid(60))?.checked_add(60)?).ok()?;
+        let minute =
+            Timestamp::from_second(second.checked_sub(second.rem_euclid(60))?.checked_add(60)?).ok()?;
         let start = TimeZone::UTC.to_datetime(minute);
         let mut date = start.date();
         let (mut hour, mut minute) = (start.hour(), start.minute());
