@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_model::{JobName, ReleaseId, ScheduleName};
+use freehold_model::{JobName, ReleaseId, ScheduleName, ScheduleState};
 use freehold_wire::agent::{
     AgentErrorCode, AgentRefusal, RunCause, RunOutput, RunRecord, RunState, ScheduleReply, ScheduleStatus,
 };
@@ -187,18 +187,36 @@ impl Agent {
         }
     }
 
-    /// Begins the oldest run that waits for others of its job, if there are none.
+    /// Begins the oldest run that waits for others of its job, if there are none. During a pause it waits on; where jobs no
+    /// longer run here, it never begins.
     fn begin_waiting(self: &Arc<Self>, inner: &mut Inner, name: &ScheduleName, job: &JobName) {
         let is_of_job = |key: &&RunKey| key.schedule == *name && key.job == *job;
-        if inner.live.keys().any(|key| is_of_job(&key)) {
+        let state = inner.books.get(name).map(|book| book.plan.state.clone()).unwrap_or_default();
+        if inner.live.keys().any(|key| is_of_job(&key)) || matches!(state, ScheduleState::Paused { .. }) {
             return;
         }
         let waiting = inner
             .books
             .get(name)
             .and_then(|book| book.open(job).find(|run| run.state == RunState::Waiting).map(|run| run.run));
-        if let Some(run) = waiting {
-            self.spawn(inner, RunKey { schedule: name.clone(), job: job.clone(), run }, Begin::Anew);
+        let Some(run) = waiting else { return };
+        let key = RunKey { schedule: name.clone(), job: job.clone(), run };
+        match state {
+            ScheduleState::Off => {
+                self.halt(inner, &key, Halt::Removed);
+                self.tidy(inner, name);
+            }
+            ScheduleState::Active { .. } | ScheduleState::Paused { .. } => {
+                self.spawn(inner, key, Begin::Anew)
+            }
+        }
+    }
+
+    /// Begins what waited for the end of a pause.
+    fn begin_all_waiting(self: &Arc<Self>, inner: &mut Inner, name: &ScheduleName) {
+        let runs = inner.books.get(name).map(|book| book.history.runs.clone()).unwrap_or_default();
+        for run in runs.into_iter().filter(|run| run.state == RunState::Waiting) {
+            self.begin_waiting(inner, name, &run.job);
         }
     }
 
@@ -276,7 +294,7 @@ impl Agent {
 
     /// Changes a schedule: all of it, or nothing where it cannot be stored.
     pub(crate) fn change(
-        &self,
+        self: &Arc<Self>,
         name: &ScheduleName,
         is_new: IsNew,
         change: impl FnOnce(&mut Book, Timestamp) -> Result<ScheduleReply, AgentRefusal>,
@@ -298,6 +316,7 @@ impl Agent {
         }
         inner.books.insert(name.clone(), book);
         self.tidy(&mut inner, name);
+        self.begin_all_waiting(&mut inner, name);
         drop(inner);
         if reply.changed {
             let release = reply.state.release().map(ReleaseId::as_str).unwrap_or_default();
@@ -312,7 +331,7 @@ impl Agent {
     /// # Cancel safety
     /// The removal goes on.
     pub(crate) async fn remove(
-        &self,
+        self: &Arc<Self>,
         name: &ScheduleName,
         fence: u64,
     ) -> Result<ScheduleReply, AgentRefusal> {
@@ -414,4 +433,4 @@ fn unknown(name: &ScheduleName) -> AgentRefusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -191,3 +191,67 @@ fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, AgentRefusal> {
     serde_json::to_vec(value)
         .map_err(|error| refusal(AgentErrorCode::State, format!("the answer cannot be written: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use freehold_model::{Overlap, ScheduleState};
+    use freehold_wire::agent::{AgentClient, ForgetRequest, RevertRequest, RunState, SwitchRequest};
+
+    use super::*;
+    use crate::agent::tests::Scene;
+    use crate::book::tests::{job, release, set};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    /// The whole life of a schedule as a client sees it.
+    #[tokio::test]
+    async fn the_api_is_what_its_client_expects() {
+        let scene = Scene::empty();
+        let (agent, name) = (Arc::clone(&scene.agent), scene.name.clone());
+        let path = scene.folder.path().join("agent.sock");
+        let uid = std::os::unix::fs::MetadataExt::uid(&fs_err::metadata(scene.folder.path()).unwrap());
+        let server = serve(Arc::clone(&agent), UnixListener::bind(&path).unwrap(), uid);
+        let client = async {
+            let stream = UnixStream::connect(&path).await.unwrap();
+            let mut client = AgentClient::over(stream, LIMIT).await.unwrap();
+            assert_eq!(client.version().await.unwrap().api, AGENT_API_VERSION);
+            let to = ScheduleState::Active { release: release(1) };
+            let switch = SwitchRequest { to: to.clone(), fence: 3 };
+            let early = client.switch(&name, &switch).await.unwrap_err();
+            assert_eq!(early.code(), Some(AgentErrorCode::Unknown));
+
+            let store = StoreRequest { set: set("@daily", Overlap::Skip), fence: 3 };
+            assert!(client.store(&name, &release(1), &store).await.unwrap().changed);
+            assert!(!client.store(&name, &release(1), &store).await.unwrap().changed);
+            assert_eq!(client.switch(&name, &switch).await.unwrap().state, to);
+            let list = client.schedules().await.unwrap().schedules;
+            assert_eq!((list.len(), list[0].jobs.len(), &list[0].state), (1, 1, &to));
+            assert!(list[0].jobs[0].next_at.is_some());
+
+            let run = client.run(&name, &job("tidy")).await.unwrap();
+            assert_eq!((run.run, run.state), (1, RunState::Waiting));
+            let unknown = client.run(&name, &job("other")).await.unwrap_err();
+            assert_eq!(unknown.code(), Some(AgentErrorCode::Unknown));
+            loop {
+                let seen = client.output(&name, (&job("tidy"), 1), 0).await.unwrap();
+                if seen.lines == ["hello from app-cron-tidy-run-1"] {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(client.runs(&name).await.unwrap().runs.len(), 1);
+
+            let late = SwitchRequest { to: ScheduleState::Off, fence: 2 };
+            let late = client.switch(&name, &late).await.unwrap_err();
+            assert_eq!(late.code(), Some(AgentErrorCode::Fenced));
+            let revert = RevertRequest { from: to.clone(), fence: 3 };
+            assert_eq!(client.revert(&name, &revert).await.unwrap().state, ScheduleState::Off);
+            let forget = ForgetRequest { releases: vec![release(1)], fence: 3 };
+            assert!(client.forget(&name, &forget).await.unwrap().changed);
+            assert_eq!(client.remove(&name, 3).await.unwrap().ending_runs, 0);
+            assert_eq!(client.schedules().await.unwrap().schedules, []);
+            agent.stopping.cancel();
+        };
+        tokio::join!(server, client);
+    }
+}

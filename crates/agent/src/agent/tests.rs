@@ -139,11 +139,11 @@ impl Containers for FakeContainers {
     }
 }
 
-struct Scene {
-    agent: Arc<Agent>,
+pub(crate) struct Scene {
+    pub(crate) agent: Arc<Agent>,
     fakes: Arc<FakeContainers>,
-    folder: tempfile::TempDir,
-    name: ScheduleName,
+    pub(crate) folder: tempfile::TempDir,
+    pub(crate) name: ScheduleName,
     began: Instant,
 }
 
@@ -155,7 +155,7 @@ impl Scene {
         scene
     }
 
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let (folder, fakes) = (tempfile::tempdir().unwrap(), Arc::<FakeContainers>::default());
         let began = Instant::now();
         let agent = agent(folder.path(), &fakes, began);
@@ -266,6 +266,27 @@ async fn a_skipped_run_never_begins_and_a_queued_one_begins_after_the_other() {
         let second = if second == RunState::Waiting { RunState::Running } else { second };
         assert_eq!(scene.states(), [(1, OK), (2, second)], "{overlap:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queued_run_waits_for_the_end_of_a_pause_and_goes_with_the_jobs() {
+    let scene = Scene::new(Overlap::Queue);
+    for _ in 0..2 {
+        scene.agent.run_now(&scene.name, &job("tidy")).unwrap();
+    }
+    scene.settle().await;
+    scene.switch(ScheduleState::Paused { release: release(1) });
+    scene.fakes.end(&container(1), 0);
+    scene.settle().await;
+    assert_eq!(scene.states(), [(1, OK), (2, RunState::Waiting)]);
+    scene.switch(ScheduleState::Active { release: release(1) });
+    scene.settle().await;
+    assert_eq!(scene.states(), [(1, OK), (2, RunState::Running)]);
+    scene.agent.run_now(&scene.name, &job("tidy")).unwrap();
+    scene.switch(ScheduleState::Off);
+    scene.fakes.end(&container(2), 0);
+    scene.settle().await;
+    assert_eq!(scene.states(), [(1, OK), (2, OK), (3, RunState::Removed)]);
 }
 
 #[tokio::test(start_paused = true)]

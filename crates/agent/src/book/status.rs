@@ -31,6 +31,8 @@ impl Book {
 
     fn job_status(&self, job: &ScheduledContainer, now: Timestamp) -> JobStatus {
         let mut runs = self.latest_first(&job.name);
+        // What a job writes is for those who ask for it: it is no part of how things stand.
+        runs.iter_mut().for_each(|run| run.last_lines.clear());
         let open: Vec<RunRecord> = runs.iter().filter(|run| run.state.is_open()).cloned().collect();
         runs.retain(|run| !run.state.is_open());
         JobStatus {

@@ -67,7 +67,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "output/otel", doc: "An OpenTelemetry collector." },
     Section {
         name: "cron/NAME",
-        doc: "Freehold's own: one scheduled job, a command that runs at certain times in a container of its own.",
+        doc: "Freehold's own: one scheduled job, a command that runs at certain times in a container of its own. It is switched, put back and rolled back with its release; `freehold cron` shows and runs it.",
     },
     Section {
         name: "images/NAME",
@@ -277,10 +277,10 @@ pub(crate) const KEYS: &[Key] = &[
     key("output/otel", "endpoint", Kind::Text).example("\"http://localhost:4318\"").doc("The collector's address for OTLP over HTTP with JSON, without `/v1/logs`; required. Headers such as a key come from the variable `OTEL_EXPORTER_OTLP_HEADERS`; with `https` the collector's certificate is checked against this computer's authorities, or those of `SSL_CERT_FILE`. A collector that does not answer is a warning."),
     // -- cron
     key("cron/NAME", "schedule", Kind::Text).doc("When it runs, in UTC: the five fields of `cron`, or `@hourly`, `@daily`, `@weekly`, `@monthly`, `@yearly`; required."),
-    key("cron/NAME", "cmd", Kind::Text).doc("The command, split into words; no shell sees it; required."),
+    key("cron/NAME", "cmd", Kind::Text).doc("The command, split into words; no shell sees it, and the image's entrypoint, if there is one, gets it; required."),
     key("cron/NAME", "role", Kind::Text).default("the primary role").example("job").doc("The role whose image, environment, volumes and options it has, and on whose first host it runs."),
     key("cron/NAME", "overlap", Kind::Text).default("skip").example("queue").doc("What happens when it is due while its last run goes on: `skip`, `allow`, `queue` or `replace`."),
-    key("cron/NAME", "timeout", Kind::Integer).default("none").example("600").doc("Seconds after which a run is killed."),
+    key("cron/NAME", "timeout", Kind::Integer).default("none").example("600").doc("Seconds after which a run is stopped, as containers of the role are."),
     key("cron/NAME", "history", Kind::Integer).default("10").example("50").doc("How many of its runs are remembered."),
     // -- images
     key("images/NAME", "image", Kind::Text).default("`IMAGE-NAME`").example("acme/worker").doc("The image's name without tag."),

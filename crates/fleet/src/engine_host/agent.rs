@@ -109,7 +109,14 @@ impl EngineHost {
         if let Some(earlier) = &earlier {
             self.check_agent_version(earlier)?;
         }
-        let image = self.deliver_proxy_image(&link, context).await?;
+        let image = match (self.deliver_proxy_image(&link, context).await, &earlier) {
+            (Ok(image), _) => image,
+            // One that works is better than none: this computer may not have an executable for the host's processor.
+            (Err(error @ StepError::Image { .. }), Some(earlier)) if earlier.state.is_alive() => {
+                return Ok(Outcome::Done(Some(format!("not renewed: {error}"))));
+            }
+            (Err(error), _) => return Err(error),
+        };
         let wanted = link.engine.inspect_image(&image.to_string()).await;
         let wanted = wanted.map_err(|error| self.engine_error("look for the agent's image", error))?;
         let is_same =

@@ -213,8 +213,8 @@ pub struct JobStatus {
     pub history: u32,
     /// When it is due next; none while it is paused.
     pub next_at: Option<Timestamp>,
-    /// Its runs that have not ended, latest first.
+    /// Its runs that have not ended, latest first, without what they wrote.
     pub open: Vec<RunRecord>,
-    /// Its latest run that has ended.
+    /// Its latest run that has ended, without what it wrote.
     pub last: Option<RunRecord>,
 }
