@@ -47,7 +47,7 @@ impl Store {
     /// Why it cannot be made.
     pub(crate) fn in_folder(folder: &Path) -> io::Result<Self> {
         for folder in [folder.to_owned(), folder.join("schedules"), folder.join("output")] {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            make_folder(&folder)?;
         }
         Ok(Self { folder: folder.to_owned() })
     }
@@ -152,7 +152,7 @@ impl Store {
         run: (&JobName, u64),
         output: &Output,
     ) -> io::Result<()> {
-        fs_err::create_dir_all(self.output_folder(name))?;
+        make_folder(&self.output_folder(name))?;
         put(&self.output_path(name, run), output)
     }
 
@@ -178,6 +178,11 @@ impl Store {
         is_gone(fs_err::remove_dir_all(self.output_folder(name)))?;
         is_gone(fs_err::remove_file(self.history_path(name)))
     }
+}
+
+/// Makes a folder that only its owner may look into.
+fn make_folder(folder: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn is_gone(removed: io::Result<()>) -> io::Result<()> {
@@ -277,6 +282,8 @@ mod tests {
         let mut output = Output::default();
         output.push("one".to_owned());
         store.save_output(&name, (&job, 3), &output).unwrap();
+        let mode = fs_err::metadata(store.output_folder(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
         assert_eq!(store.load_output(&name, (&job, 3)).after(0), (0, vec!["one".to_owned()]));
         store.remove_output(&name, (&job, 3)).unwrap();
         store.remove_output(&name, (&job, 3)).unwrap();

@@ -76,12 +76,12 @@ impl Book {
         let wanted = self.job(&release, job)?;
         let (overlap, prefix) = (wanted.overlap, wanted.container_prefix.clone());
         let open: Vec<&RunRecord> = self.open(job).collect();
-        let has_waiting = open.iter().any(|run| run.state == RunState::Waiting);
         let others: Vec<u64> = open.iter().map(|run| run.run).collect();
         let (state, begins, replaced) = match overlap {
             _ if others.is_empty() => (RunState::Waiting, true, Vec::new()),
             Overlap::Allow if others.len() < MOST_OPEN => (RunState::Waiting, true, Vec::new()),
-            Overlap::Queue if !has_waiting => (RunState::Waiting, false, Vec::new()),
+            // One goes on, or is about to; the other waits.
+            Overlap::Queue if others.len() < 2 => (RunState::Waiting, false, Vec::new()),
             Overlap::Replace => (RunState::Waiting, false, others),
             Overlap::Skip | Overlap::Allow | Overlap::Queue => (RunState::Skipped, false, Vec::new()),
         };

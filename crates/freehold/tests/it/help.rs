@@ -1,7 +1,7 @@
 use crate::sandbox::{Sandbox, snapshot_name};
 
 /// Every command that is shown.
-const COMMANDS: [&str; 79] = [
+const COMMANDS: [&str; 84] = [
     "init",
     "setup",
     "deploy",
