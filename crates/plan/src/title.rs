@@ -76,18 +76,12 @@ impl fmt::Display for Action {
             Self::SetGate { service, gate: Gate::Stopped { .. }, .. } => {
                 write!(formatter, "answer requests of {service} with a page")
             }
-            Self::EnsureAgent => formatter.write_str("make sure that the agent runs"),
-            Self::StoreSchedule(set) => {
-                let names: Vec<&str> = set.jobs.iter().map(|(job, _)| job.name.as_str()).collect();
-                write!(formatter, "store the jobs of {}: {}", set.role, names.join(", "))
-            }
-            Self::SwitchSchedule { subject, to, .. } => switch_title(formatter, &subject.to_string(), to),
-            Self::ForgetSchedules { name, releases } => {
-                let names: Vec<&str> = releases.iter().map(|release| release.as_str()).collect();
-                write!(formatter, "forget the jobs of {name} in release {}", names.join(", "))
-            }
-            Self::RemoveSchedule { name } => write!(formatter, "remove the jobs of {name}"),
-            Self::RemoveAgentIfUnused => formatter.write_str("remove the agent if it is unused"),
+            Self::EnsureAgent
+            | Self::StoreSchedule(_)
+            | Self::SwitchSchedule { .. }
+            | Self::ForgetSchedules { .. }
+            | Self::RemoveSchedule { .. }
+            | Self::RemoveAgentIfUnused => self.of_schedules(formatter),
             Self::Soak { duration, .. } => {
                 write!(formatter, "watch the new release for {} s", duration.as_secs_f64())
             }
@@ -111,6 +105,25 @@ impl fmt::Display for Action {
 }
 
 impl Action {
+    /// Says what is done with scheduled jobs. Of anything else it says nothing.
+    fn of_schedules(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EnsureAgent => formatter.write_str("make sure that the agent runs"),
+            Self::StoreSchedule(set) => {
+                let names: Vec<&str> = set.jobs.iter().map(|(job, _)| job.name.as_str()).collect();
+                write!(formatter, "store the jobs of {}: {}", set.role, names.join(", "))
+            }
+            Self::SwitchSchedule { subject, to, .. } => switch_title(formatter, &subject.to_string(), to),
+            Self::ForgetSchedules { name, releases } => {
+                let names: Vec<&str> = releases.iter().map(|release| release.as_str()).collect();
+                write!(formatter, "forget the jobs of {name} in release {}", names.join(", "))
+            }
+            Self::RemoveSchedule { name } => write!(formatter, "remove the jobs of {name}"),
+            Self::RemoveAgentIfUnused => formatter.write_str("remove the agent if it is unused"),
+            _ => Ok(()),
+        }
+    }
+
     /// Says whether the action only waits or makes what may be left half made, so that it can be cut short when the
     /// rollout fails elsewhere. Any other action is always let end.
     #[must_use]

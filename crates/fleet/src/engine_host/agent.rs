@@ -103,7 +103,7 @@ impl EngineHost {
     }
 
     /// Makes sure that the agent runs, of the very executable that the client has.
-    pub(super) async fn ensure_agent(&self, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+    async fn ensure_agent(&self, context: &StepContext<'_>) -> Result<Outcome, StepError> {
         let link = self.link().await?;
         let earlier = self.agent_container(&link).await?;
         if let Some(earlier) = &earlier {

@@ -71,14 +71,12 @@ impl EngineHost {
                 ProxyMaker::Freehold => self.set_gate(service, gate, *drain, context.lease.fence).await,
                 ProxyMaker::Kamal => self.kamal_gate(service, gate, *drain).await,
             },
-            Action::EnsureAgent => self.ensure_agent(context).await,
-            Action::StoreSchedule(request) => self.store_schedule(request, context).await,
-            Action::SwitchSchedule { name, to, .. } => self.switch_schedule(name, to, context).await,
-            Action::ForgetSchedules { name, releases } => {
-                self.forget_schedules(name, releases, context).await
-            }
-            Action::RemoveSchedule { name } => self.remove_schedule(name, context).await,
-            Action::RemoveAgentIfUnused => Ok(done_if(self.remove_unused_agent().await?)),
+            Action::EnsureAgent
+            | Action::StoreSchedule(_)
+            | Action::SwitchSchedule { .. }
+            | Action::ForgetSchedules { .. }
+            | Action::RemoveSchedule { .. }
+            | Action::RemoveAgentIfUnused => self.schedule(&step.action, context).await,
             Action::Soak { containers, duration } => self.soak(containers, *duration, context).await,
             Action::StopContainer { container, drain, timeout, .. } => {
                 self.drain_and_stop(container, drain.as_ref(), *timeout, context).await

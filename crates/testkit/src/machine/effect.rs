@@ -2,7 +2,7 @@ use freehold_fleet::{Explanation, HostError, Outcome, StepError};
 use freehold_model::{
     ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId, RemoteImage, Tag,
 };
-use freehold_plan::{Action, BuildPlaceName, ContainerRequest, ProxyFiles, Route, Step};
+use freehold_plan::{Action, BuildPlaceName, ContainerRequest, Gate, ProxyFiles, Route, Step};
 
 use crate::machine::{FakeContainer, Machine, State};
 
@@ -89,13 +89,7 @@ impl Machine {
             Action::RemoveTarget { service, .. } => {
                 Ok(changed(state.proxy.as_mut().is_some_and(|routes| routes.remove(service).is_some())))
             }
-            Action::SetGate { service, gate, .. } => {
-                if !state.proxy.as_ref().is_some_and(|routes| routes.contains_key(service)) {
-                    return Err(self.refused(action, "the proxy does not serve it").into());
-                }
-                let before = state.gates.insert(service.clone(), gate.clone()).unwrap_or_default();
-                Ok(changed(before != *gate))
-            }
+            Action::SetGate { service, gate, .. } => self.set_gate(state, action, (service, gate)),
             Action::EnsureAgent
             | Action::StoreSchedule(_)
             | Action::SwitchSchedule { .. }
@@ -112,6 +106,19 @@ impl Machine {
             Action::WriteEnvironmentFile { .. } => Ok(Outcome::Done(None)),
             Action::Wait { .. } => Ok(Outcome::AlreadyDone),
         }
+    }
+
+    fn set_gate(
+        &self,
+        state: &mut State,
+        action: &Action,
+        (service, gate): (&ProxyServiceName, &Gate),
+    ) -> Result<Outcome, StepError> {
+        if !state.proxy.as_ref().is_some_and(|routes| routes.contains_key(service)) {
+            return Err(self.refused(action, "the proxy does not serve it").into());
+        }
+        let before = state.gates.insert(service.clone(), gate.clone()).unwrap_or_default();
+        Ok(changed(before != *gate))
     }
 
     fn rename(

@@ -2,7 +2,7 @@ use std::time::{Duration, Instant};
 
 use freehold_docker::ImageName;
 use freehold_model::{ImageId, Project, Release, ReleaseId, ScheduleName, ScheduleState, ScheduledJob};
-use freehold_plan::{ContainerRequest, ObservedAgent, ObservedSchedule, ScheduleRequest};
+use freehold_plan::{Action, ContainerRequest, ObservedAgent, ObservedSchedule, ScheduleRequest};
 use freehold_wire::agent::{
     AgentError, AgentErrorCode, ContainerText, ForgetRequest, RevertRequest, ScheduleReply, ScheduleSet,
     ScheduledContainer, StoreRequest, SwitchRequest,
@@ -20,6 +20,25 @@ use crate::host::{HostError, Outcome, StepContext, StepError};
 const ENDING_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 impl EngineHost {
+    /// Does what is to be done with scheduled jobs. Any other action changes nothing.
+    pub(in crate::engine_host) async fn schedule(
+        &self,
+        action: &Action,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        match action {
+            Action::EnsureAgent => self.ensure_agent(context).await,
+            Action::StoreSchedule(request) => self.store_schedule(request, context).await,
+            Action::SwitchSchedule { name, to, .. } => self.switch_schedule(name, to, context).await,
+            Action::ForgetSchedules { name, releases } => {
+                self.forget_schedules(name, releases, context).await
+            }
+            Action::RemoveSchedule { name } => self.remove_schedule(name, context).await,
+            Action::RemoveAgentIfUnused if self.remove_unused_agent().await? => Ok(Outcome::Done(None)),
+            _ => Ok(Outcome::AlreadyDone),
+        }
+    }
+
     /// Looks at the agent, where the project has to do with it.
     pub(in crate::engine_host) async fn look_at_agent(
         &self,
@@ -50,7 +69,7 @@ impl EngineHost {
         Ok(ObservedAgent::Running { schedules: schedules.collect() })
     }
 
-    pub(in crate::engine_host) async fn store_schedule(
+    async fn store_schedule(
         &self,
         request: &ScheduleRequest,
         context: &StepContext<'_>,
@@ -114,7 +133,7 @@ impl EngineHost {
         })
     }
 
-    pub(in crate::engine_host) async fn switch_schedule(
+    async fn switch_schedule(
         &self,
         name: &ScheduleName,
         to: &ScheduleState,
@@ -150,7 +169,7 @@ impl EngineHost {
         Ok(answer?.map_or(Outcome::AlreadyDone, outcome))
     }
 
-    pub(in crate::engine_host) async fn remove_schedule(
+    async fn remove_schedule(
         &self,
         name: &ScheduleName,
         context: &StepContext<'_>,
