@@ -136,6 +136,10 @@ async fn a_job_runs_when_it_is_due_and_the_agent_s_restart_loses_nothing() {
     let runs = scene.run(&["cron", "history", "tick", "--json"]).await.expect_code(0).unwrap();
     let first = result(&runs).as_array().unwrap().last().unwrap().clone();
     assert_eq!(first["cause"], "schedule", "{first}");
+    let time = |name: &str| first[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let late = time("started_at").duration_since(time("due_at"));
+    assert!(late.as_secs() < 5 && time("due_at").as_second() % 60 == 0, "{late:#}, {first}");
+    println!("a run that was due began after {late:#}");
     assert_eq!(first["last_lines"], serde_json::json!(["sleeping for 20 s", "awake"]), "{first}");
 
     // What is stopped does nothing.
