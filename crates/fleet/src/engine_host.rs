@@ -4,6 +4,7 @@ mod accessory;
 mod bootstrap;
 mod build;
 mod build_program;
+mod certificate;
 mod connection;
 mod container;
 mod deliver;
