@@ -258,7 +258,10 @@ impl Machine {
             containers,
             images,
             proxy,
+            proxy_ports: None,
+            holders: BTreeMap::new(),
             proxy_boot: None,
+            unnamed_images: Vec::new(),
             releases: state
                 .releases
                 .iter()

@@ -61,6 +61,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             assert_eq!(user, None, "{image} is unused");
             seen.images.retain(|present| present.reference != *image);
         }
+        Action::RemoveUnnamedImages { .. } => seen.unnamed_images.clear(),
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
         Action::DeliverProxyImage
         | Action::PullProxyImage { .. }
@@ -92,7 +93,8 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
 
 fn route(action: &Action, seen: &mut ObservedHost) {
     match action {
-        Action::SwitchTarget { service, containers, settings, files, .. } => {
+        Action::SwitchTarget { service, containers, settings, files, takes_over, .. } => {
+            seen.holders.retain(|_, holder| Some(&holder.service) != takes_over.as_ref());
             let target = |name| {
                 let id = &container(seen, name).expect("a container to switch to").id;
                 format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port)
