@@ -8,14 +8,12 @@ use freehold_fleet::{
     LeaseRequest, Recovered, Report, Scope, Stop, Watch, World, observe, recover,
 };
 use freehold_model::{
-    Accessory, Author, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint, SecretName,
-    SecretValues,
+    Author, HostName, Project, ReleaseId, ReleaseVersion, SecretFingerprint, SecretName, SecretValues,
 };
-use freehold_plan::{ImageSource, Observed, Plan, PlanKind, ProxyBoot, RolloutRequest, rollout};
+use freehold_plan::{ImageSource, Namesakes, Observed, Plan, ProxyBoot, RolloutRequest, rollout};
 use tokio::task::JoinSet;
 
-use crate::audit;
-use crate::command;
+use crate::audit::{self, Act};
 use crate::command::deploy::NoVersion;
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
@@ -27,6 +25,7 @@ use crate::project::{self, Loaded};
 use crate::record;
 use crate::secret;
 
+mod beside;
 mod error;
 mod held;
 mod scope;
@@ -68,8 +67,10 @@ pub(crate) struct Change<'a> {
     pub(crate) version: Option<ReleaseVersion>,
     /// The proxy's error pages by file name.
     pub(crate) error_pages: BTreeMap<String, String>,
-    /// What the audit log says that was done, where the plan alone does not tell.
-    pub(crate) act: Option<String>,
+    /// What the audit log says that was done; where there is nothing, the plan tells.
+    pub(crate) acts: Vec<Act>,
+    /// What becomes of the same application under other names.
+    pub(crate) namesakes: Namesakes,
 }
 
 /// What a command did.
@@ -181,69 +182,20 @@ impl<'a> Change<'a> {
         let names = names(&loaded);
         let hosts = Hosts::new(context, project, &names, &secrets, building).ok_or(ChangeError::NoHosts)?;
         hooks.run(Hook::PreConnect).await?;
-        let act = None;
-        Ok(Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act })
-    }
-
-    /// The same for a command that is about the proxies of hosts: with all hosts that have one, also those of accessories.
-    ///
-    /// # Errors
-    /// What is wrong; no host was asked anything yet.
-    pub(crate) async fn prepare_proxies(context: &'a Context) -> Result<(Self, Vec<HostName>), CommandError> {
-        let loaded = project::load(context).await?;
-        let proxies = crate::filter::proxy_hosts(&loaded.whole, &loaded.chosen, &context.arguments);
-        if proxies.is_empty() {
-            return Err(ChangeError::NoProxies.into());
-        }
-        let repository = Repository::look(context).await?;
-        let author = git::author(context).await;
-        let project = &loaded.whole;
-        let secrets = secret::values(context, project, &command::proxy::needed(project)).await?;
-        let telling = Telling { project, version: repository.revision.as_deref(), performer: &author.email };
-        let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
-        let mut names: Vec<HostName> = project.all_hosts().into_iter().take(1).collect();
-        names.extend(proxies.iter().filter(|host| !names.contains(host)).cloned().collect::<Vec<_>>());
-        let hosts = Hosts::new(context, project, &names, &secrets, Building::default())
-            .ok_or(ChangeError::NoHosts)?;
-        hooks.run(Hook::PreConnect).await?;
-        let (version, error_pages, act) = (None, BTreeMap::new(), None);
-        let change =
-            Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act };
-        Ok((change, proxies))
-    }
-
-    /// The same for a command that is about accessories: with their hosts, and without the secrets of the application.
-    ///
-    /// # Errors
-    /// What is wrong; no host was asked anything yet.
-    pub(crate) async fn prepare_accessories(
-        context: &'a Context,
-        choose: impl FnOnce(&Project) -> Result<Vec<(Accessory, Vec<HostName>)>, CommandError>,
-    ) -> Result<(Self, Vec<(Accessory, Vec<HostName>)>), CommandError> {
-        let loaded = project::load(context).await?;
-        let chosen = choose(&loaded.whole)?;
-        let (repository, author) = tokio::join!(Repository::look(context), git::author(context));
-        let repository = repository?;
-        let project = &loaded.whole;
-        record::begin(context, project, repository.revision.as_deref(), &author)?;
-        let accessories: Vec<&Accessory> = chosen.iter().map(|(accessory, _)| accessory).collect();
-        let needed = command::accessory::needed(project, &accessories);
-        let secrets = secret::values(context, project, &needed).await?;
-        let telling = Telling { project, version: repository.revision.as_deref(), performer: &author.email };
-        let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
-        let mut names: Vec<HostName> = project.all_hosts().into_iter().take(1).collect();
-        for host in chosen.iter().flat_map(|(_, hosts)| hosts) {
-            if !names.contains(host) {
-                names.push(host.clone());
-            }
-        }
-        let hosts = Hosts::new(context, project, &names, &secrets, Building::default())
-            .ok_or(ChangeError::NoHosts)?;
-        hooks.run(Hook::PreConnect).await?;
-        let (version, error_pages, act) = (None, BTreeMap::new(), None);
-        let change =
-            Self { context, loaded, hosts, hooks, secrets, author, repository, version, error_pages, act };
-        Ok((change, chosen))
+        let (acts, namesakes) = (Vec::new(), Namesakes::Stay);
+        Ok(Self {
+            context,
+            loaded,
+            hosts,
+            hooks,
+            secrets,
+            author,
+            repository,
+            version,
+            error_pages,
+            acts,
+            namesakes,
+        })
     }
 
     /// Returns the part of the project that the command is about.
@@ -333,30 +285,23 @@ impl<'a> Change<'a> {
 
     /// Writes down what was done in the audit file that Kamal and Freehold share. The work is done or put back by now,
     /// so that a host that does not take it is worth a warning only.
-    async fn audit(&self, world: &World, plan: &Plan, error: Option<&ExecuteError>) {
+    async fn audit(&self, world: &World, plan: &Plan, (acts, error): (&[Act], Option<&ExecuteError>)) {
         let project = &self.loaded.whole;
-        let version = plan.version.as_ref().map(ToString::to_string).unwrap_or_default();
-        let act = self.act.clone().unwrap_or_else(|| match plan.kind {
-            PlanKind::Deploy => format!("Booted app version {version}"),
-            PlanKind::Rollback => format!("Rolled back to app version {version}"),
-            PlanKind::Start => "Started app".to_owned(),
-            PlanKind::Stop => "Stopped app".to_owned(),
-            PlanKind::Prune => "Pruned containers and images".to_owned(),
-            PlanKind::Remove => "Removed app".to_owned(),
-            PlanKind::Maintenance => "Began maintenance".to_owned(),
-            PlanKind::Live => "Ended maintenance".to_owned(),
-            PlanKind::Proxy => "Rebooted proxy".to_owned(),
-            PlanKind::Accessory => "Changed accessories".to_owned(),
-        });
-        let act = match error {
-            None => act,
-            Some(error) => format!("Not done: {act}: {error}"),
+        let lines = |host: &HostName| match error {
+            None => audit::acts(project, plan, acts, host),
+            Some(error) => {
+                let act = acts.first().map_or_else(|| audit::headline(plan), |act| act.text.clone());
+                vec![format!("Not done: {act}: {error}")]
+            }
         };
-        let message = audit::line(self.context, project, &self.author.email, &act);
         let mut writes = JoinSet::new();
         for host in plan.hosts.iter().filter_map(|name| world.hosts.get(name)) {
-            let (host, stem, message) = (Arc::clone(host), project.stem(), message.clone());
-            writes.spawn(async move { (host.name().clone(), host.append_audit(&stem, &[message]).await) });
+            let lines: Vec<String> = lines(host.name())
+                .iter()
+                .map(|act| audit::line(self.context, project, &self.author.email, act))
+                .collect();
+            let (host, stem) = (Arc::clone(host), project.stem());
+            writes.spawn(async move { (host.name().clone(), host.append_audit(&stem, &lines).await) });
         }
         for (host, written) in writes.join_all().await {
             if let Err(error) = written {
@@ -447,6 +392,7 @@ impl<'a> Change<'a> {
             image,
             proxy,
             error_pages: self.error_pages.clone(),
+            namesakes: self.namesakes,
         };
         Ok(rollout(&request, observed)?)
     }

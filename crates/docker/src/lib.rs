@@ -55,3 +55,4 @@ pub use transfer::{
     ExposedRegistry, IncomingConnections, LocalRegistry, RegistryExposure, TransferError, TransferProgress,
     TransferStrategy, TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
 };
+pub use volume::ContainerFile;

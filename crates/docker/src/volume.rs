@@ -4,7 +4,28 @@ use bytes::Bytes;
 use serde_json::json;
 
 use crate::request::{EngineRequest, escape};
-use crate::{Engine, EngineError};
+use crate::{Engine, EngineError, Owner};
+
+/// A file for a container.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ContainerFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// Its mode, such as `0o600`.
+    pub mode: u32,
+    /// Whom it belongs to.
+    pub owner: Owner,
+    /// What is in it.
+    pub content: Bytes,
+}
+
+impl std::fmt::Debug for ContainerFile {
+    /// Shows all but the content, which may be a secret.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, mode, owner, .. } = self;
+        write!(formatter, "ContainerFile({name}, {mode:o}, {owner:?})")
+    }
+}
 
 impl Engine {
     /// Makes a named volume whose content is a folder of the host, given by its absolute path. A container that is
@@ -110,6 +131,42 @@ impl Engine {
             }
         }
         Ok(names)
+    }
+
+    /// Writes files into a folder of a container, running or not, by its absolute path; into its volumes too. Files of the
+    /// same names are replaced. Owners are those that the container sees.
+    ///
+    /// # Errors
+    /// [`EngineError`]; status 404 where there is no such container or folder.
+    ///
+    /// # Cancel safety
+    /// Some may have been written, perhaps not as a whole.
+    pub async fn write_files(
+        &self,
+        container: &str,
+        folder: &str,
+        files: &[ContainerFile],
+    ) -> Result<(), EngineError> {
+        let action = format!("write files to `{folder}` in container `{container}`");
+        let mut archive = tar::Builder::new(Vec::new());
+        for file in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(u64::try_from(file.content.len()).unwrap_or(u64::MAX));
+            header.set_mode(file.mode);
+            header.set_uid(file.owner.user.into());
+            header.set_gid(file.owner.group.into());
+            header.set_entry_type(tar::EntryType::Regular);
+            archive
+                .append_data(&mut header, &file.name, file.content.as_ref())
+                .map_err(|error| EngineError::answer(&action, error))?;
+        }
+        let archive = archive.into_inner().map_err(|error| EngineError::answer(&action, error))?;
+        let path = format!("/containers/{}/archive", escape(container));
+        let request = EngineRequest::new(action, http::Method::PUT, path)
+            .query("path", folder)
+            .query("noOverwriteDirNonDir", "true")
+            .tar(futures_util::stream::iter([Ok(Bytes::from(archive))]));
+        self.order(request, self.deadlines().request).await.map(drop)
     }
 
     async fn container_archive(

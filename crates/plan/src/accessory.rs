@@ -402,6 +402,7 @@ impl Planner<'_> {
                 containers: vec![accessory.container.clone()],
                 settings: Box::new(settings.clone()),
                 files: self.proxy_files(accessory, settings),
+                takes_over: None,
                 drain: self.request.project.timeouts.drain,
                 proxy: self.maker(host),
                 health_limit: self.maker(host).health_limit(self.request.project),

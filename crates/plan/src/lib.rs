@@ -41,7 +41,7 @@ pub use naming::{
     APPS_CONFIG, APPS_CONFIG_IN_PROXY, NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory,
 };
 pub use observed::{
-    CertificateState, ContainerState, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
+    CertificateState, ContainerState, Holder, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
     ObservedImage, ObservedProxy, ObservedRoute, ProxyMaker, Route,
 };
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
@@ -55,7 +55,7 @@ pub use request::{
     ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
 pub use rollback::{RollbackError, RollbackTarget, rollback};
-pub use rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, rollout};
+pub use rollout::{ImageSource, Namesakes, ProxyBoot, RolloutError, RolloutRequest, rollout};
 pub use schedule::{
     JOB_LABEL, ObservedAgent, ObservedSchedule, SCHEDULE_LABEL, ScheduleRequest, schedule_name,
 };

@@ -72,6 +72,7 @@ pub fn start(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Pl
             containers,
             settings: Box::new(settings.clone()),
             files,
+            takes_over: None,
             drain: project.timeouts.drain,
             proxy,
             health_limit: proxy.health_limit(project),

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use freehold_model::{
@@ -33,8 +33,17 @@ pub struct ObservedHost {
     pub containers: Vec<ObservedContainer>,
     /// The images of the service's roles.
     pub images: Vec<ObservedImage>,
+    /// The identifiers of the service's images that have lost their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unnamed_images: Vec<String>,
     /// The proxy.
     pub proxy: ObservedProxy,
+    /// The proxy's own ports to which ports of the host lead; none where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_ports: Option<BTreeSet<u16>>,
+    /// Services of the proxy, by those of the project that are to have one of their hosts and paths.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holders: BTreeMap<ProxyServiceName, Holder>,
     /// How the proxy's container runs after the files that `proxy boot_config` wrote, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_boot: Option<ProxyRun>,
@@ -105,6 +114,16 @@ pub struct ObservedImage {
     pub reference: ImageReference,
     /// The engine's identifier.
     pub id: String,
+}
+
+/// A service of the proxy that has a host and path which another one is to have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Holder {
+    /// Its name.
+    pub service: ProxyServiceName,
+    /// Its route.
+    pub route: Route,
 }
 
 /// The proxy of a host.

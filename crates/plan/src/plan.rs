@@ -343,6 +343,9 @@ pub enum Action {
         /// Files that the proxy reads.
         #[serde(default, skip_serializing_if = "ProxyFiles::is_empty")]
         files: ProxyFiles,
+        /// Another service that had these hosts and paths, and goes in the same moment.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        takes_over: Option<ProxyServiceName>,
         /// How long requests in flight on the old target may take.
         drain: Duration,
         /// Whose proxy it is.
@@ -442,6 +445,11 @@ pub enum Action {
     RemoveImage {
         /// The tag.
         image: ImageReference,
+    },
+    /// Removes the images of the service that have no name and no container. Done already: there is none.
+    RemoveUnnamedImages {
+        /// The service in their label.
+        service: ServiceName,
     },
     /// Forgets stored releases.
     ForgetReleases {

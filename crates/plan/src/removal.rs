@@ -5,6 +5,7 @@ use freehold_model::{Project, ReleaseId};
 use crate::naming::state_directory;
 use crate::observed::Observed;
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
+use crate::retention::has_unused;
 use crate::rollout::stop_timeout;
 use crate::schedule;
 use crate::stages::Stages;
@@ -50,6 +51,12 @@ pub fn remove(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
             .collect();
         for image in seen.images.iter().filter(|image| !foreign.contains(&image.id)) {
             stages.step(&host, Action::RemoveImage { image: image.reference.clone() }, Undo::Impossible);
+        }
+        let left: Vec<_> =
+            seen.containers.iter().filter(|container| container.destination != destination).collect();
+        if has_unused(&seen.unnamed_images, &left) {
+            let action = Action::RemoveUnnamedImages { service: project.service.clone() };
+            stages.step(&host, action, Undo::Impossible);
         }
         stages.step(&host, Action::RemoveProxyIfUnused, Undo::Impossible);
         let stem = project.stem();

@@ -1,4 +1,4 @@
-use freehold_model::{ContainerName, ImageReference, Project, ReleaseId, ReleaseVersion};
+use freehold_model::{ContainerName, ImageReference, Project, ReleaseId, ReleaseVersion, Repository};
 
 use crate::images::repositories;
 use crate::observed::{ObservedContainer, ObservedHost, ObservedImage};
@@ -66,15 +66,24 @@ pub(crate) fn retention(project: &Project, seen: &ObservedHost, version: &Releas
     }
 }
 
+/// Says whether there is an image without a name that no container is made from.
+pub(crate) fn has_unused(unnamed: &[String], left: &[&ObservedContainer]) -> bool {
+    unnamed.iter().any(|id| !left.iter().any(|container| container.image_id == *id))
+}
+
 /// Says whether a tag may be ours to remove. Of an image that others made only the tags of removed containers are: the
 /// host may have further ones for its own ends.
-fn is_ours(project: &Project, image: &ObservedImage, removed: &[&ObservedContainer]) -> bool {
+pub(crate) fn is_ours(project: &Project, image: &ObservedImage, removed: &[&ObservedContainer]) -> bool {
     let name = &image.reference.repository;
-    let is_built = (*name == project.image && project.digest.is_none())
-        || project.images.values().any(|built| built.repository == *name);
-    if is_built {
+    if is_built(project, name) {
         return !image.reference.tag.as_str().starts_with("latest");
     }
     let reference = image.reference.to_string();
     repositories(project).contains(name) && removed.iter().any(|container| container.image == reference)
+}
+
+/// Says whether the project builds the images of a name.
+pub(crate) fn is_built(project: &Project, name: &Repository) -> bool {
+    (*name == project.image && project.digest.is_none())
+        || project.images.values().any(|built| built.repository == *name)
 }

@@ -273,6 +273,7 @@ fn commit_and_soak(
                 containers: containers.clone(),
                 settings: Box::new(settings.clone()),
                 files: proxy_files(project, &recorded.role, error_pages),
+                takes_over: None,
                 drain: project.timeouts.drain,
                 proxy,
                 health_limit: proxy.health_limit(project),

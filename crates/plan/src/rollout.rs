@@ -7,7 +7,7 @@ use freehold_model::{
 
 use crate::images::image_of;
 use crate::naming::{REPLACED_MARK, REPLICA_MARK, hex_digits};
-use crate::observed::{Observed, ObservedHost};
+use crate::observed::{Holder, Observed, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::stages::Stages;
 
@@ -23,6 +23,7 @@ mod boot;
 mod check;
 mod deliver;
 mod files;
+mod namesake;
 mod retire;
 mod schedule;
 
@@ -51,6 +52,18 @@ pub struct RolloutRequest<'a> {
     pub proxy: ProxyBoot,
     /// The proxy's error pages by file name, `404.html`.
     pub error_pages: BTreeMap<String, String>,
+    /// What becomes of the same application under other names.
+    pub namesakes: Namesakes,
+}
+
+/// What becomes of the same application under other names, that is of another destination or role, where it has the hosts
+/// that this one is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Namesakes {
+    /// The rollout is refused.
+    Stay,
+    /// Its requests go to the new release in the moment of the switch, and its containers are stopped.
+    GiveWay,
 }
 
 /// Where the image of a rollout comes from.
@@ -176,6 +189,7 @@ fn commit(
     for host in batch {
         for (role, _) in roles_on(request.project, host) {
             let Some(settings) = &role.proxy else { continue };
+            let holder = seen(observed, host)?.holders.get(&role.proxy_service);
             let action = Action::SwitchTarget {
                 subject: (&role.name).into(),
                 service: role.proxy_service.clone(),
@@ -186,12 +200,22 @@ fn commit(
                     role,
                     (!request.error_pages.is_empty()).then_some(request.version.as_str()),
                 ),
+                takes_over: holder.map(|holder| holder.service.clone()),
                 drain: request.project.timeouts.drain,
                 proxy: seen(observed, host)?.proxy.maker(),
                 health_limit: seen(observed, host)?.proxy.maker().health_limit(request.project),
             };
-            let previous = seen(observed, host)?.route(&role.proxy_service).cloned().map(Box::new);
-            stages.step(host, action, Undo::RestoreRoute { service: role.proxy_service.clone(), previous });
+            let service = role.proxy_service.clone();
+            let undo = match holder {
+                Some(Holder { service: to, route }) => {
+                    Undo::ReturnRoute { service, to: to.clone(), previous: Box::new(route.clone()) }
+                }
+                None => {
+                    let previous = seen(observed, host)?.route(&service).cloned().map(Box::new);
+                    Undo::RestoreRoute { service, previous }
+                }
+            };
+            stages.step(host, action, undo);
         }
         schedule::commit(stages, request, (host, seen(observed, host)?))?;
     }

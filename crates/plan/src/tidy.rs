@@ -3,10 +3,11 @@ use std::num::NonZeroU32;
 
 use freehold_model::{ContainerName, HostName, Project, ReleaseId, ReleaseVersion, RoleName};
 
-use crate::naming::state_directory;
+use crate::naming::{latest_image, state_directory};
 use crate::observed::{Observed, ObservedContainer, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::Subject;
+use crate::retention::{has_unused, is_built, is_ours};
 use crate::rollout::stop_timeout;
 use crate::schedule;
 use crate::stages::Stages;
@@ -94,7 +95,7 @@ pub fn prune(project: &Project, id: ReleaseId, observed: &Observed, what: Prune)
             stages.step(host, action, Undo::Impossible);
         }
         if what.images {
-            remove_unused_images(&mut stages, project, (host, seen), &old);
+            remove_unused_images(&mut stages, project, (host, seen), (&old, Latest::Stays));
         }
         forget_releases(&mut stages, (host, seen), &old);
     }
@@ -146,7 +147,7 @@ pub fn remove_part(
             stages.step(host, action, Undo::Impossible);
         }
         if is_whole && matches!(part, AppPart::Everything | AppPart::Images) {
-            remove_unused_images(&mut stages, project, (host, seen), &gone);
+            remove_unused_images(&mut stages, project, (host, seen), (&gone, Latest::Goes));
         }
         if is_whole && matches!(part, AppPart::Everything | AppPart::Directories) {
             let stem = project.stem();
@@ -196,26 +197,48 @@ fn stop_everything(stages: &mut Stages, project: &Project, (host, seen): (&HostN
     }
 }
 
-/// Removes the tags that no remaining container is made from, but for `latest` and its like.
+/// What becomes of the destination's own tag of the latest image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Latest {
+    /// The next command needs it.
+    Stays,
+    /// Nothing is left that it could stand for.
+    Goes,
+}
+
+/// Removes the tags that no remaining container is made from, and the images that have none. The latest ones of other
+/// destinations stay: they are not ours to count.
 fn remove_unused_images(
     stages: &mut Stages,
     project: &Project,
     (host, seen): (&HostName, &ObservedHost),
-    gone: &[&ObservedContainer],
+    (gone, latest): (&[&ObservedContainer], Latest),
 ) {
+    let own_latest = latest_image(project).map(|image| image.tag);
     let is_kept = |container: &&ObservedContainer| !gone.iter().any(|other| other.id == container.id);
-    for image in seen.images.iter().filter(|image| image.reference.repository == project.image) {
+    for image in &seen.images {
         let reference = image.reference.to_string();
         let is_used = seen
             .containers
             .iter()
             .filter(is_kept)
             .any(|container| container.image_id == image.id || container.image == reference);
+        let is_own_latest = Some(&image.reference.tag) == own_latest.as_ref()
+            && is_built(project, &image.reference.repository);
+        let goes = match latest {
+            Latest::Goes if is_own_latest => true,
+            _ => is_ours(project, image, gone),
+        };
         let is_needed = seen.agent.needs_image(&reference, |id| is_left(seen, gone, id));
-        if !is_used && !is_needed && !image.reference.tag.as_str().starts_with("latest") {
+        if !is_used && !is_needed && goes {
             let action = Action::RemoveImage { image: image.reference.clone() };
             stages.step(host, action, Undo::Impossible);
         }
+    }
+    let left: Vec<&ObservedContainer> = seen.containers.iter().filter(is_kept).collect();
+    if has_unused(&seen.unnamed_images, &left) {
+        let action = Action::RemoveUnnamedImages { service: project.service.clone() };
+        stages.step(host, action, Undo::Impossible);
     }
 }
 

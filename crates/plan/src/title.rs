@@ -61,9 +61,12 @@ impl fmt::Display for Action {
             Self::RunReleaseCommand(command) => {
                 write!(formatter, "run the release command of {}", command.role)
             }
-            Self::SwitchTarget { service, containers, proxy, .. } => {
+            Self::SwitchTarget { service, containers, proxy, takes_over, .. } => {
                 let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
                 write!(formatter, "send requests of {service} to {}", names.join(", "))?;
+                if let Some(former) = takes_over {
+                    write!(formatter, " in place of {former}")?;
+                }
                 if proxy.is_freehold() { Ok(()) } else { formatter.write_str(" through kamal-proxy") }
             }
             Self::RemoveTarget { service, proxy } => {
@@ -93,6 +96,9 @@ impl fmt::Display for Action {
             Self::RecordRelease { release, .. } => write!(formatter, "record release {}", release.version),
             Self::RemoveContainer { container } => write!(formatter, "remove container {container}"),
             Self::RemoveImage { image } => write!(formatter, "remove image {image}"),
+            Self::RemoveUnnamedImages { service } => {
+                write!(formatter, "remove the images of {service} that have no name")
+            }
             Self::ForgetReleases { releases } => {
                 let names: Vec<&str> = releases.iter().map(|release| release.as_str()).collect();
                 write!(formatter, "forget release {}", names.join(", "))
@@ -158,6 +164,13 @@ impl fmt::Display for Undo {
             }
             Self::RestoreRoute { service, previous: Some(route) } => {
                 write!(formatter, "send requests of {service} back to {}", route.targets.join(", "))
+            }
+            Self::ReturnRoute { service, to, previous } => {
+                write!(
+                    formatter,
+                    "send the requests that {service} took over back to {to}: {}",
+                    previous.targets.join(", ")
+                )
             }
             Self::RemoveStandIn => formatter.write_str("remove the stand-in"),
             Self::ReleasePorts => formatter.write_str("send new connections to the proxy"),

@@ -304,6 +304,7 @@ impl Control {
         let (_, table) = self.shared.load();
         match table.holder(name, &request.settings) {
             None => Ok(()),
+            Some(holder) if request.takes_over.as_ref() == Some(&holder.name) => Ok(()),
             Some(holder) => {
                 let message = format!(
                     "host settings conflict with another service: `{}` has the same host and path",
@@ -328,7 +329,9 @@ impl Control {
         let (_, table) = self.shared.load();
         let number = ledger.generation + 1;
         service.generation.set_number(number);
-        let replaced = table.service(&service.name).cloned();
+        let former = request.takes_over.as_ref().filter(|former| **former != service.name);
+        let former = former.and_then(|former| table.service(former)).cloned();
+        let replaced = table.service(&service.name).or(former.as_ref()).cloned();
         let standby = replaced.as_ref().and_then(|replaced| self.make_standby(replaced, request, number + 1));
         service.standby = standby.clone();
         if let Some(replaced) = &replaced {
@@ -337,7 +340,10 @@ impl Control {
         }
         let last = number + u64::from(standby.is_some());
         let service = Arc::new(service);
-        let table = table.with(Arc::clone(&service));
+        let table = match &former {
+            Some(former) => table.without(&former.name).with(Arc::clone(&service)),
+            None => table.with(Arc::clone(&service)),
+        };
         self.save(&State::new(
             last,
             ledger.fences.clone(),
@@ -349,6 +355,11 @@ impl Control {
             self.keeper.hurry(automatic);
         }
         ledger.checks.insert(service.name.clone(), checks);
+        if let Some(former) = &former {
+            ledger.checks.remove(&former.name);
+            former.gate_moved.notify_waiters();
+            self.log.info("Removed", &[("service", &former.name), ("in_favour_of", &service.name)]);
+        }
         if let Some(standby) = standby {
             self.expire_standby(&service.name, standby, request);
         }
@@ -357,9 +368,9 @@ impl Control {
             let requests = Duration::from_millis(request.drain_timeout_ms);
             let tunnels = Duration::from_millis(request.tunnel_timeout_ms);
             if let Some(standby) = &replaced.standby {
-                drop(self.retire(&mut ledger, &replaced.name, standby, Some((requests, tunnels))));
+                drop(self.retire(&mut ledger, &service.name, standby, Some((requests, tunnels))));
             }
-            self.retire(&mut ledger, &replaced.name, &replaced.generation, Some((requests, tunnels)))
+            self.retire(&mut ledger, &service.name, &replaced.generation, Some((requests, tunnels)))
         });
         Ok((DeployReply { generation: number, previous, drained: None }, drained))
     }

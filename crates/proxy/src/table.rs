@@ -93,27 +93,6 @@ impl Service {
     }
 }
 
-/// Returns the pairs of host and prefix that settings ask for; no host means any, no prefix means `/`.
-fn bindings(settings: &ServiceSettings) -> impl Iterator<Item = (HostPattern, PathPrefix)> {
-    let or_default = |count: usize| usize::from(count == 0);
-    let hosts: Vec<_> =
-        settings.hosts.iter().cloned().chain(default_of(or_default(settings.hosts.len()))).collect();
-    let prefixes: Vec<_> = settings
-        .path_prefixes
-        .iter()
-        .cloned()
-        .chain(default_of(or_default(settings.path_prefixes.len())))
-        .collect();
-    hosts.into_iter().flat_map(move |host| {
-        let prefixes = prefixes.clone();
-        prefixes.into_iter().map(move |prefix| (host.clone(), prefix))
-    })
-}
-
-fn default_of<T: Default>(count: usize) -> impl Iterator<Item = T> {
-    std::iter::repeat_with(T::default).take(count)
-}
-
 #[derive(Debug)]
 struct Binding {
     prefix: PathPrefix,
@@ -169,7 +148,7 @@ impl Table {
     pub(crate) fn new(services: impl IntoIterator<Item = Arc<Service>>) -> Self {
         let mut table = Self::default();
         for service in services {
-            for (host, prefix) in bindings(&service.settings) {
+            for (host, prefix) in service.settings.bindings() {
                 let key = host.as_str().strip_prefix('*').unwrap_or(host.as_str()).to_owned();
                 table.hosts.entry(key).or_default().push(Binding {
                     prefix,
@@ -233,11 +212,7 @@ impl Table {
         name: &ProxyServiceName,
         settings: &ServiceSettings,
     ) -> Option<&Arc<Service>> {
-        let wanted: Vec<_> = bindings(settings).collect();
-        self.services
-            .values()
-            .filter(|other| other.name != *name)
-            .find(|other| bindings(&other.settings).any(|binding| wanted.contains(&binding)))
+        self.services.values().find(|other| other.name != *name && other.settings.collides_with(settings))
     }
 
     /// Finds the service of a host (without port) and a path as it was sent.

@@ -274,8 +274,11 @@ impl Machine {
             containers,
             images,
             proxy,
+            proxy_ports: None,
+            holders: BTreeMap::new(),
             proxy_boot: None,
             agent: schedule::observed(state.agent.as_ref()),
+            unnamed_images: Vec::new(),
             releases: state
                 .releases
                 .iter()

@@ -126,6 +126,7 @@ impl ProjectFixture {
             image: ImageSource::Build,
             proxy: ProxyBoot::Ensure,
             error_pages: BTreeMap::new(),
+            namesakes: freehold_plan::Namesakes::Stay,
         }
     }
 }

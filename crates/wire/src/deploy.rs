@@ -49,6 +49,33 @@ pub struct ServiceSettings {
     pub scope_cookie_paths: bool,
 }
 
+impl ServiceSettings {
+    /// Returns every pair of host and path prefix by which the service is found.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<(HostPattern, PathPrefix)> {
+        let or_default = |count: usize| usize::from(count == 0);
+        let hosts = self.hosts.iter().cloned().chain(default_of(or_default(self.hosts.len())));
+        let prefixes: Vec<PathPrefix> = self
+            .path_prefixes
+            .iter()
+            .cloned()
+            .chain(default_of(or_default(self.path_prefixes.len())))
+            .collect();
+        hosts.flat_map(|host| prefixes.iter().map(move |prefix| (host.clone(), prefix.clone()))).collect()
+    }
+
+    /// Says whether another service would be found by one of the same pairs, which no two services may be.
+    #[must_use]
+    pub fn collides_with(&self, other: &Self) -> bool {
+        let own = self.bindings();
+        other.bindings().iter().any(|binding| own.contains(binding))
+    }
+}
+
+fn default_of<T: Default>(count: usize) -> impl Iterator<Item = T> {
+    std::iter::repeat_with(T::default).take(count)
+}
+
 /// Which bodies are received as a whole before they are sent on: a slow client then does not keep a target busy.
 ///
 /// An answer is held back only where its length is known: what comes in pieces (event streams, long polls) is sent on at
@@ -192,6 +219,10 @@ pub struct DeployRequest {
     /// The holder's fencing number: refused where the proxy has seen a greater one for this service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+    /// Another service whose hosts and paths this one may have: it is removed in the moment of the switch, and its targets
+    /// become the earlier ones of this service. One that is not there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub takes_over: Option<ProxyServiceName>,
 }
 
 impl DeployRequest {
@@ -208,6 +239,7 @@ impl DeployRequest {
             drain: DrainMode::Wait,
             standby_ms: 0,
             fence: None,
+            takes_over: None,
         }
     }
 }

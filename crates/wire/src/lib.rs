@@ -1,21 +1,21 @@
 //! The HTTP APIs of the proxy and of the agent: versioned types and clients.
 //!
-//! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v2`; it
+//! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v3`; it
 //! takes requests under `/v1` too, the version before, which had nothing that this one has not. This crate holds what both
 //! sides must agree on, and the client side of it over any byte stream. It is not for what happens behind the API: routing
 //! and health checks live in the proxy.
 //!
 //! | request | body | answer |
 //! | --- | --- | --- |
-//! | `GET /v2/version` | – | [`VersionReply`] |
-//! | `GET /v2/services` | – | [`ServiceList`] |
-//! | `GET /v2/services/{name}` | – | [`ServiceStatus`] |
-//! | `POST /v2/probe` | [`ProbeRequest`] | [`ProbeReport`] |
-//! | `PUT /v2/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
-//! | `POST /v2/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
-//! | `POST /v2/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
-//! | `POST /v2/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
-//! | `DELETE /v2/services/{name}?fence=N` | – | [`RemoveReply`] |
+//! | `GET /v3/version` | – | [`VersionReply`] |
+//! | `GET /v3/services` | – | [`ServiceList`] |
+//! | `GET /v3/services/{name}` | – | [`ServiceStatus`] |
+//! | `POST /v3/probe` | [`ProbeRequest`] | [`ProbeReport`] |
+//! | `PUT /v3/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
+//! | `POST /v3/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
+//! | `POST /v3/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
+//! | `POST /v3/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
+//! | `DELETE /v3/services/{name}?fence=N` | – | [`RemoveReply`] |
 //!
 //! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
 //! fields, so a setting that a proxy does not know is refused by name and never ignored. Spans of time are whole

@@ -36,6 +36,12 @@ async fn kamal_proxy_image(host: &Host) {
 /// Sets a host up as `kamal setup` does, with version 1 of the application behind a running kamal-proxy (kamal-compat §16
 /// and the commands of §19.1).
 async fn set_up(host: &Host) {
+    set_up_with(host, "").await;
+    assert_eq!(ask(address(host), "/version").await.as_deref(), Ok("1"));
+}
+
+/// The same with more flags for the proxy's service.
+async fn set_up_with(host: &Host, flags: &str) {
     kamal_proxy_image(host).await;
     let hello = fs_err::read(freehold_e2e::executable::hello().unwrap()).unwrap();
     host.exec("mkdir -p /opt/hello").await.unwrap();
@@ -59,7 +65,7 @@ async fn set_up(host: &Host) {
           --env-file .kamal/apps/hello/env/roles/web.env --log-opt max-size="10m" \
           --label service="hello" --label role="web" --label destination hello:1
         id=$(docker container ls --all --filter 'name=^hello-web-1$' --quiet)
-        docker exec kamal-proxy kamal-proxy deploy hello-web --target="$id:80" --deploy-timeout="30s" \
+        docker exec kamal-proxy kamal-proxy deploy hello-web --target="$id:80" @FLAGS@ --deploy-timeout="30s" \
           --drain-timeout="30s" --health-check-interval="1s" --health-check-timeout="2s" --health-check-path="/up" \
           --buffer-requests="false" --buffer-responses="false" --log-request-header="Cache-Control" \
           --log-request-header="Last-Modified" --log-request-header="User-Agent"
@@ -68,8 +74,7 @@ async fn set_up(host: &Host) {
         rm $(docker volume inspect --format '{{.Mountpoint}}' kamal-proxy-config)/freehold-proxy.state
         rm -f /root/kept
     "#;
-    host.exec(script).await.unwrap();
-    assert_eq!(ask(address(host), "/version").await.as_deref(), Ok("1"));
+    host.exec(&script.replace("@FLAGS@", flags)).await.unwrap();
 }
 
 async fn inspect(host: &Host, container: &str, format: &str) -> String {
@@ -224,4 +229,55 @@ async fn a_server_of_kamal_is_adopted_and_given_back() {
         assert!(audit.stdout.contains(line), "{line} in {}", audit.stdout);
     }
     eventually("the clients to be gone", async || host.exec("! pgrep curl").await.is_ok()).await;
+}
+
+/// Certificates that kamal-proxy ordered are served from the first connection on, and not ordered again.
+///
+/// kamal-compat §17 row 3; kamal-compat §7 row 3
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_that_kamal_proxy_ordered_are_carried_over() {
+    const NAME: &str = "shop.example.com";
+    let mut scene = Scene::new(&["h1"]).await;
+    scene.file.proxy_hosts = vec![NAME.to_owned()];
+    scene.file.proxy_more = "  ssl: true\n".to_owned();
+    scene.write(&scene.file);
+    let host = scene.host("h1");
+    // autocert's cache, as kamal-proxy has it for Let's Encrypt: the key, then the chain.
+    let [certificate, key] = crate::certificates::FIRST;
+    host.write("/root/ordered", format!("{}\n{}", key.trim(), certificate).as_bytes()).await.unwrap();
+    let folder = "$(docker volume inspect --format '{{.Mountpoint}}' kamal-proxy-config)/certs";
+    let usual = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    host.exec(&format!(
+        "docker volume create kamal-proxy-config
+        mkdir -p {folder}/{usual}; mv /root/ordered {folder}/{usual}/{NAME}
+        chmod 600 {folder}/{usual}/{NAME}; chmod 700 {folder} {folder}/{usual}; chown -R 1001:1001 {folder}/.."
+    ))
+    .await
+    .unwrap();
+    set_up_with(&host, &format!("--host={NAME} --tls")).await;
+    assert_eq!(crate::certificates::ask(&host, certificate).await, "1");
+
+    let asked = scene.run(&["adopt"]).await.expect_code(9).unwrap();
+    assert!(asked.stdout.contains(NAME), "{}", asked.stdout);
+    scene.run(&["adopt", "--confirmed"]).await.expect_code(0).unwrap();
+    assert_eq!(crate::certificates::ask(&host, certificate).await, "1", "the same certificate");
+    scene.deploy("2").await.expect_code(0).unwrap();
+    assert_eq!(crate::certificates::ask(&host, certificate).await, "2");
+    scene.run(&["proxy", "reboot", "-y"]).await.expect_code(0).unwrap();
+    assert_eq!(crate::certificates::ask(&host, certificate).await, "2");
+    let status = scene.run(&["status"]).await.expect_code(0).unwrap();
+    let line =
+        status.stdout.lines().find(|line| line.contains(NAME) && line.contains("until")).unwrap_or_default();
+    assert!(line.contains("valid") && line.contains("until 2"), "{}", status.stdout);
+    // Nothing was ordered: the files are those of before, and no order was begun.
+    let files = host.exec(&format!("cd {folder} && find . -type f | sort")).await.unwrap();
+    assert!(files.contains(&format!("./{usual}/{NAME}")), "{files}");
+    let account = format!("cat {folder}/{usual}/freehold-account.json 2>/dev/null || echo none");
+    assert_eq!(host.exec(&account).await.unwrap().trim(), "none", "there is not even an account");
+    let log = host.docker(&["logs", "kamal-proxy"]).await.unwrap();
+    assert!(!log.contains("Certificate ordered") && !log.contains("not ordered"), "{log}");
+
+    // Back to kamal-proxy: it has them as well.
+    scene.run(&["adopt", "--undo", "--confirmed"]).await.expect_code(0).unwrap();
+    assert_eq!(crate::certificates::ask(&host, certificate).await, "2");
 }

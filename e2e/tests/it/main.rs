@@ -26,6 +26,7 @@ mod kamal;
 mod killed;
 mod local_registry;
 mod locks;
+mod proxy;
 mod registry;
 mod release_command;
 mod replicas;

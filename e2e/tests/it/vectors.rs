@@ -104,6 +104,7 @@ async fn scene(hosts: &[&str]) -> Scene {
     git(project, &["config", "user.name", "Ann"]);
     commit(project);
     for host in scene.hosts() {
+        crate::proxy::forget_images(&host, "app").await;
         let make = "mkdir -p /tmp/db && cd /tmp/db && cat > hello && chmod 755 hello && \
             printf 'FROM scratch\\nCOPY hello /hello\\nCMD [\"/hello\"]\\n' > Dockerfile && \
             docker build --quiet --tag postgres:16 . && rm -r /tmp/db";

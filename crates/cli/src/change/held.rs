@@ -4,6 +4,7 @@ use freehold_fleet::{Lease, Report, Scope, World, execute, observe};
 use freehold_model::HostName;
 use freehold_plan::{Bridging, Handover, Incoming, Observed, ObservedHost, ObservedProxy, Plan, handover};
 
+use crate::audit::Act;
 use crate::change::{Change, Done};
 use crate::error::CommandError;
 use crate::failure::RolloutFailure;
@@ -31,11 +32,11 @@ impl<'h, 'a> Held<'h, 'a> {
         let change = self.change;
         let mut observed = self.observe().await?;
         if let Some(plan) = self.renewal(&observed)? {
-            self.execute(&plan).await?;
+            self.execute(&plan, &[Act::everywhere("Rebooted proxy")]).await?;
             observed = self.observe().await?;
         }
         let plan = change.context.until_stopped(decide(&observed)).await?;
-        let report = self.execute(&plan).await?;
+        let report = self.execute(&plan, &change.acts).await?;
         Ok(Done { plan, report, observed })
     }
 
@@ -44,11 +45,11 @@ impl<'h, 'a> Held<'h, 'a> {
         self.change.context.until_stopped(observe(self.world, &scope)).await
     }
 
-    async fn execute(&self, plan: &Plan) -> Result<Report, CommandError> {
+    async fn execute(&self, plan: &Plan, acts: &[Act]) -> Result<Report, CommandError> {
         let Self { change, world, lease } = self;
         let stop = change.stop();
         let outcome = Box::pin(execute(plan, world, lease, &change.secrets, &stop)).await;
-        change.audit(world, plan, outcome.as_ref().err()).await;
+        change.audit(world, plan, (acts, outcome.as_ref().err())).await;
         Ok(outcome.map_err(RolloutFailure::new)?)
     }
 

@@ -5,6 +5,7 @@ use freehold_model::HostName;
 use freehold_plan::{Bridging, ContainerState, Handover, Incoming, Observed, ProxyMaker, handover};
 use serde::Serialize;
 
+use crate::audit::Act;
 use crate::change::Change;
 use crate::command::proxy::{Outcome, ask, names};
 use crate::context::Context;
@@ -98,7 +99,7 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
         ask(context, &question).await?;
     }
     let act = if arguments.undo { "Gave back to kamal-proxy" } else { "Adopted by Freehold" };
-    change.act = Some(act.to_owned());
+    change.acts = vec![Act::everywhere(act)];
     let done = change
         .carry_out(async |observed| {
             let request = Handover {

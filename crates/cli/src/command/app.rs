@@ -5,7 +5,7 @@ mod images;
 mod live;
 mod logs;
 mod maintenance;
-mod remove;
+pub(in crate::command) mod remove;
 mod stale_containers;
 mod start;
 mod stop;

@@ -1,6 +1,6 @@
 use freehold_docker::BuildCache;
 use freehold_model::{Diagnose, ErrorKind};
-use freehold_plan::{ImageSource, ProxyBoot};
+use freehold_plan::{ImageSource, Namesakes, ProxyBoot};
 
 use crate::change::{Build, Change};
 use crate::command::plan;
@@ -29,6 +29,24 @@ pub(crate) struct Args {
     /// Show what would be done, and do nothing; the same as `freehold plan`.
     #[arg(long, alias = "dry_run")]
     dry_run: bool,
+
+    #[command(flatten)]
+    namesakes: NamesakeArgs,
+}
+
+/// What becomes of the same application under other names.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct NamesakeArgs {
+    /// Take the place of the same application under another name, as after a change of destination or role: its requests
+    /// go to this release in the moment of the switch, and its containers are stopped.
+    #[arg(long, alias = "take_over")]
+    take_over: bool,
+}
+
+impl NamesakeArgs {
+    pub(crate) fn namesakes(self) -> Namesakes {
+        if self.take_over { Namesakes::GiveWay } else { Namesakes::Stay }
+    }
 }
 
 /// How the image comes into being.
@@ -73,10 +91,12 @@ impl Diagnose for NoVersion {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
+    let namesakes = arguments.namesakes.namesakes();
     if arguments.dry_run {
-        return plan::show(context, arguments.build, plan::ExitCode::Done).await;
+        return plan::show(context, (arguments.build, namesakes), plan::ExitCode::Done).await;
     }
-    let change = Change::prepare(context, arguments.build.build()).await?;
+    let mut change = Change::prepare(context, arguments.build.build()).await?;
+    change.namesakes = namesakes;
     deploy(&change, arguments.build, ProxyBoot::Ensure).await
 }
 

@@ -1,9 +1,9 @@
 use freehold_model::{Diagnose, ErrorKind, Release};
-use freehold_plan::{Action, Observed, OnFailure, Plan, ProxyBoot};
+use freehold_plan::{Action, Namesakes, Observed, OnFailure, Plan, ProxyBoot};
 use serde::Serialize;
 
 use crate::change::Change;
-use crate::command::deploy::BuildArgs;
+use crate::command::deploy::{BuildArgs, NamesakeArgs};
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::ui::{Line, Tone, headline, stage_name};
@@ -18,6 +18,9 @@ use crate::ui::{Line, Tone, headline, stage_name};
 pub(crate) struct Args {
     #[command(flatten)]
     build: BuildArgs,
+
+    #[command(flatten)]
+    namesakes: NamesakeArgs,
 
     /// Exit with 10 if the running release differs from what would be deployed, and with 0 if it does not.
     #[arg(long, alias = "exit_code")]
@@ -52,16 +55,17 @@ struct Planned<'a> {
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
     let exit_code = if arguments.exit_code { ExitCode::Changes } else { ExitCode::Done };
-    show(context, arguments.build, exit_code).await
+    show(context, (arguments.build, arguments.namesakes.namesakes()), exit_code).await
 }
 
 /// Plans a deploy and shows the plan.
 pub(crate) async fn show(
     context: &Context,
-    build: BuildArgs,
+    (build, namesakes): (BuildArgs, Namesakes),
     exit_code: ExitCode,
 ) -> Result<(), CommandError> {
-    let change = Change::prepare_without_record(context, build.build()).await?;
+    let mut change = Change::prepare_without_record(context, build.build()).await?;
+    change.namesakes = namesakes;
     let version = change.version_to_deploy()?;
     let observed = change.observe().await?;
     let plan = change.plan_rollout(&observed, &version, build.image(), ProxyBoot::Ensure).await?;

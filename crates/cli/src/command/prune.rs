@@ -3,6 +3,7 @@ use std::num::NonZeroU32;
 use freehold_plan::Prune;
 use serde::Serialize;
 
+use crate::audit::Act;
 use crate::change::Change;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -48,7 +49,7 @@ struct Pruned {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
-    let change = Change::prepare_without_secrets(context).await?;
+    let mut change = Change::prepare_without_secrets(context).await?;
     let retain = change.project().retain_containers;
     let what = match arguments.verb {
         Verb::All => Prune { containers: Some(retain), images: true },
@@ -57,6 +58,8 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
             Prune { containers: Some(given.unwrap_or(retain)), images: false }
         }
     };
+    let said = [(what.containers.is_some(), "Pruned containers"), (what.images, "Pruned images")];
+    change.acts = said.into_iter().filter(|(is, _)| *is).map(|(_, text)| Act::everywhere(text)).collect();
     let done = change
         .carry_out(async |observed| {
             Ok(freehold_plan::prune(change.project(), change.release_id(), observed, what))

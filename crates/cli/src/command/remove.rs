@@ -1,9 +1,10 @@
 use freehold_model::{Diagnose, ErrorKind};
-use freehold_plan::remove;
+use freehold_plan::{AppPart, remove};
 use freehold_ssh::Prompt;
 use serde::Serialize;
 
 use crate::change::{Build, Change};
+use crate::command::app;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::ui::{Line, Tone, counted_items};
@@ -50,7 +51,8 @@ struct RemovedService {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
-    let change = Change::prepare(context, Build::No).await?;
+    let mut change = Change::prepare(context, Build::No).await?;
+    change.acts = app::remove::acts(&AppPart::Everything, &change.loaded.whole.stem());
     let hosts = change.project().hosts();
     let names = hosts.iter().map(ToString::to_string).collect::<Vec<_>>();
     if !arguments.confirmed {

@@ -34,6 +34,8 @@ pub(super) fn project(
     let image = image::own(&section, service.as_ref(), place, report);
     require_destination(&section, destination, report);
     minimum_version(&section, report);
+    // It has no effect, as with Kamal, but has to be text there as well.
+    let _run_directory = section.get("run_directory").and_then(|field| field.text(report));
     let timeouts = timeouts(&section, report);
     let accessories = section.get("accessories");
     let primary_role = primary_role(&section, accessories.is_some(), report);

@@ -1,7 +1,7 @@
 //! Each `NAME.yml` in `tests/config/valid` and `invalid` has a snapshot beside it. `NAME.DEST.yml` is the file of a
 //! destination of the same project.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
@@ -194,4 +194,89 @@ impl Lines {
             self.0.push_str(&format!("{name}: {value}\n"));
         }
     }
+}
+
+/// Rows of the specification that no deploy file alone shows: they are about commands, and tested where those are.
+const NO_MATTER_OF_THE_FILE: [&str; 14] = [
+    "§1 row 1",
+    "§1 row 9",
+    "§1 row 10",
+    "§1 row 11",
+    "§4 row 7",
+    "§4 row 8",
+    "§4 row 10",
+    "§5 login row 1",
+    "§6 row 22",
+    "§6.1 row 1",
+    "§6.2 row 1",
+    "§7.1 row 10",
+    "§7.1 row 11",
+    // Every other file has keys that are known.
+    "§1.12 row 7",
+];
+
+/// Rows about the file that have no wrong form of their own.
+const NEVER_WRONG: [&str; 12] = [
+    // The file of a destination that is missing is told before anything is parsed.
+    "§1 row 2",
+    "§3 row 5",
+    "§4 row 4",
+    "§4 row 5",
+    "§4 row 9",
+    // Builders that follow from other keys.
+    "§6 row 16",
+    "§6 row 17",
+    "§6 row 18",
+    "§6 row 19",
+    "§6 row 20",
+    "§6 row 21",
+    // Which key wins.
+    "§1 row 8",
+];
+
+/// Returns the rows that the files of a folder name.
+fn named_in(folder: &Path) -> BTreeSet<String> {
+    let mut rows = BTreeSet::new();
+    for entry in fs_err::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yml") {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&fs_err::read(&path).unwrap()).into_owned();
+        for part in text.split("kamal-compat ").skip(1) {
+            let Some((section, rest)) = part.split_once(" row") else { continue };
+            let end = rest.find(|c: char| !"s0123456789, ".contains(c)).unwrap_or(rest.len());
+            let numbers = rest[..end].trim_start_matches('s').split(',').map(str::trim);
+            rows.extend(
+                numbers.filter(|number| !number.is_empty()).map(|number| format!("{section} row {number}")),
+            );
+        }
+    }
+    rows
+}
+
+#[test]
+fn every_row_about_the_file_has_one_that_is_right_and_one_that_is_wrong() {
+    let table =
+        fs_err::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../xtask/compat.txt")).unwrap();
+    let is_meant = |row: &&str| {
+        let section = row.trim_start_matches('§').split([' ', '.']).next().unwrap_or_default();
+        section.parse::<u32>().is_ok_and(|section| section < 10) && !NO_MATTER_OF_THE_FILE.contains(row)
+    };
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with('§'))
+        .filter_map(|line| Some(line.split_once(" | ")?.0))
+        .filter(is_meant)
+        .collect();
+    assert!(rows.len() > 100, "{}", rows.len());
+    let (valid, invalid) = (named_in(&folder("valid")), named_in(&folder("invalid")));
+    let missing = |named: &BTreeSet<String>, excused: &[&str]| {
+        rows.iter()
+            .filter(|row| !named.contains(**row) && !excused.contains(row))
+            .copied()
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    assert_eq!((missing(&valid, &[]), missing(&invalid, &NEVER_WRONG)), (String::new(), String::new()));
 }

@@ -2,12 +2,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use freehold_docker::{ContainerSpec, RemoveOptions};
-use freehold_model::SecretName;
 use freehold_plan::AssetBridge;
 use freehold_ssh::quote;
-use secrecy::ExposeSecret;
 
-use crate::engine_host::image::PROXY_USER;
 use crate::engine_host::link::Link;
 use crate::engine_host::scripts::check_fence;
 use crate::engine_host::{EngineHost, scripts};
@@ -116,40 +113,6 @@ impl EngineHost {
         Ok(Outcome::Done(None))
     }
 
-    pub(super) async fn write_certificate(
-        &self,
-        directory: &str,
-        (certificate, private_key): (&SecretName, &SecretName),
-        context: &StepContext<'_>,
-    ) -> Result<Outcome, StepError> {
-        let value = |name: &SecretName| {
-            let value = context.secrets.value(name);
-            value.ok_or_else(|| StepError::Secret { name: name.to_string() })
-        };
-        let (certificate, private_key) = (value(certificate)?, value(private_key)?);
-        let engine = &self.link().await?.engine;
-        let info = engine.info().await.map_err(|error| self.engine_error("describe the engine", error))?;
-        let owner = (!info.rootless && !info.remaps_users).then_some(PROXY_USER.user);
-        let pair = Pair {
-            certificate: certificate.expose_secret(),
-            private_key: private_key.expose_secret(),
-            owner,
-        };
-        let script = write_pair(context.lease, directory, &pair);
-        self.fenced_script("write the certificate", &script).await?;
-        Ok(Outcome::Done(None))
-    }
-
-    pub(super) async fn restore_certificate(
-        &self,
-        directory: &str,
-        context: &StepContext<'_>,
-    ) -> Result<(), StepError> {
-        let script = restore_pair(context.lease, directory);
-        self.fenced_script("put the certificate back", &script).await?;
-        Ok(())
-    }
-
     pub(super) async fn remove_directories(
         &self,
         directories: &[String],
@@ -216,50 +179,4 @@ fn error_pages(token: &LeaseToken, directory: &str, pages: &BTreeMap<String, Str
     }
     script.push_str("rm -rf \"$to\" && mv \"$to.new\" \"$to\"");
     script
-}
-
-/// A certificate with its key.
-struct Pair<'a> {
-    certificate: &'a str,
-    private_key: &'a str,
-    /// The proxy's user, if it is the same one on the host.
-    owner: Option<u32>,
-}
-
-/// Writes certificate and key, which the proxy's user must be able to read. A login that is root gives it the key; any
-/// other one cannot, and has to let everybody on the host read it, as Kamal does. What was there before stands in
-/// `before` until the rollout is over; an empty `before` says that there was nothing.
-fn write_pair(token: &LeaseToken, directory: &str, pair: &Pair<'_>) -> String {
-    let give = pair.owner.map_or_else(
-        || "false".to_owned(),
-        |owner| format!("[ \"$(id -u)\" = 0 ] && chown {owner}:{owner} key.pem.new && chmod 600 key.pem.new"),
-    );
-    format!(
-        r#"{}umask 022; mkdir -p {directory} && cd {directory} || exit 1
-if ! [ -d before ]; then
-  rm -rf before.new; mkdir before.new || exit 1
-  for file in cert.pem key.pem; do if [ -e "$file" ]; then cp -p "$file" before.new/ || exit 1; fi; done
-  mv before.new before || exit 1
-fi
-rm -f cert.pem.new key.pem.new
-printf '%s' {} > cert.pem.new && (umask 077; printf '%s' {} > key.pem.new) || exit 1
-{{ {give}; }} || chmod 644 key.pem.new || exit 1
-mv cert.pem.new cert.pem && mv key.pem.new key.pem"#,
-        check_fence(token),
-        quote(pair.certificate),
-        quote(pair.private_key),
-        directory = quote(directory),
-    )
-}
-
-fn restore_pair(token: &LeaseToken, directory: &str) -> String {
-    format!(
-        r#"{}cd {} 2>/dev/null || exit 0
-[ -d before ] || exit 0
-rm -f cert.pem key.pem cert.pem.new key.pem.new
-for file in cert.pem key.pem; do if [ -e "before/$file" ]; then cp -p "before/$file" "$file" || exit 1; fi; done
-rm -rf before"#,
-        check_fence(token),
-        quote(directory)
-    )
 }

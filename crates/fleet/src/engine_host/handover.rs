@@ -190,7 +190,10 @@ impl EngineHost {
 
     /// The user who may read the state in the volume: the one whom the earlier proxy runs as. None where that is not to
     /// be seen.
-    async fn owner_of_state(&self, earlier: &ContainerDetails) -> Result<Option<String>, StepError> {
+    pub(super) async fn owner_of_state(
+        &self,
+        earlier: &ContainerDetails,
+    ) -> Result<Option<String>, StepError> {
         if earlier.pid == 0 || maker(earlier) == ProxyMaker::Freehold {
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use freehold_docker::{ContainerDetails, ContainerScope, ContainerSummary, ImageSummary};
@@ -7,8 +7,9 @@ use freehold_model::{
     ProxySettings, Release, ReleaseId, Repository, RoleName, Tag, Tls,
 };
 use freehold_plan::{
-    CertificateState, ContainerState, Gate, NETWORK, ObservedCertificate, ObservedContainer, ObservedHost,
-    ObservedImage, ObservedProxy, ObservedRoute, ProxyFiles, ProxyMaker, RELEASE_LABEL, Route, repositories,
+    CertificateState, ContainerState, Gate, Holder, NETWORK, ObservedCertificate, ObservedContainer,
+    ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, ProxyFiles, ProxyMaker, RELEASE_LABEL, Route,
+    repositories,
 };
 use freehold_wire::{
     CertificateSource, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus, TargetAddress,
@@ -16,7 +17,9 @@ use freehold_wire::{
 
 use crate::engine_host::kamal_proxy::STATE_FOLDER;
 use crate::engine_host::link::Link;
-use crate::engine_host::proxy::{API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL};
+use crate::engine_host::proxy::{
+    API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL, service_settings,
+};
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::HostError;
 
@@ -24,9 +27,10 @@ impl EngineHost {
     pub(super) async fn look(&self, project: &Project) -> Result<ObservedHost, HostError> {
         let link = self.link().await?;
         let labels = BTreeMap::from([("service".to_owned(), project.service.to_string())]);
+        let label = format!("service={}", project.service);
         let engine = &link.engine;
         let failed = |operation: &'static str| move |error| self.engine_error(operation, error);
-        let (info, containers, images, has_network, proxy, proxy_boot, releases) = tokio::try_join!(
+        let (info, containers, images, has_network, seen, labelled, proxy_boot, releases) = tokio::try_join!(
             async { engine.info().await.map_err(failed("ask the engine for its version")) },
             async {
                 engine.list_containers(ContainerScope::All, &labels).await.map_err(failed("list containers"))
@@ -38,6 +42,7 @@ impl EngineHost {
             },
             async { engine.has_network(NETWORK).await.map_err(failed("look for the network")) },
             self.look_at_proxy(&link, project),
+            async { engine.list_labelled_images(&label).await.map_err(failed("list the service's images")) },
             self.boot_config(),
             self.stored_releases(project),
         )?;
@@ -54,7 +59,14 @@ impl EngineHost {
                 .zip(&images)
                 .flat_map(|(name, list)| list.iter().flat_map(|summary| tags(name, summary)))
                 .collect(),
-            proxy,
+            unnamed_images: labelled
+                .into_iter()
+                .filter(|image| image.tags.is_empty())
+                .map(|image| image.id)
+                .collect(),
+            proxy: seen.proxy,
+            proxy_ports: seen.ports,
+            holders: seen.holders,
             proxy_boot,
             agent,
             releases,
@@ -77,38 +89,49 @@ impl EngineHost {
         Ok(releases)
     }
 
-    async fn look_at_proxy(&self, link: &Link, project: &Project) -> Result<ObservedProxy, HostError> {
+    async fn look_at_proxy(&self, link: &Link, project: &Project) -> Result<SeenProxy, HostError> {
         let accessories = project.accessories.values().any(|accessory| accessory.proxy.is_some());
         if project.roles.values().all(|role| role.proxy.is_none()) && !accessories {
-            return Ok(ObservedProxy::Absent);
+            return Ok(SeenProxy::default());
         }
         let details = link
             .engine
             .inspect_container(PROXY_CONTAINER)
             .await
             .map_err(|error| self.engine_error("look at the proxy", error))?;
-        let Some(details) = details else { return Ok(ObservedProxy::Absent) };
+        let Some(details) = details else { return Ok(SeenProxy::default()) };
         let image = details.image.clone();
         let maker = maker(&details);
         if !details.state.is_alive() {
-            return Ok(ObservedProxy::Stopped { image, maker });
+            let proxy = ObservedProxy::Stopped { image, maker };
+            return Ok(SeenProxy { proxy, ..SeenProxy::default() });
         }
+        // The engine tells the ports of what runs only.
+        let ports = (details.state == freehold_docker::ContainerState::Running)
+            .then(|| details.published.iter().map(|port| port.container_port).collect());
         match maker {
-            ProxyMaker::Freehold => self.look_at_our_proxy(link, project, &details).await,
+            ProxyMaker::Freehold => {
+                self.look_at_our_proxy(link, project, &details).await.map(|seen| SeenProxy { ports, ..seen })
+            }
             ProxyMaker::Kamal => {
-                let mut routes = BTreeMap::new();
-                for service in self.kamal_services(link).await? {
-                    let known =
-                        project.roles.values().find(|role| role.proxy_service.as_str() == service.name);
-                    let Some(role) = known else { continue };
-                    let route = kamal_route(role.proxy.clone(), &service);
+                let services = self.kamal_services(link).await?;
+                let named = services.iter().filter_map(|service| {
+                    let settings = service.settings().unwrap_or_default();
+                    Some((ProxyServiceName::parse(&service.name).ok()?, settings, service))
+                });
+                let (mut routes, mut holders) = (BTreeMap::new(), BTreeMap::new());
+                for (name, settings, service) in named {
+                    let Some(role) = project.roles.values().find(|role| role.proxy_service == name) else {
+                        let route = kamal_route(None, service);
+                        hold(&mut holders, project, &settings, &Holder { service: name, route });
+                        continue;
+                    };
+                    let route = kamal_route(role.proxy.clone(), service);
                     let gate = gate(&service.gate());
-                    routes.insert(
-                        role.proxy_service.clone(),
-                        ObservedRoute { route, gate, certificates: Vec::new() },
-                    );
+                    routes.insert(name, ObservedRoute { route, gate, certificates: Vec::new() });
                 }
-                Ok(ObservedProxy::Running { image, maker, is_outdated: false, routes })
+                let proxy = ObservedProxy::Running { image, maker, is_outdated: false, routes };
+                Ok(SeenProxy { proxy, ports, holders })
             }
         }
     }
@@ -118,7 +141,7 @@ impl EngineHost {
         link: &Link,
         project: &Project,
         details: &ContainerDetails,
-    ) -> Result<ObservedProxy, HostError> {
+    ) -> Result<SeenProxy, HostError> {
         let api = details.labels.get(API_LABEL).and_then(|text| text.parse::<u32>().ok());
         if let Some(api) = api.filter(|api| *api > freehold_wire::API_VERSION) {
             return Err(HostError::Refused {
@@ -130,35 +153,48 @@ impl EngineHost {
                 ),
             });
         }
-        let image = details.image.clone();
-        let (maker, is_ours) = (ProxyMaker::Freehold, |name: &ProxyServiceName| {
-            project.roles.values().any(|role| role.proxy_service == *name)
-        });
-        let deadline = Duration::from_secs(10);
-        let services =
-            self.ask_proxy(link, "list its services", async |client| client.services(deadline).await).await;
-        let (mut routes, mut is_outdated) = (BTreeMap::new(), false);
+        let (image, maker) = (details.image.clone(), ProxyMaker::Freehold);
+        let role_of =
+            |name: &ProxyServiceName| project.roles.values().find(|role| role.proxy_service == *name);
+        let (mut routes, mut holders) = (BTreeMap::new(), BTreeMap::new());
+        // One that says that it speaks an earlier version may understand the question, and nothing of the next one.
+        let is_older = api.is_some_and(|api| api < freehold_wire::API_VERSION);
+        let services = if is_older { None } else { self.services_or_outdated(link).await? };
+        let is_outdated = services.is_none();
         match services {
-            Ok(services) => {
-                for status in services.into_iter().filter(|status| is_ours(&status.name)) {
-                    routes.insert(status.name.clone(), observed_route(project, &status));
-                }
-            }
-            Err(failure) if failure.is_of_another_version() => {
-                is_outdated = true;
-                for service in self.stored_services(link).await? {
-                    if is_ours(&service.name) {
-                        let known = project.roles.values().find(|role| role.proxy_service == service.name);
-                        let wanted = known.and_then(|role| role.proxy.clone());
-                        let route = route_from(wanted, &service.settings, service.targets);
-                        let gate = gate(&service.gate);
-                        routes.insert(service.name, ObservedRoute { route, gate, certificates: Vec::new() });
+            Some(services) => {
+                for status in services {
+                    if role_of(&status.name).is_some() {
+                        routes.insert(status.name.clone(), observed_route(project, &status));
+                    } else {
+                        let (service, route) = (status.name.clone(), route_of(None, &status));
+                        hold(&mut holders, project, &status.settings, &Holder { service, route });
                     }
                 }
             }
-            Err(failure) => return Err(failure.into_host_error(&self.name)),
+            None => {
+                for service in self.stored_services(link).await? {
+                    let Some(role) = role_of(&service.name) else { continue };
+                    let route = route_from(role.proxy.clone(), &service.settings, service.targets);
+                    let gate = gate(&service.gate);
+                    routes.insert(service.name, ObservedRoute { route, gate, certificates: Vec::new() });
+                }
+            }
         }
-        Ok(ObservedProxy::Running { image, maker, is_outdated, routes })
+        let proxy = ObservedProxy::Running { image, maker, is_outdated, routes };
+        Ok(SeenProxy { proxy, ports: None, holders })
+    }
+
+    /// Asks a proxy of ours what it serves; none where it does not understand the question.
+    async fn services_or_outdated(&self, link: &Link) -> Result<Option<Vec<ServiceStatus>>, HostError> {
+        let deadline = Duration::from_secs(10);
+        let services =
+            self.ask_proxy(link, "list its services", async |client| client.services(deadline).await).await;
+        match services {
+            Ok(services) => Ok(Some(services)),
+            Err(failure) if failure.is_of_another_version() => Ok(None),
+            Err(failure) => Err(failure.into_host_error(&self.name)),
+        }
     }
 
     /// Reads what a proxy of ours stored: an earlier build may not answer this one's questions.
@@ -175,6 +211,29 @@ impl EngineHost {
         let mut state: serde_json::Value = serde_json::from_slice(&text).map_err(unreadable)?;
         let services = state.get_mut("services").map(serde_json::Value::take).unwrap_or_default();
         serde_json::from_value(services).map_err(unreadable)
+    }
+}
+
+/// What was seen of the proxy of a host.
+#[derive(Debug, Default)]
+struct SeenProxy {
+    proxy: ObservedProxy,
+    ports: Option<BTreeSet<u16>>,
+    holders: BTreeMap<ProxyServiceName, Holder>,
+}
+
+/// Takes note of a service that has a host and path which one of the project's is to have.
+fn hold(
+    holders: &mut BTreeMap<ProxyServiceName, Holder>,
+    project: &Project,
+    settings: &ServiceSettings,
+    holder: &Holder,
+) {
+    for role in project.roles.values() {
+        let wanted = role.proxy.as_ref().and_then(|proxy| service_settings(proxy).ok());
+        if wanted.is_some_and(|wanted| wanted.collides_with(settings)) {
+            holders.entry(role.proxy_service.clone()).or_insert_with(|| holder.clone());
+        }
     }
 }
 

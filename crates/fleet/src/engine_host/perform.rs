@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use freehold_docker::Untagged;
-use freehold_model::{ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId};
+use freehold_model::{
+    ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId, ServiceName,
+};
 use freehold_plan::{
     APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
 };
@@ -87,6 +89,7 @@ impl EngineHost {
             Action::RecordRelease { release, latest } => self.record(release, latest, context).await,
             Action::RemoveContainer { container } => self.remove_container(container).await,
             Action::RemoveImage { image } => self.remove_image(image).await,
+            Action::RemoveUnnamedImages { service } => self.remove_unnamed_images(service).await,
             Action::ForgetReleases { releases } => self.forget(releases, context).await,
             Action::RemoveProxyIfUnused => Ok(done_if(self.remove_unused_proxy().await?)),
             Action::RemoveDirectories { directories } => {
@@ -99,8 +102,17 @@ impl EngineHost {
 
     /// Sends the requests of a service to other containers. Any other action changes nothing.
     async fn switch_target(&self, action: &Action, context: &StepContext<'_>) -> Result<Outcome, StepError> {
-        let Action::SwitchTarget { service, containers, settings, files, drain, proxy, health_limit, .. } =
-            action
+        let Action::SwitchTarget {
+            service,
+            containers,
+            settings,
+            files,
+            takes_over,
+            drain,
+            proxy,
+            health_limit,
+            ..
+        } = action
         else {
             return Ok(Outcome::AlreadyDone);
         };
@@ -108,8 +120,8 @@ impl EngineHost {
         let (drain, fence) = (*drain, context.lease.fence);
         match proxy {
             ProxyMaker::Freehold => {
-                let handover = Handover { drain, fence, earlier: Earlier::StandsBy };
-                self.switch(service, &route, handover).await?;
+                let handover = Handover { drain, fence: Some(fence), earlier: Earlier::StandsBy };
+                self.switch((service, takes_over.as_ref()), &route, handover).await?;
                 Ok(Outcome::Done(self.certificate_note(service, &route).await?))
             }
             ProxyMaker::Kamal => {
@@ -175,6 +187,13 @@ impl EngineHost {
             Undo::RestoreRoute { service, previous } => {
                 self.restore_route(step, service, previous.as_deref(), context).await?;
             }
+            Undo::ReturnRoute { service, to, previous } => {
+                let drain = restored_limits(step).0;
+                let handover = Handover { drain, fence: None, earlier: Earlier::Ends };
+                self.switch((to, Some(service)), previous, handover).await?;
+                // The next step back removes the new container: what it is answering must end first.
+                self.drain(to, drain).await?;
+            }
             Undo::RemoveStandIn => drop(self.remove_stand_in().await?),
             Undo::ReleasePorts => drop(self.release_ports().await?),
             Undo::DivertPorts { network } => drop(self.divert_ports(network).await?),
@@ -214,14 +233,11 @@ impl EngineHost {
             self.restore_certificate(&directory, context).await?;
         }
         let fence = context.lease.fence;
-        let (drain, health_limit) = match &step.action {
-            Action::SwitchTarget { drain, health_limit, .. } => (*drain, *health_limit),
-            _ => (Duration::from_secs(30), Duration::from_secs(30)),
-        };
+        let (drain, health_limit) = restored_limits(step);
         match (proxy_of(step), previous) {
             (ProxyMaker::Freehold, Some(route)) => {
-                let handover = Handover { drain, fence, earlier: Earlier::Ends };
-                self.switch(service, route, handover).await?;
+                let handover = Handover { drain, fence: Some(fence), earlier: Earlier::Ends };
+                self.switch((service, None), route, handover).await?;
                 // The next step back removes the new container: what it is answering must end first.
                 self.drain(service, drain).await?;
             }
@@ -341,6 +357,13 @@ impl EngineHost {
         Ok(Outcome::Done(None))
     }
 
+    async fn remove_unnamed_images(&self, service: &ServiceName) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        let pruned = link.engine.prune_dangling_images(&format!("service={service}")).await;
+        let pruned = pruned.map_err(|error| self.engine_error("remove images without a name", error))?;
+        Ok(done_if(pruned.images > 0))
+    }
+
     async fn remove_image(&self, image: &ImageReference) -> Result<Outcome, StepError> {
         let link = self.link().await?;
         let removed = link
@@ -353,6 +376,14 @@ impl EngineHost {
             Untagged::AlreadyGone => Outcome::AlreadyDone,
             Untagged::InUse => Outcome::Done(Some("left: a container that is not ours uses it".to_owned())),
         })
+    }
+}
+
+/// How long requests may take that a step's new targets answer, and how long earlier ones may take to be healthy again.
+fn restored_limits(step: &Step) -> (Duration, Duration) {
+    match &step.action {
+        Action::SwitchTarget { drain, health_limit, .. } => (*drain, *health_limit),
+        _ => (Duration::from_secs(30), Duration::from_secs(30)),
     }
 }
 

@@ -8,7 +8,7 @@ use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Logging, Prox
 use freehold_plan::{ProxyMaker, Route};
 use freehold_wire::{
     CertificateState, ConfirmRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, HealthGate,
-    InvalidAddress, ProbeReport, ProbeRequest, ProxyClient, ProxyError, TargetAddress,
+    ProbeReport, ProbeRequest, ProxyClient, ProxyError, TargetAddress,
 };
 
 use crate::engine_host::EngineHost;
@@ -19,7 +19,9 @@ use crate::host::{HostError, Outcome, StepContext, StepError};
 
 mod settings;
 
-pub(super) use settings::{deploy_request, health_check};
+pub(super) use settings::{deploy_request, health_check, service_settings};
+
+use settings::SettingsError;
 
 /// The name of the proxy's container, which is Kamal's.
 pub(super) const PROXY_CONTAINER: &str = "kamal-proxy";
@@ -48,7 +50,8 @@ const STANDBY: Duration = Duration::from_secs(15 * 60);
 pub(super) struct Handover {
     /// How long the earlier targets may finish what they have begun.
     pub(super) drain: Duration,
-    pub(super) fence: u64,
+    /// None for a service of another lock, whose numbers are not ours.
+    pub(super) fence: Option<u64>,
     pub(super) earlier: Earlier,
 }
 
@@ -108,17 +111,6 @@ impl ProxyFailure {
                 StepError::Proxy { host: host.clone(), operation, source: Arc::new(error) }
             }
         }
-    }
-}
-
-/// A proxy setting that the proxy itself would refuse.
-#[derive(Debug, thiserror::Error)]
-#[error("the deploy file's proxy settings cannot be given to the proxy")]
-struct SettingsError(#[from] InvalidAddress);
-
-impl Diagnose for SettingsError {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::Configuration
     }
 }
 
@@ -264,9 +256,10 @@ impl EngineHost {
             .map_err(|failure| failure.into_step_error(&self.name))
     }
 
+    /// Sends the requests of a service to a route's targets; another one whose place it takes goes in the same moment.
     pub(super) async fn switch(
         &self,
-        service: &ProxyServiceName,
+        (service, takes_over): (&ProxyServiceName, Option<&ProxyServiceName>),
         route: &Route,
         handover: Handover,
     ) -> Result<(), StepError> {
@@ -275,13 +268,14 @@ impl EngineHost {
         let mut request = deploy_request(route).map_err(|error| StepError::Proxy {
             host: self.name.clone(),
             operation: format!("serve `{service}`"),
-            source: Arc::new(SettingsError(error)),
+            source: Arc::new(SettingsError::from(error)),
         })?;
         request.health = HealthGate::Trust;
         request.drain = DrainMode::Background;
         request.drain_timeout_ms = milliseconds(drain);
         request.tunnel_timeout_ms = milliseconds(drain);
-        request.fence = Some(fence);
+        request.fence = fence;
+        request.takes_over = takes_over.cloned();
         request.standby_ms = match earlier {
             Earlier::StandsBy => milliseconds(STANDBY),
             Earlier::Ends => 0,

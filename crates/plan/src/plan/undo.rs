@@ -40,6 +40,15 @@ pub enum Undo {
         /// The earlier route.
         previous: Option<Box<Route>>,
     },
+    /// Gives the hosts and paths back to the service that had them, which takes the new one's place in the same moment.
+    ReturnRoute {
+        /// The new service's name in the proxy.
+        service: ProxyServiceName,
+        /// The name of the one that had them.
+        to: ProxyServiceName,
+        /// Its route.
+        previous: Box<Route>,
+    },
     /// Sets the gate that was there before.
     RestoreGate {
         /// The service's name in the proxy.

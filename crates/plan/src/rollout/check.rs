@@ -1,10 +1,11 @@
 use freehold_model::{
-    Architecture, CertificateAuthority, Diagnose, ErrorKind, HostName, ImageReference, Role, Tls,
+    Architecture, CertificateAuthority, Diagnose, ErrorKind, HostName, ImageReference, ProxyRun,
+    ProxyServiceName, Role, Tls,
 };
 
 use crate::images::images;
 use crate::observed::{ObservedHost, ObservedProxy, ProxyMaker};
-use crate::rollout::{ImageSource, ProxyBoot, RolloutRequest, roles_on};
+use crate::rollout::{ImageSource, ProxyBoot, RolloutRequest, namesake, roles_on};
 
 /// Why no rollout could be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +56,41 @@ pub enum RolloutError {
         /// The image.
         image: ImageReference,
     },
+    /// The proxy that runs is not to be reached by HTTPS.
+    #[error("no port of host `{host}` leads to the proxy's port {HTTPS}, and the deploy file asks for HTTPS")]
+    Closed {
+        /// The host.
+        host: HostName,
+    },
+    /// Another application has a host that this one is to have.
+    #[error("the proxy on host `{host}` serves a host and path of `{service}` for `{holder}`")]
+    Taken {
+        /// The host.
+        host: HostName,
+        /// The service.
+        service: ProxyServiceName,
+        /// The one that has it.
+        holder: ProxyServiceName,
+    },
+    /// The same application has it under another name.
+    #[error(
+        "the proxy on host `{host}` serves the application under another name: `{holder}` has a host and path of \
+         `{service}`"
+    )]
+    Namesake {
+        /// The host.
+        host: HostName,
+        /// The service.
+        service: ProxyServiceName,
+        /// The one that has it.
+        holder: ProxyServiceName,
+    },
+    /// kamal-proxy cannot put one service in the place of another.
+    #[error("the kamal-proxy on host `{host}` cannot put one service in the place of another without a gap")]
+    KamalCannot {
+        /// The host.
+        host: HostName,
+    },
     /// A name that follows from the project is too long or holds what Docker does not allow.
     #[error("cannot name the containers of the release")]
     Name(#[from] freehold_model::InvalidName),
@@ -68,10 +104,14 @@ impl Diagnose for RolloutError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotObserved { .. } => ErrorKind::Bug,
-            Self::Architecture { .. } | Self::Name(_) => ErrorKind::Configuration,
-            Self::OldProxy { .. } | Self::Authority { .. } | Self::NoProxy { .. } | Self::NoImage { .. } => {
-                ErrorKind::Failed
-            }
+            Self::Architecture { .. } | Self::Name(_) | Self::Taken { .. } => ErrorKind::Configuration,
+            Self::OldProxy { .. }
+            | Self::Authority { .. }
+            | Self::NoProxy { .. }
+            | Self::NoImage { .. }
+            | Self::Closed { .. }
+            | Self::Namesake { .. }
+            | Self::KamalCannot { .. } => ErrorKind::Failed,
         }
     }
 
@@ -92,6 +132,20 @@ impl Diagnose for RolloutError {
             }
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
+            Self::Closed { host } => vec![format!(
+                "replace the proxy by one with today's ports: `freehold proxy reboot -h {host}`"
+            )],
+            Self::Taken { holder, .. } => vec![format!(
+                "name another `proxy: host:`, or take that service out on the host: \
+                 `docker exec kamal-proxy kamal-proxy remove {holder}`"
+            )],
+            Self::Namesake { .. } => vec![
+                "put the new release in its place, without a gap: `freehold deploy --take-over`".to_owned(),
+                "or keep both: name another `proxy: host:` for this one".to_owned(),
+            ],
+            Self::KamalCannot { .. } => {
+                vec!["let Freehold's proxy take its place first: `freehold adopt`".to_owned()]
+            }
             Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
         }
     }
@@ -162,7 +216,37 @@ pub(super) fn check_host(
             Err(RolloutError::NoProxy { host: host.clone() })
         }
         _ => Ok(()),
+    }?;
+    check_ports(request, host, seen)?;
+    namesake::check(request, host, seen)
+}
+
+/// The proxy's own port for HTTPS.
+const HTTPS: u16 = 443;
+
+/// Refuses HTTPS where no port of the host leads to the proxy's, although the next proxy there would have one: it was made
+/// when nobody needed it.
+fn check_ports(
+    request: &RolloutRequest<'_>,
+    host: &HostName,
+    seen: &ObservedHost,
+) -> Result<(), RolloutError> {
+    let is_encrypted = |role: &Role| role.proxy.as_ref().is_some_and(|proxy| proxy.tls != Tls::Off);
+    let run = seen.proxy_run(request.project, host);
+    let is_closed = seen.proxy_ports.as_ref().is_some_and(|ports| !ports.contains(&HTTPS));
+    if is_closed
+        && publishes_https(&run)
+        && roles_on(request.project, host).any(|(role, _)| is_encrypted(role))
+    {
+        return Err(RolloutError::Closed { host: host.clone() });
     }
+    Ok(())
+}
+
+/// Says whether a port of the host leads to the proxy's for HTTPS.
+fn publishes_https(run: &ProxyRun) -> bool {
+    let inside = |port: &String| port.rsplit(':').next().map(|port| port.trim_end_matches("/tcp").to_owned());
+    run.publish || run.options.publish.iter().any(|port| inside(port) == Some(HTTPS.to_string()))
 }
 
 #[cfg(test)]

@@ -9,10 +9,11 @@ use crate::Observed;
 use crate::naming::{
     assets_directory, container_version, error_pages_directory, latest_image, tls_directory,
 };
-use crate::observed::ObservedHost;
+use crate::observed::{ObservedContainer, ObservedHost};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
-use crate::retention::retention;
+use crate::retention::{has_unused, retention};
 use crate::rollout::boot::release_command_name;
+use crate::rollout::namesake::GivingWay;
 use crate::rollout::{
     RolloutError, RolloutRequest, container_names, first_name, replaced_name, roles_on, seen,
 };
@@ -28,8 +29,10 @@ pub(super) fn retire(
     hosts: &[HostName],
 ) -> Result<(), RolloutError> {
     stages.begin(StageKind::Retire, OnFailure::GoOn);
+    let giving_way = GivingWay::of(request, observed);
     for host in hosts {
         let seen = seen(observed, host)?;
+        giving_way.stop(stages, request, (host, seen));
         let mut names = Vec::new();
         for (role, entry) in roles_on(request.project, host) {
             names.extend(container_names(request, role)?);
@@ -100,6 +103,9 @@ fn forget(
     let project = request.project;
     let kept = retention(project, seen, &request.version);
     let folders = old_folders(project, seen, &kept.containers, request.version.as_str());
+    let is_left = |container: &&ObservedContainer| !kept.containers.contains(&container.name);
+    let left: Vec<&ObservedContainer> = seen.containers.iter().filter(is_left).collect();
+    let is_unnamed = has_unused(&seen.unnamed_images, &left);
     for container in kept.containers {
         let is_renamed = names.contains(&container);
         let container = if is_renamed { replaced_name(request, host, &container)? } else { container };
@@ -107,6 +113,10 @@ fn forget(
     }
     for image in kept.images {
         stages.step(host, Action::RemoveImage { image }, Undo::Impossible);
+    }
+    if is_unnamed {
+        let action = Action::RemoveUnnamedImages { service: project.service.clone() };
+        stages.step(host, action, Undo::Impossible);
     }
     if !folders.is_empty() {
         stages.step(host, Action::RemoveDirectories { directories: folders }, Undo::Impossible);

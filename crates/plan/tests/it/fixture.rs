@@ -8,8 +8,8 @@ use freehold_model::{
     Schedule, ScheduledJob, SecretFingerprint, SecretName, ServiceName, Tag,
 };
 use freehold_plan::{
-    ImageSource, Observed, ObservedHost, Plan, ProxyBoot, RollbackError, RollbackTarget, RolloutError,
-    RolloutRequest, rollback, rollout,
+    ImageSource, Namesakes, Observed, ObservedHost, Plan, ProxyBoot, RollbackError, RollbackTarget,
+    RolloutError, RolloutRequest, rollback, rollout,
 };
 
 use crate::simulation::apply;
@@ -31,6 +31,7 @@ pub(crate) struct Script {
     pub(crate) rollouts: u8,
     pub(crate) image: ImageSource,
     pub(crate) error_pages: BTreeMap<String, String>,
+    pub(crate) namesakes: Namesakes,
 }
 
 impl Script {
@@ -39,7 +40,14 @@ impl Script {
         let service = ServiceName::parse("app").expect("a service");
         let project = Project::new(service, Repository::parse("acme/app").expect("a repository"));
         let (observed, error_pages) = (Observed::default(), BTreeMap::new());
-        let script = Self { project, observed, rollouts: 0, image: ImageSource::Build, error_pages };
+        let script = Self {
+            project,
+            observed,
+            rollouts: 0,
+            image: ImageSource::Build,
+            error_pages,
+            namesakes: Namesakes::Stay,
+        };
         script.role("web", hosts, true)
     }
 
@@ -118,6 +126,7 @@ impl Script {
             image: self.image,
             proxy: ProxyBoot::Ensure,
             error_pages: self.error_pages.clone(),
+            namesakes: self.namesakes,
         };
         rollout(&request, &self.observed)
     }

@@ -1,8 +1,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use freehold_model::{Architecture, BootLimit, Diagnose, ErrorKind};
-use freehold_plan::{Action, ImageSource, ObservedProxy, ProxyMaker, Readiness, RolloutError};
+use freehold_model::{
+    Architecture, BootLimit, CertificateAuthority, Diagnose, ErrorKind, ProxyRun, ProxyServiceName, Tls,
+};
+use freehold_plan::{
+    Action, Holder, ImageSource, Namesakes, ObservedProxy, ProxyMaker, Readiness, RolloutError,
+};
 
 use crate::fixture::{Script, host, render};
 
@@ -159,4 +163,106 @@ fn secrets_are_named_and_never_shown() {
     assert_eq!(request.environment.secret.len(), 1);
     assert_eq!(request.labels["service"], "app");
     assert_eq!(request.labels["destination"], "");
+}
+
+/// A host that serves `production` of the application, seen by a project of another destination or role.
+fn renamed(mut script: Script, holder: &str) -> Script {
+    let serving = Script::new(&["one", "two"]).role("jobs", &["two"], false).deploy("v1");
+    script.observed = serving.observed;
+    let service =
+        script.project.roles.values().find(|role| role.proxy.is_some()).unwrap().proxy_service.clone();
+    for name in ["one", "two"] {
+        let seen = script.seen(name);
+        let ObservedProxy::Running { routes, .. } = &mut seen.proxy else { panic!("no proxy") };
+        // The observation knows the routes of the project's own services only.
+        let route = std::mem::take(routes).into_values().next().unwrap().route;
+        let holder = Holder { service: ProxyServiceName::parse(holder).unwrap(), route };
+        seen.holders.insert(service.clone(), holder);
+    }
+    script
+}
+
+/// kamal-compat §17 row 11
+#[test]
+fn a_change_of_destination_is_refused_until_the_former_one_is_to_give_way() {
+    let script = || Script::new(&["one", "two"]).role("jobs", &["two"], false).destination("production");
+    let mut script = renamed(script(), "app-web");
+    let error = script.plan("v2").unwrap_err();
+    assert!(matches!(error, RolloutError::Namesake { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Failed);
+    assert!(error.help()[0].contains("--take-over"), "{:?}", error.help());
+    script.namesakes = Namesakes::GiveWay;
+    insta::assert_snapshot!(render(&script.plan("v2").unwrap()));
+    let stays = script.deploy("v2");
+    let text = render(&stays.plan("v3").unwrap());
+    assert!(!text.contains("in place of") && !text.contains(" app-web-v1"), "{text}");
+}
+
+/// kamal-compat §17 row 11
+#[test]
+fn a_role_that_is_called_otherwise_takes_the_place_of_the_former_one() {
+    let mut script = Script::new(&[]).role("app", &["one", "two"], true);
+    script.project.roles.retain(|name, _| name.as_str() == "app");
+    let mut script = renamed(script, "app-web");
+    script.namesakes = Namesakes::GiveWay;
+    let text = render(&script.plan("v2").unwrap());
+    assert!(text.contains("send requests of app-app to app-app-v2 in place of app-web"), "{text}");
+    assert!(text.contains("drain and stop app-web-v1") && !text.contains("app-jobs-v1"), "{text}");
+}
+
+#[test]
+fn another_application_and_a_kamal_proxy_never_give_way() {
+    let mut script = renamed(Script::new(&["one", "two"]).destination("production"), "shop-web");
+    script.namesakes = Namesakes::GiveWay;
+    let error = script.plan("v2").unwrap_err();
+    assert!(matches!(error, RolloutError::Taken { .. }), "{error}");
+    assert_eq!(error.kind(), ErrorKind::Configuration);
+    let mut script = renamed(Script::new(&["one", "two"]).destination("production"), "app-web");
+    script.namesakes = Namesakes::GiveWay;
+    let ObservedProxy::Running { maker, .. } = &mut script.seen("one").proxy else { panic!("no proxy") };
+    *maker = ProxyMaker::Kamal;
+    let error = script.plan("v2").unwrap_err();
+    assert!(matches!(error, RolloutError::KamalCannot { .. }), "{error}");
+    assert!(error.help()[0].contains("freehold adopt"), "{:?}", error.help());
+}
+
+#[test]
+fn https_needs_a_port_of_the_host_unless_none_is_wanted() {
+    let encrypted = |project: &mut freehold_model::Project| {
+        for role in project.roles.values_mut() {
+            role.proxy.as_mut().unwrap().tls = Tls::Automatic(CertificateAuthority::default());
+        }
+    };
+    let with_ports = |ports: Option<&[u16]>, change: fn(&mut ProxyRun)| {
+        let mut script = Script::new(&["one"]).with(encrypted);
+        let mut run = ProxyRun::default();
+        change(&mut run);
+        let seen = script.seen("one");
+        seen.proxy_ports = ports.map(|ports| ports.iter().copied().collect());
+        seen.proxy_boot = Some(run);
+        script.plan("v1")
+    };
+    let error = with_ports(Some(&[80]), |_| {}).unwrap_err();
+    assert!(matches!(error, RolloutError::Closed { .. }), "{error}");
+    assert!(error.help()[0].contains("freehold proxy reboot -h one"), "{:?}", error.help());
+    let by_option = |run: &mut ProxyRun| {
+        run.publish = false;
+        run.options.publish = vec!["80".to_owned(), "127.0.0.1:8443:443/tcp".to_owned()];
+    };
+    assert!(with_ports(Some(&[80]), by_option).is_err());
+    with_ports(Some(&[80, 443]), |_| {}).unwrap();
+    with_ports(None, |_| {}).unwrap();
+    with_ports(Some(&[]), |run| run.publish = false).unwrap();
+}
+
+/// kamal-compat §13.11 row 1
+#[test]
+fn images_without_a_name_go_once_no_container_is_made_of_them() {
+    let mut script = Script::new(&["one"]).deploy("v1").deploy("v2");
+    assert!(!render(&script.plan("v3").unwrap()).contains("that have no name"));
+    let used = script.seen("one").containers[0].image_id.clone();
+    script.seen("one").unnamed_images = vec![used];
+    assert!(!render(&script.plan("v3").unwrap()).contains("that have no name"));
+    script.seen("one").unnamed_images.push("sha256:older".to_owned());
+    assert!(render(&script.plan("v3").unwrap()).contains("remove the images of app that have no name"));
 }

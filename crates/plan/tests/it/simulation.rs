@@ -67,6 +67,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::ForgetSchedules { .. }
         | Action::RemoveSchedule { .. }
         | Action::RemoveAgentIfUnused => schedule(action, seen),
+        Action::RemoveUnnamedImages { .. } => seen.unnamed_images.clear(),
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
         Action::DeliverProxyImage
         | Action::PullProxyImage { .. }
@@ -137,7 +138,8 @@ fn schedule(action: &Action, seen: &mut ObservedHost) {
 
 fn route(action: &Action, seen: &mut ObservedHost) {
     match action {
-        Action::SwitchTarget { service, containers, settings, files, .. } => {
+        Action::SwitchTarget { service, containers, settings, files, takes_over, .. } => {
+            seen.holders.retain(|_, holder| Some(&holder.service) != takes_over.as_ref());
             let target = |name| {
                 let id = &container(seen, name).expect("a container to switch to").id;
                 format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port)

@@ -376,3 +376,56 @@ async fn stopping_has_a_deadline() {
     tokio::task::spawn_blocking(|| server.join()).await.unwrap();
     assert!(started.elapsed() < Duration::from_secs(5));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_takes_the_place_of_another_without_a_gap() {
+    let rig = Rig::start();
+    let (old, new) = (Target::start("old").await, Target::start("new").await);
+    rig.deploy(&old).await;
+    let mut api = rig.client().await;
+    let mut request = request_for(&new);
+    let error = api.deploy(&name("renamed"), &request, LIMIT).await.unwrap_err();
+    assert!(matches!(error, ProxyError::HostConflict { .. }), "{error:?}");
+    request.takes_over = Some(name("another"));
+    let error = api.deploy(&name("renamed"), &request, LIMIT).await.unwrap_err();
+    assert!(matches!(error, ProxyError::HostConflict { .. }), "{error:?}");
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let sent = Arc::new(AtomicU64::new(0));
+    let mut loads = JoinSet::new();
+    for worker in 1..=4 {
+        loads.spawn(load(rig.port(), worker, Arc::clone(&stop), Arc::clone(&sent)));
+    }
+    let (shop, renamed) = (name("shop"), name("renamed"));
+    for _ in 0..10 {
+        request.takes_over = Some(shop.clone());
+        request.standby_ms = 60_000;
+        let reply = api.deploy(&renamed, &request, LIMIT).await.unwrap();
+        assert_eq!(reply.previous.unwrap().name, shop);
+        let services = api.services(LIMIT).await.unwrap();
+        assert_eq!(services.iter().map(|service| &service.name).collect::<Vec<_>>(), [&renamed]);
+        let standby: Vec<String> = services[0].standby.iter().map(ToString::to_string).collect();
+        assert_eq!(standby, [old.address()], "the earlier targets are those of the other service");
+        // The way back, as often as one likes.
+        let mut back = request_for(&old);
+        back.takes_over = Some(renamed.clone());
+        for _ in 0..2 {
+            api.deploy(&shop, &back, LIMIT).await.unwrap();
+        }
+    }
+    let seen = sent.load(Ordering::SeqCst);
+    while sent.load(Ordering::SeqCst) < seen + 50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stop.store(true, Ordering::SeqCst);
+    for outcome in loads.join_all().await {
+        outcome.unwrap();
+    }
+    request.takes_over = Some(shop.clone());
+    api.deploy(&renamed, &request, LIMIT).await.unwrap();
+    let drained = DrainRequest { timeout_ms: 10_000, tunnel_timeout_ms: 0 };
+    assert_eq!(api.drain(&renamed, &drained, LIMIT).await.unwrap().requests_left, 0);
+    let error = api.drain(&shop, &drained, LIMIT).await.unwrap_err();
+    assert!(matches!(error, ProxyError::UnknownService { .. }), "{error:?}");
+    drop((old, new));
+}

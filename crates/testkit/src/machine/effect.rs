@@ -83,7 +83,10 @@ impl Machine {
             Action::StartContainer(request) => self.start(state, request),
             Action::StartAgain { container, .. } => self.start_again(state, container),
             Action::AwaitHealthy { container, .. } => self.await_healthy(state, container),
-            Action::SwitchTarget { service, containers, settings, files, .. } => {
+            Action::SwitchTarget { service, containers, settings, files, takes_over, .. } => {
+                if let (Some(routes), Some(former)) = (&mut state.proxy, takes_over) {
+                    routes.remove(former);
+                }
                 self.switch(state, service, containers, (settings, files))
             }
             Action::RemoveTarget { service, .. } => {
@@ -101,6 +104,8 @@ impl Machine {
             Action::RecordRelease { release, latest } => Ok(state.record(release, latest)),
             Action::RemoveContainer { container } => self.remove_container(state, container),
             Action::RemoveImage { image } => self.remove_image(state, image),
+            // It has none.
+            Action::RemoveUnnamedImages { .. } => Ok(Outcome::AlreadyDone),
             Action::ForgetReleases { releases } => Ok(state.forget(releases)),
             Action::RemoveDirectories { directories } => Ok(state.remove_directories(directories)),
             Action::WriteEnvironmentFile { .. } => Ok(Outcome::Done(None)),

@@ -52,6 +52,12 @@ impl Machine {
             Undo::RestoreGate { service, previous } => {
                 state.gates.insert(service.clone(), previous.clone());
             }
+            Undo::ReturnRoute { service, to, previous } => {
+                if let Some(routes) = &mut state.proxy {
+                    routes.remove(service);
+                    routes.insert(to.clone(), (**previous).clone());
+                }
+            }
             Undo::RestoreRoute { service, previous } => {
                 if let Some(routes) = &mut state.proxy {
                     match previous {

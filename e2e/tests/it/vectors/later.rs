@@ -4,6 +4,7 @@ use freehold_e2e::lab::Host;
 use serde_json::Value;
 
 use super::{commit, inspect, labels, mounts};
+use crate::proxy::audit;
 use crate::scene::Scene;
 
 /// The same host after further deploys, by hand and by us.
@@ -16,7 +17,7 @@ pub(super) async fn later_deploys(scene: &Scene, host: &Host, first: &str) {
     expect_stale(scene, host, first, &second).await;
     expect_exec(scene, host, &second).await;
     expect_logs(scene, &second).await;
-    expect_audit(scene, host, &second).await;
+    expect_audit(scene, host, first, &second).await;
     expect_boot_again(scene, host, &second).await;
     expect_rollback(scene, host, first, &second).await;
     expect_pruned_and_removed(scene, host).await;
@@ -112,12 +113,29 @@ async fn expect_logs(scene: &Scene, version: &str) {
 }
 
 /// kamal-compat §15 row 7; kamal-compat §12.2 row 7; kamal-compat §16 row 3
-async fn expect_audit(scene: &Scene, host: &Host, version: &str) {
+async fn expect_audit(scene: &Scene, host: &Host, first: &str, version: &str) {
     let file = host.exec("cat /root/.kamal/app-audit.log").await.unwrap();
     let line = file.lines().rfind(|line| line.contains("Booted app version")).unwrap();
     let (time, rest) = line.split_once("] ").unwrap();
     assert_eq!(time.replace(|c: char| c.is_ascii_digit(), "0"), "[0000-00-00T00:00:00Z", "{line}");
-    assert_eq!(rest, format!("[ann@example.com] Booted app version {version}"));
+    assert!(rest.starts_with("[ann@example.com] ["), "{line}");
+    let acts: Vec<&str> = file
+        .lines()
+        .filter_map(|line| line.split_once("[ann@example.com] "))
+        .map(|(_, act)| act)
+        .filter(|act| !act.contains("Stopped stale") && !act.contains("Executed cmd"))
+        .collect();
+    let of = |version: &str| {
+        vec![
+            format!("Pulled image with version {version}"),
+            format!("[job] Booted app version {version}"),
+            format!("[web] Booted app version {version}"),
+            format!("Tagging acme/app:{version} as the latest image"),
+        ]
+    };
+    let expected: Vec<String> =
+        std::iter::once("Booted db accessory".to_owned()).chain(of(first)).chain(of(version)).collect();
+    assert_eq!(acts, expected);
     let shown = scene.run(&["audit"]).await.expect_code(0).unwrap();
     assert!(shown.stdout.contains(&format!("Booted app version {version}")), "{}", shown.stdout);
     let before = file.lines().count();
@@ -131,13 +149,27 @@ async fn expect_audit(scene: &Scene, host: &Host, version: &str) {
 async fn expect_boot_again(scene: &Scene, host: &Host, version: &str) {
     let name = format!("app-web-{version}");
     let before = inspect(host, &name).await["Id"].clone();
+    let said = audit(host).await.len();
     scene.run(&["app", "boot", "--version", version]).await.expect_code(0).unwrap();
+    let acts = audit(host).await.split_off(said);
+    for role in ["job", "web"] {
+        let start = format!("[{role}] Renaming container {version} to {version}_replaced_");
+        assert_eq!(acts.iter().filter(|act| act.starts_with(&start)).count(), 1, "{acts:?}");
+        assert!(acts.contains(&format!("[{role}] Booted app version {version}")), "{acts:?}");
+    }
+    assert!(acts.contains(&format!("Tagging acme/app:{version} as the latest image")), "{acts:?}");
     assert_ne!(inspect(host, &name).await["Id"], before, "a container of that name is replaced");
     scene.run(&["app", "stop"]).await.expect_code(0).unwrap();
     assert_eq!(inspect(host, &name).await["State"]["Running"], false);
     let gone = "curl --silent --output /dev/null --write-out '%{http_code}' --header 'Host: a.example.com' http://localhost/version";
     assert_ne!(host.exec(gone).await.unwrap(), "200");
     scene.run(&["app", "start", "--version", version]).await.expect_code(0).unwrap();
+    let mut acts = audit(host).await;
+    let mut acts = acts.split_off(acts.len() - 4);
+    acts.sort();
+    let started = |role: &str| format!("[{role}] Started app version {version}");
+    let expected = [started("job"), "[job] Stopped app".into(), started("web"), "[web] Stopped app".into()];
+    assert_eq!(acts, expected);
     assert_eq!(inspect(host, &name).await["State"]["Running"], true);
     assert_eq!(host.exec(gone).await.unwrap(), "200");
 }
@@ -146,7 +178,14 @@ async fn expect_boot_again(scene: &Scene, host: &Host, version: &str) {
 async fn expect_rollback(scene: &Scene, host: &Host, first: &str, second: &str) {
     let refused = scene.run(&["rollback", "0000000000000000000000000000000000000000"]).await;
     assert!(!matches!(refused.code, Some(0)), "Kamal ends with 0 although nothing was done");
+    let said = audit(host).await.len();
     scene.run(&["rollback", first]).await.expect_code(0).unwrap();
+    let expected = [
+        format!("[job] Booted app version {first}"),
+        format!("[web] Booted app version {first}"),
+        format!("Tagging acme/app:{first} as the latest image"),
+    ];
+    assert_eq!(audit(host).await.split_off(said), expected);
     assert_eq!(inspect(host, &format!("app-web-{first}")).await["State"]["Running"], true);
     assert_eq!(inspect(host, &format!("app-web-{second}")).await["State"]["Running"], false);
     let latest = inspect(host, "acme/app:latest").await["Id"].clone();
@@ -155,7 +194,7 @@ async fn expect_rollback(scene: &Scene, host: &Host, first: &str, second: &str) 
     assert_eq!(inspect(host, &format!("app-web-{second}")).await["State"]["Running"], true);
 }
 
-/// kamal-compat §13.11 row 1; kamal-compat §12.2 row 40; kamal-compat §18 row 7
+/// kamal-compat §13.11 row 1; kamal-compat §12.2 rows 22, 40; kamal-compat §18 row 7
 async fn expect_pruned_and_removed(scene: &Scene, host: &Host) {
     let stopped = async |role: &str| {
         let filter = format!(
@@ -177,14 +216,20 @@ async fn expect_pruned_and_removed(scene: &Scene, host: &Host) {
     assert_eq!((stopped("web").await.as_str(), stopped("job").await.as_str()), ("2", "2"), "of each role");
     host.docker(&["inspect", "app-web-other-v1"]).await.unwrap();
     scene.run(&["prune", "images"]).await.expect_code(0).unwrap();
+    assert!(audit(host).await.ends_with(&["Pruned containers", "Pruned images"].map(str::to_owned)));
     let tags = host.docker(&["image", "ls", "--format", "{{.Tag}}", "acme/app"]).await.unwrap();
     assert!(tags.contains("p2") && tags.contains("latest"), "what runs stays: {tags}");
     host.docker(&["rm", "app-web-other-v1"]).await.unwrap();
 
     let proxy = inspect(host, "kamal-proxy").await["Id"].clone();
     scene.run(&["app", "remove"]).await.expect_code(0).unwrap();
+    let acts =
+        ["Stopped app", "Removed all app containers", "Removed all app images", "Removed .kamal/apps/app"];
+    assert!(audit(host).await.ends_with(&acts.map(str::to_owned)), "{:?}", audit(host).await);
     assert_eq!(host.containers().await.unwrap(), ["app-db", "kamal-proxy"]);
     assert_eq!(inspect(host, "kamal-proxy").await["Id"], proxy);
+    let images = "docker image ls --all --quiet --filter label=service=app";
+    assert_eq!(host.exec(images).await.unwrap(), "", "no image of the application is left");
     let left = host
         .exec("cd /root; find .kamal/apps/app .kamal/proxy/apps-config/app -type f 2>/dev/null || true")
         .await

@@ -6,6 +6,7 @@ use freehold_plan::{AccessoryRequest, AccessoryStep, AccessoryVerb, ObservedAcce
 use serde::Serialize;
 
 use super::stock;
+use crate::audit::Act;
 use crate::change::{Change, Done};
 use crate::context::Context;
 use crate::error::CommandError;
@@ -147,7 +148,7 @@ impl<'a> Operation<'a> {
             files = stock::fingerprints(&stock);
             change.hosts.lay_in(stock);
         }
-        change.act = Some(act(verb, &chosen));
+        change.acts = acts(verb, &chosen);
         Ok(Self { change, chosen, verb, files })
     }
 
@@ -262,27 +263,39 @@ fn state(verb: AccessoryVerb, names: &[String]) -> String {
     }
 }
 
-/// Kamal's words for the audit log.
-fn act(verb: AccessoryVerb, chosen: &Chosen) -> String {
-    let names: Vec<&str> = chosen.iter().map(|(accessory, _)| accessory.name.as_str()).collect();
-    let names = names.join(", ");
-    let word = match verb {
-        AccessoryVerb::Only(step) => {
-            return match step {
-                AccessoryStep::Upload => format!("Uploaded {names} accessory files"),
-                AccessoryStep::Directories => format!("Made {names} accessory directories"),
-                AccessoryStep::PullImage => format!("Pull {names} accessory image"),
-                AccessoryStep::RemoveContainer => format!("Remove {names} accessory container"),
-                AccessoryStep::RemoveImage => format!("Removed {names} accessory image"),
-                AccessoryStep::RemoveServiceDirectory => format!("Removed {names} accessory directory"),
-            };
-        }
-        AccessoryVerb::Boot => "Booted",
-        AccessoryVerb::Reboot => "Rebooted",
-        AccessoryVerb::Start => "Started",
-        AccessoryVerb::Stop => "Stopped",
-        AccessoryVerb::Restart => "Restarted",
-        AccessoryVerb::Remove => "Removed",
+/// Kamal's words for the audit log, by accessory.
+fn acts(verb: AccessoryVerb, chosen: &Chosen) -> Vec<Act> {
+    let of = |(accessory, hosts): &(Accessory, Vec<HostName>)| {
+        let hosts = hosts.clone();
+        words(verb)
+            .into_iter()
+            .map(move |(begin, end)| {
+                let text = format!("{begin} {} accessory{end}", accessory.name);
+                Act { hosts: Some(hosts.clone()), text }
+            })
+            .collect::<Vec<_>>()
     };
-    format!("{word} {names} accessory")
+    chosen.iter().flat_map(of).collect()
+}
+
+/// What stands before and after `NAME accessory`, for each thing that becomes of it.
+fn words(verb: AccessoryVerb) -> Vec<(&'static str, &'static str)> {
+    let (booted, stopped, started) = (("Booted", ""), ("Stopped", ""), ("Started", ""));
+    let (pulled, container, image) = (("Pull", " image"), ("Remove", " container"), ("Removed", " image"));
+    match verb {
+        AccessoryVerb::Boot => vec![booted],
+        AccessoryVerb::Reboot => vec![pulled, stopped, container, booted],
+        AccessoryVerb::Start => vec![started],
+        AccessoryVerb::Stop => vec![stopped],
+        AccessoryVerb::Restart => vec![stopped, started],
+        AccessoryVerb::Remove => vec![stopped, container, image],
+        AccessoryVerb::Only(step) => vec![match step {
+            AccessoryStep::Upload => ("Uploaded", " files"),
+            AccessoryStep::Directories => ("Made", " directories"),
+            AccessoryStep::PullImage => pulled,
+            AccessoryStep::RemoveContainer => container,
+            AccessoryStep::RemoveImage => image,
+            AccessoryStep::RemoveServiceDirectory => ("Removed", " directory"),
+        }],
+    }
 }

@@ -1,6 +1,7 @@
 use freehold_model::ReleaseVersion;
 use freehold_plan::{AppPart, remove_part};
 
+use crate::audit::Act;
 use crate::change::Change;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -32,13 +33,7 @@ pub(crate) async fn run_version(context: &Context, arguments: &VersionArgs) -> R
 /// Removes a part of the application.
 pub(crate) async fn remove(context: &Context, part: &AppPart) -> Result<(), CommandError> {
     let mut change = Change::prepare_without_secrets(context).await?;
-    change.act = Some(match part {
-        AppPart::Everything => "Removed app".to_owned(),
-        AppPart::Version(version) => format!("Removed app container with version {version}"),
-        AppPart::Containers => "Removed all app containers".to_owned(),
-        AppPart::Images => "Removed all app images".to_owned(),
-        AppPart::Directories => format!("Removed .kamal/apps/{}", change.loaded.whole.stem()),
-    });
+    change.acts = acts(part, &change.loaded.whole.stem());
     let done = change
         .carry_out(async |observed| {
             let (whole, chosen) = (&change.loaded.whole, change.project());
@@ -51,4 +46,20 @@ pub(crate) async fn remove(context: &Context, part: &AppPart) -> Result<(), Comm
         context.ui.note(Line::new().add(Tone::Faint, format!("there was nothing to remove on {hosts}")));
     }
     Ok(())
+}
+
+/// Kamal's words for the audit log.
+pub(crate) fn acts(part: &AppPart, stem: &str) -> Vec<Act> {
+    let directories = format!("Removed .kamal/apps/{stem}");
+    let texts = match part {
+        AppPart::Everything => {
+            let begin = ["Stopped app", "Removed all app containers", "Removed all app images"];
+            begin.map(str::to_owned).into_iter().chain([directories]).collect()
+        }
+        AppPart::Version(version) => vec![format!("Removed app container with version {version}")],
+        AppPart::Containers => vec!["Removed all app containers".to_owned()],
+        AppPart::Images => vec!["Removed all app images".to_owned()],
+        AppPart::Directories => vec![directories],
+    };
+    texts.into_iter().map(Act::everywhere).collect()
 }

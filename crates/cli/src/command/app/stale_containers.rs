@@ -1,6 +1,7 @@
 use freehold_plan::{StaleContainer, stale_containers, stop_stale};
 use serde::Serialize;
 
+use crate::audit::Act;
 use crate::change::Change;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -27,7 +28,8 @@ struct Stale {
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
     let found = if arguments.stop {
-        let change = Change::prepare_without_secrets(context).await?;
+        let mut change = Change::prepare_without_secrets(context).await?;
+        change.acts = vec![Act::everywhere("Stopped stale containers")];
         let done = change
             .carry_out(async |observed| Ok(stop_stale(change.project(), change.release_id(), observed)))
             .await?;

@@ -8,6 +8,7 @@ use freehold_plan::{BuildPlaceName, BuiltImage, ImageOrigin, built_images, regis
 use futures_util::future::join_all;
 use serde::Serialize;
 
+use crate::audit;
 use crate::change::Change;
 use crate::error::CommandError;
 use crate::hook::Hook;
@@ -155,6 +156,9 @@ pub(super) async fn pull(change: &Change<'_>, version: &ReleaseVersion) -> Resul
         }
     };
     image_work::show(change, "pull", &title, act).await?;
+    let line = format!("Pulled image with version {version}");
+    let acts = hosts.iter().map(|host| (Arc::clone(host), line.clone()));
+    audit::write_down(change.context, project, &change.author.email, acts).await;
     Ok(hosts.iter().map(|host| host.name().to_string()).collect())
 }
 

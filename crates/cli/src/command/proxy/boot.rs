@@ -9,5 +9,5 @@ use crate::error::CommandError;
 pub(crate) struct Args {}
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    operation::run(context, ProxyVerb::Boot, "Booted proxy").await
+    operation::run(context, ProxyVerb::Boot, &["Booted proxy"]).await
 }

@@ -4,6 +4,7 @@ use freehold_model::HostName;
 use freehold_plan::{ProxyVerb, proxy};
 use serde::Serialize;
 
+use crate::audit::Act;
 use crate::change::{Change, Done};
 use crate::context::Context;
 use crate::error::CommandError;
@@ -20,9 +21,9 @@ pub(crate) struct Outcome {
 }
 
 /// Boots, starts or stops the proxies of the chosen hosts.
-pub(super) async fn run(context: &Context, verb: ProxyVerb, act: &str) -> Result<(), CommandError> {
+pub(super) async fn run(context: &Context, verb: ProxyVerb, acts: &[&str]) -> Result<(), CommandError> {
     let (mut change, hosts) = Change::prepare_proxies(context).await?;
-    change.act = Some(act.to_owned());
+    change.acts = acts.iter().map(|act| Act::everywhere(*act)).collect();
     let done = change
         .carry_out(async |observed| {
             Ok(proxy(&change.loaded.whole, change.release_id(), (&hosts, observed), verb)?)

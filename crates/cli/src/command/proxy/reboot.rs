@@ -5,6 +5,7 @@ use freehold_plan::{Bridging, Handover, Incoming, handover};
 use freehold_ssh::Prompt;
 
 use super::operation::{self, Outcome, names};
+use crate::audit::Act;
 use crate::change::{Change, Held};
 use crate::command::remove::Declined;
 use crate::context::Context;
@@ -37,7 +38,7 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
         let question = format!("Refuse connections to {list} for a moment?");
         ask(context, &question).await?;
     }
-    change.act = Some("Rebooted proxy".to_owned());
+    change.acts = vec![Act::everywhere("Rebooted proxy")];
     let bridging = if arguments.with_gap { Bridging::Gap } else { Bridging::StandIn };
     let groups: Vec<&[HostName]> = if arguments.rolling { hosts.chunks(1).collect() } else { vec![&hosts] };
     let outcome = change

@@ -2,6 +2,7 @@ use freehold_model::{Diagnose, ErrorKind};
 use freehold_plan::remove_proxy;
 
 use super::operation::{self, Outcome};
+use crate::audit::Act;
 use crate::change::Change;
 use crate::context::Context;
 use crate::error::CommandError;
@@ -41,7 +42,8 @@ impl Diagnose for InUse {
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
     let (mut change, hosts) = Change::prepare_proxies(context).await?;
-    change.act = Some("Removed proxy container and image".to_owned());
+    change.acts =
+        ["Stopped proxy", "Removed proxy container", "Removed proxy image"].map(Act::everywhere).to_vec();
     let done = change
         .carry_out(async |_| {
             if !arguments.force {

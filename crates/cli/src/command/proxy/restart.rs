@@ -11,5 +11,5 @@ use crate::error::CommandError;
 pub(crate) struct Args {}
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
-    operation::run(context, ProxyVerb::Restart, "Restarted proxy").await
+    operation::run(context, ProxyVerb::Restart, &["Stopped proxy", "Started proxy"]).await
 }

@@ -1,6 +1,6 @@
 //! What the deploy file says of a service, in the words of the proxy's API.
 
-use freehold_model::ProxySettings;
+use freehold_model::{Diagnose, ErrorKind, ProxySettings};
 use freehold_plan::Route;
 use freehold_wire::{
     Acme, CertificateSource, DeployRequest, HealthCheck, HostPattern, InvalidAddress, PathPrefix,
@@ -9,6 +9,17 @@ use freehold_wire::{
 
 use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE};
 use crate::event::milliseconds;
+
+/// A proxy setting that the proxy itself would refuse.
+#[derive(Debug, thiserror::Error)]
+#[error("the deploy file's proxy settings cannot be given to the proxy")]
+pub(super) struct SettingsError(#[from] InvalidAddress);
+
+impl Diagnose for SettingsError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Configuration
+    }
+}
 
 pub(in crate::engine_host) fn health_check(check: &freehold_model::HealthCheck) -> HealthCheck {
     HealthCheck {
@@ -49,7 +60,9 @@ fn tls(route: &Route) -> Option<Tls> {
     Some(Tls { certificate, redirect: route.settings.redirect_to_https })
 }
 
-fn service_settings(settings: &ProxySettings) -> Result<ServiceSettings, InvalidAddress> {
+pub(in crate::engine_host) fn service_settings(
+    settings: &ProxySettings,
+) -> Result<ServiceSettings, InvalidAddress> {
     Ok(ServiceSettings {
         hosts: settings.hosts.iter().map(|host| HostPattern::parse(host)).collect::<Result<_, _>>()?,
         path_prefixes: settings
