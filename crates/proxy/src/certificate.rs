@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::acme::{Challenges, Managed, TLS_PROTOCOL};
+use crate::acme::{Challenges, Managed, OnDemand, TLS_PROTOCOL};
 use details::Details;
 
 use crate::table::{ServiceCertificate, Shared, Table};
@@ -147,6 +147,14 @@ pub(crate) fn choose(
 pub(crate) fn awaited(table: &Table, server_name: &str) -> Option<Arc<Managed>> {
     match table.route(server_name, "/")?.service.certificate.as_ref()? {
         ServiceCertificate::Automatic(automatic) => automatic.awaited(server_name),
+        ServiceCertificate::Files(_) => None,
+    }
+}
+
+/// Returns who is to be asked for the certificate of a name that is not known yet.
+pub(crate) fn to_ask(table: &Table, server_name: &str) -> Option<Arc<OnDemand>> {
+    match table.route(server_name, "/")?.service.certificate.as_ref()? {
+        ServiceCertificate::Automatic(automatic) => automatic.to_ask(server_name),
         ServiceCertificate::Files(_) => None,
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod duration;
 mod gate;
 mod list;
 mod request;
+mod rollout;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use clap::{CommandFactory, FromArgMatches};
 use freehold_model::{Diagnose, ErrorKind};
 use freehold_wire::ProxyError;
 
-use arguments::{Arguments, MISSING_FLAGS, MISSING_VERBS, SocketArgument, Verb};
+use arguments::{Arguments, MISSING_FLAGS, SocketArgument, Verb};
 
 use crate::server::StartError;
 
@@ -165,6 +166,7 @@ fn dispatch(
         Verb::Pause(arguments) => gate::pause(&arguments, environment)?,
         Verb::Stop(arguments) => gate::stop(arguments, environment)?,
         Verb::Resume(arguments) => gate::resume(&arguments, environment)?,
+        Verb::Rollout(verb) => rollout::run(&verb, environment)?,
         Verb::List(arguments) => list::run(&arguments, invocation, environment, console)?,
         Verb::Api(arguments) => api::run(&arguments, environment, console)?,
     }
@@ -216,9 +218,6 @@ fn usage_message(error: &clap::Error, invocation: Invocation) -> String {
     match error.kind() {
         Kind::UnknownArgument if MISSING_FLAGS.contains(&flag) => {
             format!("`{flag}` is not supported by this version of the proxy")
-        }
-        Kind::InvalidSubcommand if MISSING_VERBS.contains(&verb.as_str()) => {
-            format!("`{verb}` is not supported by this version of the proxy")
         }
         Kind::UnknownArgument if flag.starts_with('-') => format!("unknown flag: {flag}"),
         Kind::UnknownArgument => "accepts 1 arg(s), received 2".to_owned(),

@@ -15,6 +15,8 @@
 //! | `POST /v2/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
 //! | `POST /v2/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
 //! | `POST /v2/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
+//! | `PUT /v2/services/{name}/canary` | [`CanaryRequest`] | [`CanaryReply`] |
+//! | `POST /v2/services/{name}/split` | [`SplitRequest`] | [`CanaryReply`] |
 //! | `DELETE /v2/services/{name}?fence=N` | – | [`RemoveReply`] |
 //!
 //! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
@@ -24,6 +26,7 @@
 //! Start with [`ProxyClient`] and [`DeployRequest`].
 
 mod address;
+mod canary;
 mod client;
 mod deploy;
 mod error;
@@ -35,6 +38,7 @@ mod tls;
 mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
+pub use canary::{Canary, CanaryReply, CanaryRequest, Split, SplitRequest};
 pub use client::ProxyClient;
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
@@ -45,8 +49,8 @@ pub use gate::{Gate, GateReply, GateRequest};
 pub use kamal::{KAMAL_STATE_FILE, KamalService, KamalServiceError, read_kamal_state, write_kamal_state};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};
 pub use service::{
-    CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason, ServiceList,
-    ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
+    CanaryStatus, CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason,
+    ServiceList, ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
 pub use tls::{Acme, CertificateSource, Tls};
 pub use version::API_VERSION;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, ProbeOutcome, ServiceSettings, TargetAddress};
+use crate::{Gate, ProbeOutcome, ServiceSettings, Split, TargetAddress};
 
 /// Which proxy answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,12 @@ pub struct ServiceStatus {
     pub generation: u64,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+    /// Its targets that get reads only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_targets: Vec<TargetStatus>,
+    /// The targets that are tried with a part of the visitors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
     /// What is in flight at the current targets.
     pub in_flight: InFlight,
     /// Whether its requests go to its targets.
@@ -59,6 +65,24 @@ pub struct ServiceStatus {
     /// The greatest fencing number seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+}
+
+/// Targets that are tried with a part of the visitors, see [`Canary`](crate::Canary).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryStatus {
+    /// The targets.
+    pub targets: Vec<TargetStatus>,
+    /// The targets that get reads only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_targets: Vec<TargetStatus>,
+    /// Which visitors go there; nobody where nothing is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// What is in flight at the targets.
+    pub in_flight: InFlight,
+    /// What happened since they were installed.
+    pub counters: TrafficCounters,
 }
 
 /// A certificate that the proxy orders and renews.

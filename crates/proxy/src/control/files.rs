@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use freehold_model::ProxyServiceName;
 use freehold_wire::{CertificateSource, ServiceSettings};
 
 use crate::acme::{AcmeError, Keeper};
@@ -26,6 +27,7 @@ pub(super) enum ServiceCertificateError {
 
 pub(super) fn load_certificate(
     keeper: &Keeper,
+    service: &ProxyServiceName,
     settings: &ServiceSettings,
 ) -> Result<Option<ServiceCertificate>, ServiceCertificateError> {
     Ok(match settings.tls.as_ref().map(|tls| &tls.certificate) {
@@ -35,7 +37,7 @@ pub(super) fn load_certificate(
             Some(ServiceCertificate::Files(Arc::new(certificate)))
         }
         Some(CertificateSource::Acme(acme)) => {
-            Some(ServiceCertificate::Automatic(keeper.certificates(acme, &settings.hosts)?))
+            Some(ServiceCertificate::Automatic(keeper.certificates(service, acme, &settings.hosts)?))
         }
     })
 }

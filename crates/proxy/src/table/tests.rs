@@ -10,12 +10,17 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         strip_path_prefix: strip,
         ..ServiceSettings::default()
     };
-    let generation = Arc::new(Generation::new(&[], HealthState::Healthy, 1));
+    let generation = Arc::new(Generation::new(
+        crate::generation::Members { targets: &[], read_targets: &[] },
+        HealthState::Healthy,
+        1,
+    ));
     Arc::new(Service {
         name: ProxyServiceName::parse(name).unwrap(),
         settings,
         generation,
         standby: None,
+        canary: None,
         gate: Gate::Open,
         gate_moved: Arc::default(),
         pages: None,

@@ -139,7 +139,7 @@ async fn kamal_proxys_errors_have_its_words() {
         ),
         (
             &["deploy", "a", "--target", "web", "--tls-on-demand-url=/x"],
-            "`--tls-on-demand-url` is not supported",
+            "service options invalid: TLS must be enabled to use a TLS on-demand URL",
         ),
         (
             &["deploy", "a", "--target", "web", "--max-request-body=10"],
@@ -161,7 +161,11 @@ async fn kamal_proxys_errors_have_its_words() {
             &["deploy", "a", "--target", "web", "--health-check-interval=0s"],
             "`health_check.interval_ms` must be 1",
         ),
-        (&["rollout", "set", "a"], "`rollout` is not supported by this version of the proxy"),
+        (&["rollout", "set", "a"], "at least one of the flags in the group [percent list] is required"),
+        (&["rollout", "set", "a", "--percent=10"], "service not found"),
+        (&["rollout", "set", "a", "--percent=101"], "invalid argument \"101\" for \"--percent\" flag"),
+        (&["rollout", "deploy", "a"], "required flag(s) \"target\" not set"),
+        (&["rollout", "deploy", "a", "--target=web"], "service not found"),
         (&["frobnicate"], "unknown command \"frobnicate\" for \"kamal-proxy\""),
         (&["run", "--metrics-port", "many"], "invalid argument \"many\" for \"--metrics-port"),
         (

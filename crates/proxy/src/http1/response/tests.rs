@@ -16,7 +16,7 @@ fn deliver(
     let Some(response) = parse(text, &mut slots, asked)? else { return Ok(None) };
     let mut out = Vec::new();
     if response.status < 200 {
-        response.write_interim(&mut out);
+        response.write_interim(None, &mut out);
     } else {
         response.write(&Delivery { version, keep_alive: true, cookies: None, date: b"now" }, &mut out);
     }
