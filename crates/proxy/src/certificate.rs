@@ -182,7 +182,7 @@ mod tests {
         Certificate::load(&folder.join(certificate), &folder.join(key))
     }
 
-    // Case 172.
+    // proxy-compat case 172.
     #[test]
     fn files_that_do_not_belong_together_are_refused() {
         assert!(load("first.crt", "first.key").is_ok());

@@ -23,7 +23,6 @@ use freehold_wire::{
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -364,27 +363,6 @@ impl Control {
         self.resolver.keep_only(|host| hosts.contains(host));
     }
 
-    /// Reads certificates again whose files have changed, until the proxy stops.
-    pub(crate) async fn watch_certificates(&self, interval: Duration) {
-        while self.stopping.run_until_cancelled(sleep(interval)).await.is_some() {
-            let (_, table) = self.shared.load();
-            for service in table.services() {
-                let Some(ServiceCertificate::Files(certificate)) = &service.certificate else { continue };
-                match certificate.refresh() {
-                    Ok(false) => {}
-                    Ok(true) => self.log.info("Certificate reloaded", &[("service", &service.name)]),
-                    Err(error) => {
-                        let text = chain(&error);
-                        self.log.error(
-                            "Certificate not reloaded",
-                            &[("service", &service.name), ("error", &text)],
-                        );
-                    }
-                }
-            }
-        }
-    }
-
     /// Writes what is counted, for Prometheus.
     pub(crate) fn metrics_page(&self) -> String {
         let Some(counted) = &self.metrics else { return String::new() };
@@ -399,23 +377,6 @@ impl Control {
         drop(ledger);
         let extra = metrics::Extra { in_flight, certificates: self.certificate_ends() };
         metrics::write(counted, &extra)
-    }
-
-    /// Returns when the certificates end that are served, by host.
-    fn certificate_ends(&self) -> Vec<(String, i64)> {
-        let (_, table) = self.shared.load();
-        let mut ends = Vec::new();
-        for service in table.services() {
-            match &service.certificate {
-                None => {}
-                Some(ServiceCertificate::Automatic(automatic)) => ends.extend(automatic.ends()),
-                Some(ServiceCertificate::Files(certificate)) => {
-                    let hosts = service.settings.hosts.iter().map(ToString::to_string);
-                    ends.extend(hosts.filter_map(|host| Some((host, certificate.end()?))));
-                }
-            }
-        }
-        ends
     }
 
     fn save(&self, state: &State) -> Result<(), ErrorReply> {

@@ -186,3 +186,90 @@ fn span(name: &str, value: u64, least: u64) -> Result<(), ErrorReply> {
 fn invalid(message: String) -> ErrorReply {
     refusal(ErrorCode::Invalid, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fields: &str) -> Result<(), String> {
+        let settings: ServiceSettings = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
+        super::settings(&settings).map_err(|error| error.message)
+    }
+
+    fn refused(fields: &str, rule: &str) {
+        assert_eq!(check(fields), Err(format!("service options invalid: {rule}")), "{fields}");
+    }
+
+    const ACME: &str = r#""tls":{"acme":{}}"#;
+    const FILES: &str = r#""tls":{"certificate_path":"/a","private_key_path":"/b"}"#;
+
+    fn on_demand(url: &str) -> String {
+        format!(r#""tls":{{"acme":{{"on_demand_url":"{url}"}}}}"#)
+    }
+
+    // proxy-compat cases 1-5, 17: a certificate of one's own needs no host, as in kamal-proxy 0.9.2.
+    #[test]
+    fn tls_needs_hosts_and_the_root_path() {
+        for hosts in ["[]", r#"[""]"#, r#"["*.example.com",""]"#] {
+            refused(&format!(r#"{ACME},"hosts":{hosts}"#), "host must be set when using TLS");
+        }
+        for hosts in [r#"["example.com"]"#, r#"["example.com","*.example.com"]"#] {
+            assert_eq!(check(&format!(r#"{ACME},"hosts":{hosts}"#)), Ok(()));
+        }
+        assert_eq!(check(FILES), Ok(()));
+        let root = "TLS settings must be specified on the root path service";
+        refused(&format!(r#"{ACME},"hosts":["a.com"],"path_prefixes":["/api"]"#), root);
+        refused(&format!(r#"{FILES},"path_prefixes":["/api"]"#), root);
+        assert_eq!(check(&format!(r#"{ACME},"hosts":["a.com"],"path_prefixes":["/"]"#)), Ok(()));
+    }
+
+    // proxy-compat cases 6-13, 15, 16.
+    #[test]
+    fn certificates_on_demand_are_for_a_service_without_hosts() {
+        for url in ["/allow", "/allow?token=abc", "http://h/c", "https://h/c"] {
+            assert_eq!(check(&on_demand(url)), Ok(()), "{url}");
+        }
+        let with = |more: &str| format!("{},{more}", on_demand("/allow"));
+        refused(&with(r#""hosts":["a.com"]"#), "cannot set hosts when using a TLS on-demand URL");
+        refused(
+            &with(r#""canonical_host":"a.com""#),
+            "cannot set a canonical host when using a TLS on-demand URL",
+        );
+        refused(
+            &with(r#""path_prefixes":["/api"]"#),
+            "TLS settings must be specified on the root path service",
+        );
+        refused(&on_demand("ftp://h/c"), r#"unsupported scheme "ftp" in tls-on-demand-url"#);
+        refused(&on_demand("http://"), "missing host in tls-on-demand-url");
+        refused(&on_demand("//example.com/x"), "tls-on-demand-url must be a path or an absolute http(s) URL");
+        for url in ["://invalid-url", "allow-host"] {
+            refused(&on_demand(url), &format!("unable to parse tls-on-demand-url `{url}`"));
+        }
+    }
+
+    // proxy-compat cases 18-20.
+    #[test]
+    fn a_canonical_host_is_one_of_the_hosts_if_there_are_any() {
+        let with =
+            |hosts: &str, canonical: &str| format!(r#""hosts":{hosts},"canonical_host":"{canonical}""#);
+        let hosts = r#"["example.com","www.example.com"]"#;
+        assert_eq!(check(&with(hosts, "example.com")), Ok(()));
+        assert_eq!(check(&with(hosts, "www.example.com")), Ok(()));
+        let rule = "canonical-host 'api.example.com' must be present in the hosts list: [example.com www.example.com]";
+        refused(&with(hosts, "api.example.com"), rule);
+        assert_eq!(check(&with("[]", "example.com")), Ok(()));
+        assert_eq!(check(""), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_a_header_or_a_share_is_refused() {
+        assert!(check(r#""client_ip_header":"True-Client-IP""#).is_ok());
+        assert!(check(r#""client_ip_header":"a b""#).is_err());
+        let split = |percentage| SplitRequest {
+            split: Some(freehold_wire::Split { percentage, allow_list: Vec::new() }),
+            fence: None,
+        };
+        assert!(super::split(&split(100)).is_ok());
+        assert!(super::split(&split(101)).is_err());
+    }
+}

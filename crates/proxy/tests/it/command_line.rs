@@ -44,6 +44,7 @@ async fn kamal(rig: &Rig, arguments: &[&str]) -> (u8, String) {
     (outcome.result.unwrap(), outcome.output + &outcome.errors)
 }
 
+// proxy-compat cases 28, 42, 156, 204.
 #[tokio::test]
 async fn kamal_proxys_verbs_drive_the_server() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -84,6 +85,7 @@ async fn kamal_proxys_verbs_drive_the_server() {
     assert_eq!(kamal(&rig, &["remove", "shop-web"]).await, (1, "Error: service not found\n".to_owned()));
 }
 
+// proxy-compat case 4.
 #[tokio::test]
 async fn flags_for_certificates_that_are_ordered_have_their_effect() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -108,6 +110,7 @@ async fn flags_for_certificates_that_are_ordered_have_their_effect() {
     soon(async { while !cache.exists() {} }).await;
 }
 
+// proxy-compat cases 14, 15, 17, 22-26, 29, 49, 178.
 #[tokio::test]
 async fn kamal_proxys_errors_have_its_words() {
     let rig = Rig::start();
@@ -116,6 +119,25 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["deploy", "--target", "web"], "accepts 1 arg(s), received 0"),
         (&["deploy", "a", "b", "--target", "web"], "accepts 1 arg(s), received 2"),
         (&["deploy", "a", "--target", "http://web"], "http://web :invalid host pattern"),
+        (&["deploy", "a", "--target", "_"], "_ :invalid host pattern"),
+        (&["deploy", "a", "--target", "/"], "/ :invalid host pattern"),
+        (&["deploy", "a", "--target="], "a service needs 1 to 256 targets"),
+        (
+            &["deploy", "a", "--target=web", "--tls", "--tls-on-demand-url=/x", "--canonical-host=a.b"],
+            "service options invalid: cannot set a canonical host when using a TLS on-demand URL",
+        ),
+        (
+            &[
+                "deploy",
+                "a",
+                "--target=web",
+                "--tls",
+                "--tls-on-demand-url=/x",
+                "--tls-certificate-path=/a",
+                "--tls-private-key-path=/b",
+            ],
+            "service options invalid: cannot use a custom TLS certificate with a TLS on-demand URL",
+        ),
         (&["deploy", "a", "--target", "web", "--nonsense"], "unknown flag: --nonsense"),
         (
             &["deploy", "a", "--target", "web", "--tls"],
@@ -181,9 +203,36 @@ async fn kamal_proxys_errors_have_its_words() {
         assert_eq!(code, 1, "{arguments:?}");
         assert!(text.starts_with("Error: ") && text.contains(wanted), "{arguments:?}: {text}");
     }
-    let outcome =
-        call(Invocation::KamalProxy, &["list"], &[("KAMAL_PROXY_SOCKET", "/nonexistent/x.sock")]).await;
-    assert_eq!(outcome.errors, "Error: dial unix /nonexistent/x.sock: connect: no such file or directory\n");
+    let socket = [("KAMAL_PROXY_SOCKET", "/nonexistent/x.sock")];
+    for arguments in [
+        &["list"][..],
+        &["deploy", "a", "--target=web"],
+        &["remove", "a"],
+        &["pause", "a"],
+        &["stop", "a"],
+        &["resume", "a"],
+        &["rollout", "deploy", "a", "--target=web"],
+        &["rollout", "set", "a", "--percent=1"],
+        &["rollout", "stop", "a"],
+    ] {
+        let outcome = call(Invocation::KamalProxy, arguments, &socket).await;
+        let wanted = "Error: dial unix /nonexistent/x.sock: connect: no such file or directory\n";
+        assert_eq!((outcome.result.unwrap(), outcome.errors.as_str()), (1, wanted), "{arguments:?}");
+    }
+    // What is wrong with the command itself is said without asking anybody.
+    for (arguments, wanted) in [
+        (
+            &["--max-request-body=10"][..],
+            "max-request-body can only be set when request buffering is enabled",
+        ),
+        (&["--max-response-body=10"], "max-response-body can only be set when response buffering is enabled"),
+        (&["--tls"], "service options invalid: host must be set when using TLS"),
+        (&["--tls", "--host=a.b", "--path-prefix=/api"], "TLS settings must be specified on the root path"),
+    ] {
+        let arguments = [&["deploy", "a", "--target=web"], arguments].concat();
+        let outcome = call(Invocation::KamalProxy, &arguments, &socket).await;
+        assert!(outcome.errors.contains(wanted), "{arguments:?}: {}", outcome.errors);
+    }
     let outcome = call(Invocation::KamalProxy, &["list"], &[("XDG_RUNTIME_DIR", "/nonexistent")]).await;
     assert!(outcome.errors.contains("/nonexistent/kamal-proxy.sock"), "{}", outcome.errors);
 }
@@ -212,6 +261,7 @@ async fn an_unhealthy_deploy_says_what_the_checks_saw() {
     );
 }
 
+// proxy-compat case 208.
 #[tokio::test]
 async fn our_own_verbs_return_errors_to_be_rendered() {
     let rig = Rig::start();
@@ -244,10 +294,14 @@ async fn our_own_verbs_return_errors_to_be_rendered() {
     let error = call(Invocation::Freehold, &arguments, &[]).await.result.unwrap_err();
     assert_eq!((error.to_string(), error.kind().exit_code()), (format!("listen tcp 127.0.0.1:{taken}"), 3));
     let outcome = call(Invocation::KamalProxy, &arguments, &[]).await;
-    assert_eq!(
-        outcome.errors,
-        format!("Error: listen tcp 127.0.0.1:{taken}: bind: address already in use\n")
-    );
+    let wanted = format!("Error: listen tcp 127.0.0.1:{taken}: bind: address already in use\n");
+    assert_eq!((outcome.result.unwrap(), outcome.errors.as_str()), (1, wanted.as_str()));
+    // proxy-compat case 27: the name with a prefix goes first, and a flag before both.
+    let arguments: Vec<&str> =
+        arguments.into_iter().filter(|text| !["--http-port", &taken].contains(text)).collect();
+    let environment = [("KAMAL_PROXY_HTTP_PORT", taken.as_str()), ("HTTP_PORT", "1")];
+    let outcome = call(Invocation::KamalProxy, &arguments, &environment).await;
+    assert_eq!(outcome.errors, wanted);
 }
 
 #[tokio::test]
@@ -337,6 +391,7 @@ fn end(mut child: Child) -> String {
     text
 }
 
+// proxy-compat case 205.
 #[tokio::test]
 async fn a_process_drains_on_sigterm_and_comes_back_with_its_state() {
     let folder = tempfile::tempdir().unwrap();

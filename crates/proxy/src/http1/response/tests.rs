@@ -27,6 +27,7 @@ fn sound(text: &str, asked: Asked) -> (String, Framing, bool) {
     deliver(text.as_bytes(), asked, Version::Http11).unwrap().unwrap()
 }
 
+// proxy-compat case 81.
 #[test]
 fn answers_are_read_and_written_anew() {
     let (head, framing, keep_alive) = sound(
