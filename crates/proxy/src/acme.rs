@@ -47,7 +47,7 @@ use crate::table::{ServiceCertificate, Shared};
 
 pub(crate) use challenge::{Challenges, HTTP_PATH, TLS_PROTOCOL};
 pub(crate) use demand::OnDemand;
-pub(crate) use managed::{Automatic, Managed};
+pub(crate) use managed::{Automatic, Managed, time_text};
 pub(crate) use question::Question;
 pub(crate) use store::StoreError;
 

@@ -178,10 +178,7 @@ impl Control {
             standby: service.standby.as_ref().map(|standby| standby.addresses()).unwrap_or_default(),
             draining: draining.collect(),
             counters: service.generation.counters(),
-            certificates: match &service.certificate {
-                Some(ServiceCertificate::Automatic(automatic)) => automatic.statuses(),
-                Some(ServiceCertificate::Files(_)) | None => Vec::new(),
-            },
+            certificates: files::statuses(service),
             fence: ledger.fences.get(&service.name).copied(),
         }
     }

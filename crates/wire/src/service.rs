@@ -59,7 +59,7 @@ pub struct ServiceStatus {
     pub draining: Vec<DrainingGeneration>,
     /// What happened since the last switch.
     pub counters: TrafficCounters,
-    /// The certificates that the proxy orders for it, ordered by name.
+    /// Its certificates, ordered by name where the proxy orders them, else one for each host; `*` where any host is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateStatus>,
     /// The greatest fencing number seen.
@@ -85,7 +85,7 @@ pub struct CanaryStatus {
     pub counters: TrafficCounters,
 }
 
-/// A certificate that the proxy orders and renews.
+/// A certificate, one of your own or one that the proxy orders and renews.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateStatus {
@@ -99,12 +99,12 @@ pub struct CertificateStatus {
     /// When it is ordered next: the renewal, or the next try after a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_order_at: Option<String>,
-    /// Why the last order failed.
+    /// Why the last order failed, or what is wrong with one of your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// How a certificate stands that the proxy orders.
+/// How a certificate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateState {
@@ -112,7 +112,7 @@ pub enum CertificateState {
     Valid,
     /// It is being ordered, and none that is valid is there.
     Ordering,
-    /// The last order failed; one from before may still be served.
+    /// The last order failed, and one from before may still be served; or one of your own has ended or cannot be loaded.
     Failed,
 }
 

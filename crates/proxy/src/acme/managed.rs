@@ -208,6 +208,6 @@ impl Drop for Ending<'_> {
 }
 
 /// Writes a time as people read it.
-pub(super) fn time_text(seconds: i64) -> Option<String> {
+pub(crate) fn time_text(seconds: i64) -> Option<String> {
     Timestamp::from_second(seconds).ok().map(|time| time.to_string())
 }

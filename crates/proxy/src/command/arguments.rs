@@ -36,7 +36,7 @@ pub(super) enum Verb {
     #[command(alias = "ls")]
     List(ListArguments),
     /// Tries other targets with a part of the visitors.
-    #[command(subcommand)]
+    #[command(subcommand, arg_required_else_help = true)]
     Rollout(Rollout),
     /// Connects standard input and output to the control socket, byte for byte.
     Api(ApiArguments),

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_wire::{CertificateSource, ServiceSettings};
+use freehold_wire::{CertificateSource, CertificateState, CertificateStatus, ServiceSettings};
 
 use tokio::time::sleep;
 
 use super::{Control, chain};
-use crate::acme::{AcmeError, Keeper};
+use crate::acme::{AcmeError, Keeper, time_text};
 use crate::certificate::{Certificate, CertificateError};
+use crate::clock::Clock;
 use crate::table::{Service, ServiceCertificate};
 use crate::template::{ErrorPages, PagesError};
 
@@ -44,6 +45,37 @@ pub(super) fn load_certificate(
             Some(ServiceCertificate::Automatic(keeper.certificates(service, acme, &settings.hosts)?))
         }
     })
+}
+
+/// Says how a service's certificates stand.
+pub(super) fn statuses(service: &Service) -> Vec<CertificateStatus> {
+    let (state, end, error) = match &service.certificate {
+        Some(ServiceCertificate::Automatic(automatic)) => return automatic.statuses(),
+        None if service.settings.tls.is_none() => return Vec::new(),
+        None => (CertificateState::Failed, None, Some("it cannot be loaded".to_owned())),
+        Some(ServiceCertificate::Files(certificate)) => {
+            let end = certificate.end();
+            let is_over =
+                end.is_some_and(|end| Duration::from_secs(end.try_into().unwrap_or(0)) < Clock::unix());
+            match is_over {
+                true => (CertificateState::Failed, end, Some("it has ended".to_owned())),
+                false => (CertificateState::Valid, end, None),
+            }
+        }
+    };
+    let hosts = service.settings.hosts.iter().map(ToString::to_string).filter(|host| !host.is_empty());
+    let mut names: Vec<String> = hosts.collect();
+    if names.is_empty() {
+        names.push("*".to_owned());
+    }
+    let status = |name| CertificateStatus {
+        name,
+        state,
+        expires_at: end.and_then(time_text),
+        next_order_at: None,
+        error: error.clone(),
+    };
+    names.into_iter().map(status).collect()
 }
 
 impl Control {

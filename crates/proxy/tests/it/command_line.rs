@@ -118,6 +118,8 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["deploy", "a"][..], "required flag(s) \"target\" not set"),
         (&["deploy", "--target", "web"], "accepts 1 arg(s), received 0"),
         (&["deploy", "a", "b", "--target", "web"], "accepts 1 arg(s), received 2"),
+        (&["deploy", "a", "b", "--force", "true", "--target", "web", "c"], "accepts 1 arg(s), received 3"),
+        (&["rollout", "stop", "a", "b"], "accepts 1 arg(s), received 2"),
         (&["deploy", "a", "--target", "http://web"], "http://web :invalid host pattern"),
         (&["deploy", "a", "--target", "_"], "_ :invalid host pattern"),
         (&["deploy", "a", "--target", "/"], "/ :invalid host pattern"),
@@ -197,7 +199,7 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["run", "--acme-eab-key-id", "a"], "`--acme-eab-key-id` needs `--acme-eab-hmac-key-file`"),
         (&["run", "--acme-ca-file", "/nonexistent"], "cannot set up the ordering of certificates"),
         (&["run", "--http3"], "`--http3` is not supported by this version of the proxy"),
-        (&["list", "a"], "accepts"),
+        (&["list", "a"], "accepts 0 arg(s), received 1"),
     ] {
         let (code, text) = kamal(&rig, arguments).await;
         assert_eq!(code, 1, "{arguments:?}");
@@ -235,6 +237,82 @@ async fn kamal_proxys_errors_have_its_words() {
     }
     let outcome = call(Invocation::KamalProxy, &["list"], &[("XDG_RUNTIME_DIR", "/nonexistent")]).await;
     assert!(outcome.errors.contains("/nonexistent/kamal-proxy.sock"), "{}", outcome.errors);
+}
+
+#[tokio::test]
+async fn verbs_without_more_tell_what_there_is() {
+    for arguments in
+        [&[][..], &["--help"], &["help"], &["rollout"], &["rollout", "--help"], &["deploy", "-h"]]
+    {
+        let outcome = call(Invocation::KamalProxy, arguments, &[]).await;
+        assert_eq!((outcome.result.unwrap(), outcome.errors.as_str()), (0, ""), "{arguments:?}");
+        assert!(outcome.output.contains("Usage: kamal-proxy"), "{arguments:?}: {}", outcome.output);
+    }
+}
+
+// proxy-compat case 48.
+#[tokio::test]
+async fn a_forced_deploy_waits_for_nothing() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    target.shared.health.store(500, std::sync::atomic::Ordering::SeqCst);
+    for force in [&["--force"][..], &["--force=true"], &["--force", "true"]] {
+        let address = target.address();
+        let arguments = ["deploy", "shop", "--target", &address, "--health-check-interval=20ms"];
+        assert_eq!(kamal(&rig, &[&arguments, force].concat()).await, (0, String::new()));
+        assert_eq!(rig.open().await.get("/n").await.status, 503);
+    }
+    target.shared.health.store(200, std::sync::atomic::Ordering::SeqCst);
+    let mut client = rig.open().await;
+    soon(async { while client.get("/n").await.status != 200 {} }).await;
+}
+
+// proxy-compat cases 50, 56, 198 by the command line.
+#[tokio::test]
+async fn readers_and_a_rollout_are_set_by_flags() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let (reader, next) = (Target::start("reader").await, Target::start("next").await);
+    let (address, reading, trying) = (target.address(), reader.address(), next.address());
+    let arguments = [
+        "deploy",
+        "shop",
+        "--target",
+        &address,
+        "--read-target",
+        &reading,
+        "--read-target-websockets",
+        "true",
+        "--writer-affinity-timeout=2s",
+        "--client-ip-header=True-Client-IP",
+        "--exclude-metrics-path=/up,/healthz",
+        "--exclude-metrics-path",
+        "/x",
+    ];
+    let done = (0, String::new());
+    assert_eq!(kamal(&rig, &arguments).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "deploy", "shop", "--target", &trying]).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "set", "shop", "--percent=5", "--list", "1,2"]).await, done);
+    let status = rig.status().await;
+    let settings = &status.settings;
+    assert!(settings.read_targets_take_websockets);
+    assert_eq!(
+        (settings.writer_affinity_ms, settings.client_ip_header.as_deref()),
+        (2000, Some("True-Client-IP"))
+    );
+    assert_eq!(settings.exclude_metrics_paths, ["/up", "/healthz", "/x"]);
+    let split = status.canary.unwrap().split.unwrap();
+    assert_eq!((split.percentage, split.allow_list), (5, vec!["1".to_owned(), "2".to_owned()]));
+    let (_, table) = kamal(&rig, &["list"]).await;
+    assert!(table.contains(&format!("{address},{reading}")) && !table.contains(&trying), "{table}");
+    let mut client = rig.open().await;
+    assert_eq!(client.get("/n").await.text(), "reader  /n 0 0");
+    client.send("GET /n HTTP/1.1\r\nHost: x\r\nCookie: kamal-rollout=2\r\n\r\n").await;
+    assert_eq!(client.reply().await.text(), "next  /n 0 0");
+    assert_eq!(kamal(&rig, &["rollout", "stop", "shop"]).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "stop", "shop"]).await, done);
+    client.send("POST /n HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nCookie: kamal-rollout=2\r\n\r\n").await;
+    let reply = client.reply().await;
+    assert_eq!(reply.text(), "t  /n 0 0");
+    assert!(reply.header("set-cookie").unwrap().starts_with("kamal-writer="));
 }
 
 #[tokio::test]

@@ -350,10 +350,22 @@ async fn a_service_whose_certificate_is_missing_harms_no_other_and_is_not_lost()
     plain.send("GET /n HTTP/1.1\r\nHost: plain.example.com\r\n\r\n").await;
     assert_eq!(plain.reply().await.text(), "t  /n 0 0");
     assert!(agree(&rig, "first", Some(HOST)).await.is_err());
+    let status = |rig: &Rig| {
+        let (rig, shop) = (rig.socket(), name("shop"));
+        async move {
+            let mut client = freehold_wire::ProxyClient::connect(&rig, LIMIT).await.unwrap();
+            client.service(&shop, LIMIT).await.unwrap().certificates.remove(0)
+        }
+    };
+    let failed = status(&rig).await;
+    assert_eq!((failed.name.as_str(), failed.error.as_deref()), (HOST, Some("it cannot be loaded")));
     // A change stores everything again; the service is still part of it, and serves when its file is back.
     rig.client().await.deploy(&name("plain"), &request, LIMIT).await.unwrap();
     assert!(fs_err::read_to_string(rig.state_file()).unwrap().contains("tls.crt"));
     fs_err::rename(files.folder.path().join("away.crt"), files.folder.path().join("tls.crt")).unwrap();
     soon(async { while agree(&rig, "first", Some(HOST)).await.is_err() {} }).await;
     exchange(&mut agree(&rig, "first", Some(HOST)).await.unwrap(), &get("/n"), " 0 0").await;
+    let valid = status(&rig).await;
+    assert_eq!((valid.state, valid.error), (freehold_wire::CertificateState::Valid, None));
+    assert!(valid.expires_at.unwrap().ends_with('Z'));
 }

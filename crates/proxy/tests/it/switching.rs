@@ -345,6 +345,34 @@ async fn a_damaged_state_file_is_set_aside_and_reported() {
     assert_eq!(fs_err::read(aside).unwrap(), &text[..text.len() / 2]);
 }
 
+// proxy-compat cases 199, 202, 203: what kamal-proxy stored serves, service by service, and nothing of it is lost.
+#[tokio::test]
+async fn what_kamal_proxy_left_serves_and_what_is_wrong_with_it_is_kept() {
+    let mut rig = Rig::start();
+    let target = Target::start("t").await;
+    rig.stop();
+    let folder = rig.state_file().parent().unwrap().to_owned();
+    let record = |name: &str, host: &str, target: &str| {
+        format!(r#"{{"name":"{name}","active_targets":["{target}"],"options":{{"hosts":["{host}"]}}}}"#)
+    };
+    let address = target.address();
+    let text = format!(
+        "[{},{}]",
+        record("shop", "shop.example.com", &address),
+        record("bad", "b.example.com", "http://x")
+    );
+    fs_err::write(folder.join("kamal-proxy.state"), &text).unwrap();
+    rig.restart(Duration::from_secs(5));
+    assert_eq!(rig.open().await.get("/n").await.text(), "t  /n 0 0");
+    rig.deploy(&target).await;
+    let kept = || {
+        let entries = fs_err::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_string_lossy().contains("kept-")).collect::<Vec<_>>()
+    };
+    assert_eq!(fs_err::read_to_string(&kept()[0]).unwrap(), text);
+    assert!(rig.log.text().contains("Service of kamal-proxy not carried over"));
+}
+
 // proxy-compat case 205.
 #[tokio::test]
 async fn stopping_finishes_what_is_in_flight() {
