@@ -1,7 +1,7 @@
 //! Checks of the house style that neither the compiler nor clippy makes, and the generator of the reference.
 //!
 //! `cargo xtask check` runs every check; `cargo xtask layers` one of them; `cargo xtask reference` writes `docs/reference`;
-//! `cargo xtask compat` lists the rows of the Kamal compatibility specification that no test names.
+//! `cargo xtask compat` lists the rows of the compatibility specifications, Kamal's and kamal-proxy's, that no test names.
 
 mod check;
 mod compat;

@@ -1,6 +1,7 @@
 //! The line that the log gets for each request, with kamal-proxy's fields.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -59,6 +60,10 @@ pub(crate) struct Record {
     pub(crate) text: Vec<u8>,
     first_part: usize,
     second_part: usize,
+    /// Where the address stands in the text by which the client is known.
+    remote_address: Range<usize>,
+    /// Whether it is not counted.
+    pub(crate) is_left_out: bool,
     pub(crate) status: u16,
     pub(crate) reason: Option<Reason>,
     /// Why a target that stood by got the request.
@@ -102,7 +107,9 @@ impl Record {
         text.extend_from_slice(b",\"client_port\":\"");
         write_decimal(u64::from(*port), text);
         text.push(b'"');
+        let from = text.len();
         text_field!(text, "remote_addr", view.first(Kind::ForwardedFor).unwrap_or(ip.as_bytes()));
+        record.remote_address = from..text.len();
         text_field!(text, "user_agent", view.first(Kind::UserAgent).unwrap_or_default());
         text_field!(text, "proto", request.version.as_str().as_bytes());
         text_field!(text, "scheme", arrival.scheme.as_bytes());
@@ -125,6 +132,8 @@ impl Record {
             text,
             first_part: 0,
             second_part: 0,
+            remote_address: 0..0,
+            is_left_out: false,
             status: 0,
             reason: None,
             stands_in: None,
@@ -139,6 +148,15 @@ impl Record {
     /// Returns how long it has taken so far.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Notes the client's address as a proxy before this one tells it.
+    pub(crate) fn note_client(&mut self, address: &[u8]) {
+        let mut field = Vec::with_capacity(64);
+        text_field!(&mut field, "remote_addr", address);
+        let end = self.remote_address.start + field.len();
+        self.text.splice(self.remote_address.clone(), field);
+        self.remote_address.end = end;
     }
 
     /// Notes request headers that are to be logged.
@@ -200,7 +218,7 @@ pub(crate) fn write_headers(side: &str, headers: &HeaderLines<'_, '_>, names: &[
 }
 
 /// Undoes the escapes of a path; what is no escape stays.
-fn decode(path: &str) -> std::borrow::Cow<'_, [u8]> {
+pub(crate) fn decode(path: &str) -> std::borrow::Cow<'_, [u8]> {
     if !path.contains('%') {
         return path.as_bytes().into();
     }

@@ -6,9 +6,12 @@
 mod account;
 mod challenge;
 mod client;
+mod demand;
 mod issue;
 mod managed;
 mod order;
+mod permission;
+mod question;
 mod schedule;
 mod store;
 
@@ -20,6 +23,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
+use freehold_model::ProxyServiceName;
 use freehold_wire::{Acme, HostPattern};
 use instant_acme::ExternalAccountKey;
 use parking_lot::Mutex;
@@ -28,7 +32,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_rustls::TlsConnector;
@@ -42,10 +46,13 @@ use crate::resolve::Resolver;
 use crate::table::{ServiceCertificate, Shared};
 
 pub(crate) use challenge::{Challenges, HTTP_PATH, TLS_PROTOCOL};
-pub(crate) use managed::{Automatic, Managed};
+pub(crate) use demand::OnDemand;
+pub(crate) use managed::{Automatic, Managed, time_text};
+pub(crate) use question::Question;
 pub(crate) use store::StoreError;
 
 use account::Authority;
+use demand::Ask;
 use issue::current;
 use managed::{Current, Ending};
 use order::OrderError;
@@ -110,6 +117,8 @@ pub(crate) enum AcmeError {
     AnyHost,
     #[error("`{directory}` is not the `https` URL of a certificate authority's directory")]
     Directory { directory: String },
+    #[error("{message}")]
+    Question { message: String },
     #[error("cannot use the stored certificates")]
     Store(#[from] StoreError),
 }
@@ -133,11 +142,16 @@ pub(crate) struct Keeper {
     limits: Limits,
     resolver: Arc<Resolver>,
     tls: TlsConnector,
+    /// For questions to servers elsewhere.
+    question_tls: TlsConnector,
     log: Log,
     challenges: Arc<Challenges>,
     authorities: Mutex<BTreeMap<(String, PathBuf), Arc<Authority>>>,
     /// Told when there may be something to do.
     moved: Notify,
+    /// Clients that wait for certificates on demand.
+    asks: mpsc::Sender<Ask>,
+    waiting: Mutex<Option<mpsc::Receiver<Ask>>>,
 }
 impl fmt::Debug for Keeper {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -159,17 +173,24 @@ pub(crate) fn is_directory(text: &str) -> bool {
     text.parse::<http::Uri>()
         .is_ok_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty()))
 }
-/// Makes the connector for certificate authorities.
-fn connector(roots: Option<&Path>) -> Result<TlsConnector, RootsError> {
+/// Which certificates are trusted beside those in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    Public,
+}
+
+/// Makes a connector; without a file of its own, the public certificates are trusted.
+fn connector(roots: Option<&Path>, beside: Beside) -> Result<TlsConnector, RootsError> {
     let mut trusted = RootCertStore::empty();
-    match roots {
-        None => trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        Some(path) => {
-            let text = fs_err::read(path).map_err(|source| RootsError::Read { source })?;
-            let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
-            if trusted.add_parsable_certificates(certificates).0 == 0 {
-                return Err(RootsError::Empty { path: path.to_owned() });
-            }
+    if roots.is_none() || beside == Beside::Public {
+        trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    if let Some(path) = roots {
+        let text = fs_err::read(path).map_err(|source| RootsError::Read { source })?;
+        let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
+        if trusted.add_parsable_certificates(certificates).0 == 0 {
+            return Err(RootsError::Empty { path: path.to_owned() });
         }
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
@@ -185,17 +206,22 @@ impl Keeper {
         limits: Limits,
         (resolver, log): (Arc<Resolver>, Log),
     ) -> Result<Self, RootsError> {
-        let tls = connector(config.roots.as_deref())?;
+        let tls = connector(config.roots.as_deref(), Beside::Nothing)?;
+        let question_tls = connector(config.roots.as_deref(), Beside::Public)?;
+        let (asks, waiting) = mpsc::channel(demand::MAX_WAITING);
         Ok(Self {
             config,
             folder,
             limits,
             resolver,
             tls,
+            question_tls,
             log,
             challenges: Arc::default(),
             authorities: Mutex::default(),
             moved: Notify::new(),
+            asks,
+            waiting: Mutex::new(Some(waiting)),
         })
     }
 
@@ -206,7 +232,17 @@ impl Keeper {
 
     /// Returns the certificates of hosts, with those that are stored. Those that are not are ordered once the service is
     /// installed.
-    pub(crate) fn certificates(&self, acme: &Acme, hosts: &[HostPattern]) -> Result<Automatic, AcmeError> {
+    pub(crate) fn certificates(
+        &self,
+        service: &ProxyServiceName,
+        acme: &Acme,
+        hosts: &[HostPattern],
+    ) -> Result<Automatic, AcmeError> {
+        if let Some(url) = &acme.on_demand_url {
+            let authority = self.authority(acme)?;
+            let on_demand = Arc::new(OnDemand::new(service, url, &authority, &self.asks)?);
+            return Ok(Automatic { authority, names: BTreeMap::new(), on_demand: Some(on_demand) });
+        }
         if hosts.is_empty() {
             return Err(AcmeError::AnyHost);
         }
@@ -223,8 +259,10 @@ impl Keeper {
         let mut known = authority.names.lock();
         for host in hosts {
             let name = host.as_str().to_owned();
-            let managed = match known.get(&name) {
-                Some(managed) => Arc::clone(managed),
+            let managed =
+                known.get(&name).cloned().or_else(|| authority.on_demand.lock().get(&name).cloned());
+            let managed = match managed {
+                Some(managed) => managed,
                 None => {
                     let current = self.stored_certificate(&authority, &name)?;
                     let managed = Arc::new(Managed::new(&name, &authority, current));
@@ -235,7 +273,7 @@ impl Keeper {
             names.insert(name, managed);
         }
         drop(known);
-        Ok(Automatic { authority, names })
+        Ok(Automatic { authority, names, on_demand: None })
     }
 
     fn authority(&self, acme: &Acme) -> Result<Arc<Authority>, AcmeError> {
@@ -256,11 +294,20 @@ impl Keeper {
 
     /// Reads a name's certificate; one that cannot be used is reported and ordered anew.
     fn stored_certificate(&self, authority: &Authority, name: &str) -> Result<Option<Current>, AcmeError> {
-        let Some(text) = authority.store.certificate(name)? else { return Ok(None) };
+        self.stored_as(authority, (name, name))
+    }
+
+    /// Reads a name's certificate out of a file.
+    fn stored_as(
+        &self,
+        authority: &Authority,
+        (file, name): (&str, &str),
+    ) -> Result<Option<Current>, AcmeError> {
+        let Some(text) = authority.store.certificate(file)? else { return Ok(None) };
         match current(&text, name) {
             Ok(current) => Ok(Some(current)),
             Err(error) => {
-                let path = authority.store.certificate_path(name);
+                let path = authority.store.certificate_path(file);
                 self.log.error(
                     "Stored certificate not used",
                     &[("path", &path.display()), ("error", &chain(&error))],
@@ -274,7 +321,7 @@ impl Keeper {
     /// deployed, perhaps after having put right what was wrong.
     pub(crate) fn hurry(&self, automatic: &Automatic) {
         let first_pause = whole_seconds(self.limits.order_retry);
-        for managed in automatic.names.values() {
+        for managed in automatic.all() {
             let mut progress = managed.progress.lock();
             if !progress.is_asked {
                 progress.not_before = progress.not_before.min(progress.tried.saturating_add(first_pause));
@@ -284,20 +331,27 @@ impl Keeper {
     }
 
     /// Orders what the services want, until the proxy stops.
-    pub(crate) async fn run(self: Arc<Self>, shared: &Shared, stopping: &CancellationToken) {
-        let mut orders = JoinSet::new();
+    pub(crate) async fn run(self: Arc<Self>, shared: &Arc<Shared>, stopping: &CancellationToken) {
+        let (mut orders, mut asked) = (JoinSet::new(), JoinSet::new());
+        let Some(mut waiting) = self.waiting.lock().take() else { return };
         loop {
             let wait = self.begin_due(shared, &mut orders);
             tokio::select! {
                 () = stopping.cancelled() => return,
                 () = self.moved.notified() => {}
                 () = sleep(wait) => {}
-                Some(ended) = orders.join_next() => {
-                    if let Err(error) = ended {
-                        self.log.error("Certificate order panicked", &[("error", &error)]);
-                    }
+                Some(ended) = orders.join_next() => self.note_end(ended),
+                Some(ended) = asked.join_next() => self.note_end(ended),
+                Some(ask) = waiting.recv(), if asked.len() < demand::MAX_ASKED => {
+                    asked.spawn(demand::attend(Arc::clone(&self), Arc::clone(shared), ask));
                 }
             }
+        }
+    }
+
+    fn note_end(&self, ended: Result<(), tokio::task::JoinError>) {
+        if let Err(error) = ended {
+            self.log.error("Certificate order panicked", &[("error", &error)]);
         }
     }
 
@@ -311,14 +365,14 @@ impl Keeper {
             _ => None,
         });
         let wanted =
-            wanted.flat_map(|automatic| automatic.names.values().map(|name| (&automatic.authority, name)));
+            wanted.flat_map(|automatic| automatic.all().into_iter().map(|name| (&automatic.authority, name)));
         for (authority, managed) in wanted {
             let due = managed.due();
             if due > now {
                 let seconds = u64::try_from(due - now).unwrap_or_default();
                 wait = wait.min(Duration::from_secs(seconds));
             } else if orders.len() < MAX_ORDERS && !managed.is_ordering.swap(true, Ordering::AcqRel) {
-                orders.spawn(attend(Arc::clone(self), Arc::clone(authority), Arc::clone(managed)));
+                orders.spawn(attend(Arc::clone(self), Arc::clone(authority), managed));
             }
         }
         wait

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use freehold_wire::{Gate, HostPattern, Reason, ServiceSettings};
 use tokio::sync::Notify;
 
-use crate::access::{Peer, Record};
+use crate::access::{Peer, Record, decode};
 use crate::acme::HTTP_PATH;
 use crate::clock::Clock;
-use crate::cookie::CookieScope;
+use crate::cookie::{CookieRules, CookieScope};
+use crate::duty::{self, Duty};
 use crate::generation::{Flight, Target};
 use crate::http1::header::Kind;
 use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
@@ -45,7 +46,7 @@ pub(crate) struct Admitted {
     pub(crate) expects_continue: bool,
     pub(crate) asked: Asked,
     /// What is done to the answer's cookies.
-    pub(crate) cookies: Option<Box<CookieScope>>,
+    pub(crate) cookies: Option<Box<CookieRules>>,
 }
 
 impl Admitted {
@@ -123,6 +124,7 @@ pub(crate) struct Passage {
     pub(crate) repeatable: bool,
     /// How many bytes of the path are cut off.
     pub(crate) strip: usize,
+    duty: Duty,
     request_id: [u8; 36],
     started_unix_ms: u64,
     scheme: &'static str,
@@ -182,6 +184,7 @@ impl Judge<'_, '_, '_> {
             };
             let service = route.service;
             admitted.record.service = Some(Arc::clone(service));
+            self.note(&mut admitted.record, &route);
             if is_proof
                 && table.route(request.view.host, "/").is_some_and(|root| root.service.orders_certificates())
             {
@@ -208,18 +211,26 @@ impl Judge<'_, '_, '_> {
                     return Admission::Held(Held { admitted, version, limit, gate_moved });
                 }
             }
-            let flight = service.generation.enter(worker.lane);
+            let generation = service.generation_for(&request.view);
+            let (duty, affinity) = match generation.has_readers() {
+                true => duty::of(&request.view, &service.settings),
+                false => (Duty::Write, None),
+            };
+            let mut flight = generation.enter(worker.lane);
             if !worker.shared.is_current(version) {
                 continue;
             }
-            let Some((flight, target)) = choose(worker, service, flight) else { continue };
+            if admitted.record.is_left_out {
+                flight.leave_out();
+            }
+            let Some((flight, target)) = choose(worker, service, flight, duty) else { continue };
             let Some(target) = target else {
                 let local = Local { flight: Some(flight), ..Local::new(503, Reason::NoHealthyTarget) };
                 return Admission::Local(admitted, local);
             };
             admitted.record.note_headers(&request.view.headers, &service.settings.log_request_headers);
-            admitted.cookies = cookie_scope(&request.view, &route);
-            let mut passage = self.passage(flight, target, route.strip);
+            admitted.cookies = CookieRules { scope: cookie_scope(&request.view, &route), affinity }.if_any();
+            let mut passage = self.passage(flight, target, (route.strip, duty));
             passage.write_head(request, self.arrival.peer, &mut admitted.record);
             return Admission::Forward(admitted, passage);
         }
@@ -239,7 +250,21 @@ impl Judge<'_, '_, '_> {
         Some(format!("{scheme}://{canonical}{}{query}", view.path))
     }
 
-    fn passage(&self, flight: Flight, target: Arc<Target>, strip: usize) -> Passage {
+    /// Notes what a service wants to be known of its requests.
+    fn note(&self, record: &mut Record, route: &Route<'_>) {
+        let (view, settings) = (&self.request.view, &route.service.settings);
+        if let Some(address) = settings.client_ip_header.as_deref().and_then(|name| view.named(name)) {
+            record.note_client(address);
+        }
+        if !settings.exclude_metrics_paths.is_empty() {
+            let path = decode(view.path.get(route.strip..).unwrap_or_default());
+            let path: &[u8] = if path.is_empty() { b"/" } else { &path };
+            record.is_left_out =
+                settings.exclude_metrics_paths.iter().any(|left_out| left_out.as_bytes() == path);
+        }
+    }
+
+    fn passage(&self, flight: Flight, target: Arc<Target>, (strip, duty): (usize, Duty)) -> Passage {
         let waited = u64::try_from(self.arrival.at.elapsed().as_millis()).unwrap_or_default();
         let now = u64::try_from(Clock::unix().as_millis()).unwrap_or_default();
         Passage {
@@ -248,6 +273,7 @@ impl Judge<'_, '_, '_> {
             head: self.worker.text(),
             repeatable: is_repeatable(self.request),
             strip,
+            duty,
             request_id: self.made,
             started_unix_ms: now.saturating_sub(waited),
             scheme: self.arrival.scheme,
@@ -255,11 +281,11 @@ impl Judge<'_, '_, '_> {
     }
 }
 
-fn cookie_scope(view: &RequestView<'_, '_>, route: &Route<'_>) -> Option<Box<CookieScope>> {
+fn cookie_scope(view: &RequestView<'_, '_>, route: &Route<'_>) -> Option<CookieScope> {
     if route.strip == 0 || !route.service.settings.scope_cookie_paths {
         return None;
     }
-    Some(Box::new(CookieScope { prefix: route.prefix.to_owned(), host: view.host.to_ascii_lowercase() }))
+    Some(CookieScope { prefix: route.prefix.to_owned(), host: view.host.to_ascii_lowercase() })
 }
 
 /// Says whether this asks for what the health check asks for, as the target would see it.
@@ -275,10 +301,12 @@ fn is_repeatable(request: &Request<'_, '_>) -> bool {
 
 impl Passage {
     fn write_head(&mut self, request: &Request<'_, '_>, peer: &Peer, record: &mut Record) {
-        let trusted = record.service.as_ref().is_some_and(|service| service.settings.forward_headers);
+        let settings = record.service.as_ref().map(|service| &service.settings);
+        let client_ip_header = settings.and_then(|settings| settings.client_ip_header.as_deref());
         let forwarding = Forwarding {
             peer: &peer.ip,
-            trusted,
+            trusted: settings.is_some_and(|settings| settings.forward_headers),
+            client_ip: client_ip_header.and_then(|name| request.view.named(name)),
             scheme: self.scheme,
             strip: self.strip,
             target: self.target.address.as_str(),
@@ -298,7 +326,7 @@ impl Passage {
         again: &Again<'_>,
         record: &mut Record,
     ) -> bool {
-        let other = self.flight.generation.choose(worker.lane, &tried.targets).cloned();
+        let other = self.flight.generation.choose(worker.lane, &tried.targets, self.duty).cloned();
         match other {
             Some(target) => self.go_to(target, again, record),
             None => self.step_aside(worker, tried, again, record),
@@ -323,8 +351,13 @@ impl Passage {
         let is_same = record.service.as_ref().is_some_and(|before| before.settings == service.settings);
         let generation = if stands_by { service.standby.as_ref() } else { Some(&service.generation) };
         let Some(generation) = generation.filter(|_| is_same) else { return false };
-        let Some(target) = generation.choose(worker.lane, &tried.targets).cloned() else { return false };
+        let Some(target) = generation.choose(worker.lane, &tried.targets, self.duty).cloned() else {
+            return false;
+        };
         let mut flight = generation.enter(worker.lane);
+        if record.is_left_out {
+            flight.leave_out();
+        }
         if !worker.shared.is_current(version) {
             return false;
         }
@@ -364,15 +397,26 @@ pub(crate) struct Tried {
 
 /// Chooses a target for a request that was counted in: a current one, else one that stands by; there may be none. Nothing
 /// at all is returned where the table has changed meanwhile.
-fn choose(worker: &Worker, service: &Arc<Service>, flight: Flight) -> Option<(Flight, Option<Arc<Target>>)> {
-    if let Some(target) = service.generation.choose(worker.lane, &[]) {
-        return Some((flight, Some(Arc::clone(target))));
+fn choose(
+    worker: &Worker,
+    service: &Arc<Service>,
+    flight: Flight,
+    duty: Duty,
+) -> Option<(Flight, Option<Arc<Target>>)> {
+    if let Some(target) = flight.generation.choose(worker.lane, &[], duty) {
+        let target = Arc::clone(target);
+        return Some((flight, Some(target)));
     }
-    let Some(standby) = &service.standby else { return Some((flight, None)) };
-    let Some(target) = standby.choose(worker.lane, &[]) else { return Some((flight, None)) };
+    let is_current = Arc::ptr_eq(&flight.generation, &service.generation);
+    let standby = service.standby.as_ref().filter(|_| is_current);
+    let Some(standby) = standby else { return Some((flight, None)) };
+    let Some(target) = standby.choose(worker.lane, &[], duty) else { return Some((flight, None)) };
     let (version, table) = worker.table();
     let mut stand_in = standby.enter(worker.lane);
     stand_in.stand_in_for(&service.generation, Reason::NoHealthyTarget);
+    if flight.is_left_out() {
+        stand_in.leave_out();
+    }
     let still = table.service(&service.name).is_some_and(|now| Arc::ptr_eq(now, service));
     (still && worker.shared.is_current(version)).then(|| (stand_in, Some(Arc::clone(target))))
 }

@@ -16,7 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::acme::{Challenges, Managed, TLS_PROTOCOL};
+use crate::acme::{Challenges, Managed, OnDemand, TLS_PROTOCOL};
 use details::Details;
 
 use crate::table::{ServiceCertificate, Shared, Table};
@@ -151,6 +151,14 @@ pub(crate) fn awaited(table: &Table, server_name: &str) -> Option<Arc<Managed>> 
     }
 }
 
+/// Returns who is to be asked for the certificate of a name that is not known yet.
+pub(crate) fn to_ask(table: &Table, server_name: &str) -> Option<Arc<OnDemand>> {
+    match table.route(server_name, "/")?.service.certificate.as_ref()? {
+        ServiceCertificate::Automatic(automatic) => automatic.to_ask(server_name),
+        ServiceCertificate::Files(_) => None,
+    }
+}
+
 /// Makes what encrypted connections are accepted with.
 pub(crate) fn server_config(
     shared: Arc<Shared>,
@@ -174,7 +182,7 @@ mod tests {
         Certificate::load(&folder.join(certificate), &folder.join(key))
     }
 
-    // Case 172.
+    // proxy-compat case 172.
     #[test]
     fn files_that_do_not_belong_together_are_refused() {
         assert!(load("first.crt", "first.key").is_ok());

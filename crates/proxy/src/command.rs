@@ -6,6 +6,7 @@ pub(crate) mod duration;
 mod gate;
 mod list;
 mod request;
+mod rollout;
 mod serve;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use clap::{CommandFactory, FromArgMatches};
 use freehold_model::{Diagnose, ErrorKind};
 use freehold_wire::ProxyError;
 
-use arguments::{Arguments, MISSING_FLAGS, MISSING_VERBS, SocketArgument, Verb};
+use arguments::{Arguments, MISSING_FLAGS, SocketArgument, Verb};
 
 use crate::server::StartError;
 
@@ -147,17 +148,20 @@ fn dispatch(
         Invocation::KamalProxy => "kamal-proxy",
     };
     let command = Arguments::command().name(name).bin_name(name);
-    let all = std::iter::once(OsString::from(name)).chain(join_booleans(&arguments, &command));
+    let given = join_booleans(&arguments, &command);
+    let count = count_positionals(&given, &command);
+    let usage =
+        |error: &clap::Error| CommandError::Usage { message: usage_message(error, invocation, count) };
+    let all = std::iter::once(OsString::from(name)).chain(given);
     let matches = match command.try_get_matches_from(all) {
         Ok(matches) => matches,
-        Err(error) if is_help(&error, &arguments) => {
+        Err(error) if is_help(&error) => {
             write!(console.output, "{}", error.render()).map_err(|source| CommandError::Output { source })?;
             return Ok(0);
         }
-        Err(error) => return Err(CommandError::Usage { message: usage_message(&error, invocation) }),
+        Err(error) => return Err(usage(&error)),
     };
-    let arguments = Arguments::from_arg_matches(&matches)
-        .map_err(|error| CommandError::Usage { message: usage_message(&error, invocation) })?;
+    let arguments = Arguments::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match arguments.verb {
         Verb::Serve(arguments) => serve::run(arguments, environment, console)?,
         Verb::Deploy(arguments) => request::deploy(*arguments, environment)?,
@@ -165,6 +169,7 @@ fn dispatch(
         Verb::Pause(arguments) => gate::pause(&arguments, environment)?,
         Verb::Stop(arguments) => gate::stop(arguments, environment)?,
         Verb::Resume(arguments) => gate::resume(&arguments, environment)?,
+        Verb::Rollout(verb) => rollout::run(&verb, environment)?,
         Verb::List(arguments) => list::run(&arguments, invocation, environment, console)?,
         Verb::Api(arguments) => api::run(&arguments, environment, console)?,
     }
@@ -195,8 +200,29 @@ fn join_booleans(arguments: &[OsString], command: &clap::Command) -> Vec<OsStrin
     joined
 }
 
-fn is_help(error: &clap::Error, arguments: &[OsString]) -> bool {
-    error.kind() == clap::error::ErrorKind::DisplayHelp || arguments.is_empty()
+fn is_help(error: &clap::Error) -> bool {
+    use clap::error::ErrorKind as Kind;
+    matches!(error.kind(), Kind::DisplayHelp | Kind::DisplayHelpOnMissingArgumentOrSubcommand)
+}
+
+/// Counts what stands on a command line beside its verbs, flags and their values.
+fn count_positionals(arguments: &[OsString], command: &clap::Command) -> usize {
+    let (mut command, mut count, mut is_value) = (command, 0, false);
+    for argument in arguments.iter().filter_map(|argument| argument.to_str()) {
+        if std::mem::take(&mut is_value) {
+            continue;
+        }
+        if let Some(name) = argument.strip_prefix("--") {
+            let flag = command.get_arguments().find(|flag| flag.get_long() == Some(name));
+            is_value =
+                flag.is_some_and(|flag| flag.get_action().takes_values() && !flag.is_require_equals_set());
+        } else if let Some(verb) = command.find_subcommand(argument) {
+            command = verb;
+        } else {
+            count += 1;
+        }
+    }
+    count
 }
 
 fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
@@ -208,7 +234,7 @@ fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
 }
 
 /// Says what is wrong with a command line, in kamal-proxy's words where there are any.
-fn usage_message(error: &clap::Error, invocation: Invocation) -> String {
+fn usage_message(error: &clap::Error, invocation: Invocation, count: usize) -> String {
     use clap::error::ErrorKind as Kind;
     let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
     let verb = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
@@ -217,11 +243,9 @@ fn usage_message(error: &clap::Error, invocation: Invocation) -> String {
         Kind::UnknownArgument if MISSING_FLAGS.contains(&flag) => {
             format!("`{flag}` is not supported by this version of the proxy")
         }
-        Kind::InvalidSubcommand if MISSING_VERBS.contains(&verb.as_str()) => {
-            format!("`{verb}` is not supported by this version of the proxy")
-        }
         Kind::UnknownArgument if flag.starts_with('-') => format!("unknown flag: {flag}"),
-        Kind::UnknownArgument => "accepts 1 arg(s), received 2".to_owned(),
+        Kind::UnknownArgument if count < 2 => "accepts 0 arg(s), received 1".to_owned(),
+        Kind::UnknownArgument => format!("accepts 1 arg(s), received {count}"),
         Kind::InvalidSubcommand if invocation == Invocation::KamalProxy => {
             format!("unknown command \"{verb}\" for \"kamal-proxy\"\nRun 'kamal-proxy --help' for usage.")
         }

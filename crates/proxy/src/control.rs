@@ -3,7 +3,9 @@
 //! It runs on a thread of its own that serves no traffic.
 
 pub(crate) mod api;
-mod bounds;
+pub(crate) mod bounds;
+mod canary;
+mod checks;
 mod drain;
 mod files;
 mod gate;
@@ -11,23 +13,22 @@ mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply, Gate,
-    HealthGate, HealthState, ProbeReport, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
+    HealthGate, HealthState, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
 };
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::acme::Keeper;
-use crate::generation::Generation;
-use crate::health::{Follow, Until, check, follow};
+use crate::canary::Trial;
+use crate::generation::{Generation, Members};
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
@@ -35,11 +36,9 @@ use crate::runtime::Threads;
 use crate::state::{State, StateFile};
 use crate::table::{Service, ServiceCertificate, Shared, Table};
 
+use checks::{follow_all, follow_installed};
 use drain::Retired;
 use files::{load_certificate, load_pages};
-
-/// How long a target is looked at that was not heard from until the time for its health was over.
-const LAST_LOOK: Duration = Duration::from_millis(300);
 
 /// Directs the threads.
 #[derive(Debug)]
@@ -79,6 +78,8 @@ pub(crate) struct Ledger {
     draining: BTreeMap<ProxyServiceName, Vec<Retired>>,
     /// The health checks of the current targets; dropping them ends them.
     checks: BTreeMap<ProxyServiceName, JoinSet<()>>,
+    /// Those of the targets that are tried.
+    canary_checks: BTreeMap<ProxyServiceName, JoinSet<()>>,
 }
 
 fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
@@ -91,15 +92,28 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
     let Means { thread_count, resolver, log, keeper, metrics } = *means;
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
-    for ServiceSnapshot { name, targets, settings, generation: number, gate } in state.services {
-        let generation = Arc::new(Generation::new(&targets, HealthState::Healthy, thread_count));
+    for ServiceSnapshot { name, targets, read_targets, settings, generation: number, gate, canary } in
+        state.services
+    {
+        let members = Members { targets: &targets, read_targets: &read_targets };
+        let generation = Arc::new(Generation::new(members, HealthState::Healthy, thread_count));
         generation.set_number(number);
+        let check = &settings.health_check;
+        ledger.checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
+        let canary = canary.map(|canary| {
+            let members = Members { targets: &canary.targets, read_targets: &canary.read_targets };
+            let generation = Arc::new(Generation::new(members, HealthState::Healthy, thread_count));
+            ledger.generation += 1;
+            generation.set_number(ledger.generation);
+            ledger.canary_checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
+            Trial { generation, split: canary.split }
+        });
         let gate_moved = Arc::default();
         let pages = load_pages(&settings).unwrap_or_else(|error| {
             log.error("Error pages not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
-        let certificate = load_certificate(keeper, &settings).unwrap_or_else(|error| {
+        let certificate = load_certificate(keeper, &name, &settings).unwrap_or_else(|error| {
             log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
@@ -108,36 +122,16 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             settings,
             generation,
             standby: None,
+            canary,
             gate,
             gate_moved,
             pages,
             certificate,
             counts: metrics.map(|metrics| metrics.service(name.as_str())),
         });
-        ledger.checks.insert(name, follow_installed(&service, resolver, log));
         services.push(service);
     }
     (Table::new(services), ledger)
-}
-
-/// Follows the targets of an installed service: a single one until it was healthy once, as nothing could take its
-/// place; several for ever.
-fn follow_installed(service: &Service, resolver: &Arc<Resolver>, log: &Log) -> JoinSet<()> {
-    if service.generation.targets.len() > 1 || !service.generation.is_healthy() {
-        return follow_all(service, resolver, log);
-    }
-    JoinSet::new()
-}
-
-fn follow_all(service: &Service, resolver: &Arc<Resolver>, log: &Log) -> JoinSet<()> {
-    let mut checks = JoinSet::new();
-    let until = if service.generation.targets.len() > 1 { Until::Forever } else { Until::Healthy };
-    for target in &service.generation.targets {
-        let check = service.settings.health_check.clone();
-        let options = Follow { check, until, resolver: Arc::clone(resolver), log: log.clone() };
-        checks.spawn(follow(Arc::clone(&service.generation), Arc::clone(target), options));
-    }
-    checks
 }
 
 impl Control {
@@ -177,15 +171,14 @@ impl Control {
             settings: service.settings.clone(),
             generation: service.generation.number(),
             targets: service.generation.statuses(),
+            read_targets: service.generation.read_statuses(),
+            canary: service.canary.as_ref().map(Trial::status),
             in_flight: service.generation.in_flight(),
             gate: service.gate.clone(),
             standby: service.standby.as_ref().map(|standby| standby.addresses()).unwrap_or_default(),
             draining: draining.collect(),
             counters: service.generation.counters(),
-            certificates: match &service.certificate {
-                Some(ServiceCertificate::Automatic(automatic)) => automatic.statuses(),
-                Some(ServiceCertificate::Files(_)) | None => Vec::new(),
-            },
+            certificates: files::statuses(service),
             fence: ledger.fences.get(&service.name).copied(),
         }
     }
@@ -206,12 +199,13 @@ impl Control {
         self.log.info("Deploying", &[("service", &name), ("targets", &targets.join(","))]);
         let health =
             if request.health == HealthGate::Trust { HealthState::Healthy } else { HealthState::Adding };
-        let generation = Arc::new(Generation::new(&request.targets, health, self.thread_count));
+        let members = Members { targets: &request.targets, read_targets: &request.read_targets };
+        let generation = Arc::new(Generation::new(members, health, self.thread_count));
         let settings = request.settings.clone();
         let pages = load_pages(&settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
         })?;
-        let certificate = load_certificate(&self.keeper, &settings).map_err(|error| {
+        let certificate = load_certificate(&self.keeper, &name, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;
         let (gate, gate_moved) = (Gate::Open, Arc::default());
@@ -220,18 +214,21 @@ impl Control {
             settings,
             generation,
             standby: None,
+            canary: None,
             gate,
             gate_moved,
             pages,
             certificate,
             counts: self.metrics.as_ref().map(|metrics| metrics.service(name.as_str())),
         };
+        let (check, tools) = (&service.settings.health_check, (&self.resolver, &self.log));
         let checks = if request.health == HealthGate::Wait {
-            let checks = follow_all(&service, &self.resolver, &self.log);
-            self.await_health(&service.generation, &request).await?;
+            let checks = follow_all(&service.generation, check, tools);
+            let limit = Duration::from_millis(request.deploy_timeout_ms);
+            self.await_health(&service.generation, check, limit).await?;
             checks
         } else {
-            follow_installed(&service, &self.resolver, &self.log)
+            follow_installed(&service.generation, check, tools)
         };
         let (reply, drained) = self.switch(service, checks, &request)?;
         self.log.info("Deployed", &[("service", &name), ("targets", &targets.join(","))]);
@@ -242,45 +239,6 @@ impl Control {
             }
             _ => Ok(reply),
         }
-    }
-
-    async fn await_health(&self, generation: &Generation, request: &DeployRequest) -> Result<(), ErrorReply> {
-        let started = Instant::now();
-        let limit = Duration::from_millis(request.deploy_timeout_ms);
-        let healthy = async {
-            loop {
-                let mut changed = std::pin::pin!(generation.health_changed.notified());
-                changed.as_mut().enable();
-                if generation.is_healthy() {
-                    return;
-                }
-                changed.await;
-            }
-        };
-        if timeout(limit, healthy).await.is_ok() {
-            return Ok(());
-        }
-        let mut probes = Vec::new();
-        for target in &generation.targets {
-            let last = match target.last_check() {
-                Some(outcome) => outcome,
-                // No check has come to its end: a short one says whether the target at least takes connections.
-                None => {
-                    let health_check = &request.settings.health_check;
-                    check(&self.resolver, &target.address, health_check, LAST_LOOK).await
-                }
-            };
-            probes.push(ProbeReport {
-                target: target.address.clone(),
-                healthy: target.health() == HealthState::Healthy,
-                attempts: target.checks().max(1),
-                elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-                last,
-            });
-        }
-        let limit = crate::command::duration::format(limit);
-        let message = format!("target failed to become healthy within configured timeout ({limit})");
-        Err(ErrorReply { code: ErrorCode::Unhealthy, message, probes })
     }
 
     /// Refuses a fencing number below the greatest one, or takes note of it.
@@ -336,6 +294,7 @@ impl Control {
         service.standby = standby.clone();
         if let Some(replaced) = &replaced {
             service.gate = replaced.gate.clone();
+            service.canary = replaced.canary.clone();
             service.gate_moved = Arc::clone(&replaced.gate_moved);
         }
         let last = number + u64::from(standby.is_some());
@@ -396,7 +355,8 @@ impl Control {
         self.install(table);
         removed.gate_moved.notify_waiters();
         ledger.checks.remove(name);
-        for generation in std::iter::once(&removed.generation).chain(&removed.standby) {
+        ledger.canary_checks.remove(name);
+        for generation in removed.generations() {
             drop(self.retire(&mut ledger, name, generation, None));
         }
         self.log.info("Removed", &[("service", name)]);
@@ -411,55 +371,20 @@ impl Control {
         self.resolver.keep_only(|host| hosts.contains(host));
     }
 
-    /// Reads certificates again whose files have changed, until the proxy stops.
-    pub(crate) async fn watch_certificates(&self, interval: Duration) {
-        while self.stopping.run_until_cancelled(sleep(interval)).await.is_some() {
-            let (_, table) = self.shared.load();
-            for service in table.services() {
-                let Some(ServiceCertificate::Files(certificate)) = &service.certificate else { continue };
-                match certificate.refresh() {
-                    Ok(false) => {}
-                    Ok(true) => self.log.info("Certificate reloaded", &[("service", &service.name)]),
-                    Err(error) => {
-                        let text = chain(&error);
-                        self.log.error(
-                            "Certificate not reloaded",
-                            &[("service", &service.name), ("error", &text)],
-                        );
-                    }
-                }
-            }
-        }
-    }
-
     /// Writes what is counted, for Prometheus.
     pub(crate) fn metrics_page(&self) -> String {
         let Some(counted) = &self.metrics else { return String::new() };
-        let statuses = self.statuses();
-        let in_flight = statuses.iter().map(|status| {
-            let draining = status.draining.iter().map(|draining| draining.in_flight);
-            let all = std::iter::once(status.in_flight).chain(draining);
-            (status.name.to_string(), all.map(|now| now.requests + now.tunnels).sum())
-        });
-        let extra = metrics::Extra { in_flight: in_flight.collect(), certificates: self.certificate_ends() };
-        metrics::write(counted, &extra)
-    }
-
-    /// Returns when the certificates end that are served, by host.
-    fn certificate_ends(&self) -> Vec<(String, i64)> {
         let (_, table) = self.shared.load();
-        let mut ends = Vec::new();
-        for service in table.services() {
-            match &service.certificate {
-                None => {}
-                Some(ServiceCertificate::Automatic(automatic)) => ends.extend(automatic.ends()),
-                Some(ServiceCertificate::Files(certificate)) => {
-                    let hosts = service.settings.hosts.iter().map(ToString::to_string);
-                    ends.extend(hosts.filter_map(|host| Some((host, certificate.end()?))));
-                }
-            }
-        }
-        ends
+        let ledger = self.ledger.lock();
+        let in_flight = table.services().map(|service| {
+            let draining = ledger.draining.get(&service.name).into_iter().flatten();
+            let all = service.generations().chain(draining.map(|retired| &retired.generation));
+            (service.name.to_string(), all.map(|generation| generation.shown_in_flight()).sum())
+        });
+        let in_flight = in_flight.collect();
+        drop(ledger);
+        let extra = metrics::Extra { in_flight, certificates: self.certificate_ends() };
+        metrics::write(counted, &extra)
     }
 
     fn save(&self, state: &State) -> Result<(), ErrorReply> {

@@ -1,4 +1,35 @@
-//! Cookies of an application whose mount point is cut off before it sees a request.
+//! Cookies: what a client sends, and what is done to those that an application sets.
+
+use std::time::Duration;
+
+use crate::view::RequestView;
+
+/// Returns the value of the first cookie of a name, without quotes around it.
+pub(crate) fn value<'b>(view: &RequestView<'_, 'b>, name: &str) -> Option<&'b [u8]> {
+    let lines = view.headers.iter().filter(|(_, line)| line.name.eq_ignore_ascii_case("cookie"));
+    let cookies = lines.flat_map(|(_, line)| line.value.split(|byte| *byte == b';'));
+    let mut values =
+        cookies.filter_map(|cookie| cookie.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let value = values.next()?;
+    let inside = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    Some(inside.unwrap_or(value))
+}
+
+/// What is done to the cookies of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct CookieRules {
+    /// Where their paths are put.
+    pub(crate) scope: Option<CookieScope>,
+    /// For how long the client's reads go to the targets that write.
+    pub(crate) affinity: Option<Duration>,
+}
+
+impl CookieRules {
+    /// Returns them if there is anything to do.
+    pub(crate) fn if_any(self) -> Option<Box<Self>> {
+        (self.scope.is_some() || self.affinity.is_some()).then(|| Box::new(self))
+    }
+}
 
 /// Puts cookies' paths under a mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +78,7 @@ fn split(attribute: &[u8]) -> (&[u8], &[u8]) {
 mod tests {
     use super::*;
 
-    // Cases 157 to 160.
+    // proxy-compat cases 158-160.
     #[test]
     fn paths_are_put_under_the_prefix() {
         let scope = CookieScope { prefix: "/api".to_owned(), host: "example.com".to_owned() };

@@ -11,6 +11,8 @@ use freehold_wire::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use crate::duty::Duty;
+
 /// A container's address and what its health checks found.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -102,13 +104,26 @@ struct Lane {
     by_reason: [AtomicU64; REASONS.len()],
     stood_in: [AtomicU64; REASONS.len()],
     next_target: AtomicUsize,
+    next_reader: AtomicUsize,
+    /// What is in flight and shown nowhere.
+    left_out_open: AtomicU64,
+}
+
+/// The addresses of a generation's targets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Members<'a> {
+    pub(crate) targets: &'a [TargetAddress],
+    /// Of those that get reads only.
+    pub(crate) read_targets: &'a [TargetAddress],
 }
 
 /// The targets that one switch installed.
 #[derive(Debug)]
 pub(crate) struct Generation {
     number: AtomicU64,
+    /// Those that take every request, and behind them those that get reads only.
     pub(crate) targets: Vec<Arc<Target>>,
+    writers: usize,
     lanes: Box<[Lane]>,
     installed: Instant,
     retired: AtomicBool,
@@ -122,10 +137,12 @@ pub(crate) struct Generation {
 
 impl Generation {
     /// Makes a generation of targets in a state of health, for so many threads; it has no number yet.
-    pub(crate) fn new(targets: &[TargetAddress], health: HealthState, threads: usize) -> Self {
+    pub(crate) fn new(members: Members<'_>, health: HealthState, threads: usize) -> Self {
+        let addresses = members.targets.iter().chain(members.read_targets);
         Self {
             number: AtomicU64::new(0),
-            targets: targets.iter().map(|address| Arc::new(Target::new(address.clone(), health))).collect(),
+            targets: addresses.map(|address| Arc::new(Target::new(address.clone(), health))).collect(),
+            writers: members.targets.len(),
             lanes: std::iter::repeat_with(Lane::default).take(threads).collect(),
             installed: Instant::now(),
             retired: AtomicBool::new(false),
@@ -150,19 +167,40 @@ impl Generation {
         self.targets.iter().all(|target| target.health() == HealthState::Healthy)
     }
 
-    /// Chooses the next healthy target in turn, other than those already tried.
-    pub(crate) fn choose(&self, lane: usize, tried: &[u64]) -> Option<&Arc<Target>> {
-        let turn = self.lanes.get(lane)?.next_target.fetch_add(1, Ordering::Relaxed);
-        let count = self.targets.len().max(1);
-        let (before, from) = self.targets.split_at_checked(turn % count)?;
-        from.iter()
-            .chain(before)
-            .find(|target| target.health() == HealthState::Healthy && !tried.contains(&target.id))
+    /// Says whether some of its targets get reads only.
+    pub(crate) fn has_readers(&self) -> bool {
+        self.writers < self.targets.len()
+    }
+
+    fn writers(&self) -> &[Arc<Target>] {
+        self.targets.get(..self.writers).unwrap_or_default()
+    }
+
+    fn readers(&self) -> &[Arc<Target>] {
+        self.targets.get(self.writers..).unwrap_or_default()
+    }
+
+    /// Chooses the next healthy target in turn for a request, other than those already tried. A read goes to one that gets
+    /// reads only, if there is one.
+    pub(crate) fn choose(&self, lane: usize, tried: &[u64], duty: Duty) -> Option<&Arc<Target>> {
+        let lane = self.lanes.get(lane)?;
+        if duty == Duty::Read
+            && let Some(target) = next(self.readers(), &lane.next_reader, tried)
+        {
+            return Some(target);
+        }
+        next(self.writers(), &lane.next_target, tried)
     }
 
     /// Counts a request in; it counts itself out.
     pub(crate) fn enter(self: &Arc<Self>, lane: usize) -> Flight {
-        let flight = Flight { generation: Arc::clone(self), lane, is_tunnel: false, stands_in: None };
+        let flight = Flight {
+            generation: Arc::clone(self),
+            lane,
+            is_tunnel: false,
+            is_left_out: false,
+            stands_in: None,
+        };
         if let Some(lane) = flight.lane() {
             // Ordered with the reading of the routing table's version, see `Shared::is_current`.
             lane.requests_open.fetch_add(1, Ordering::SeqCst);
@@ -176,6 +214,13 @@ impl Generation {
             requests: self.lanes.iter().map(|lane| lane.requests_open.load(Ordering::SeqCst)).sum(),
             tunnels: self.lanes.iter().map(|lane| lane.tunnels_open.load(Ordering::SeqCst)).sum(),
         }
+    }
+
+    /// Returns how much is in flight that is shown in metrics.
+    pub(crate) fn shown_in_flight(&self) -> u64 {
+        let InFlight { requests, tunnels } = self.in_flight();
+        let left_out = self.lanes.iter().map(|lane| lane.left_out_open.load(Ordering::SeqCst)).sum();
+        (requests + tunnels).saturating_sub(left_out)
     }
 
     /// Lets no connection to its targets be kept for later from now on.
@@ -230,20 +275,47 @@ impl Generation {
         }
     }
 
-    /// Returns each target with its health.
+    /// Returns each target that takes every request, with its health.
     pub(crate) fn statuses(&self) -> Vec<TargetStatus> {
-        let status = |target: &Arc<Target>| TargetStatus {
-            address: target.address.clone(),
-            health: target.health(),
-            last_check: target.last_check(),
-        };
-        self.targets.iter().map(status).collect()
+        statuses(self.writers())
     }
 
-    /// Returns the targets' addresses.
-    pub(crate) fn addresses(&self) -> Vec<TargetAddress> {
-        self.targets.iter().map(|target| target.address.clone()).collect()
+    /// Returns each target that gets reads only, with its health.
+    pub(crate) fn read_statuses(&self) -> Vec<TargetStatus> {
+        statuses(self.readers())
     }
+
+    /// Returns the addresses of the targets that take every request.
+    pub(crate) fn addresses(&self) -> Vec<TargetAddress> {
+        addresses(self.writers())
+    }
+
+    /// Returns the addresses of the targets that get reads only.
+    pub(crate) fn read_addresses(&self) -> Vec<TargetAddress> {
+        addresses(self.readers())
+    }
+}
+
+fn statuses(targets: &[Arc<Target>]) -> Vec<TargetStatus> {
+    let status = |target: &Arc<Target>| TargetStatus {
+        address: target.address.clone(),
+        health: target.health(),
+        last_check: target.last_check(),
+    };
+    targets.iter().map(status).collect()
+}
+
+fn addresses(targets: &[Arc<Target>]) -> Vec<TargetAddress> {
+    targets.iter().map(|target| target.address.clone()).collect()
+}
+
+/// Finds the next healthy one in turn.
+fn next<'t>(targets: &'t [Arc<Target>], turn: &AtomicUsize, tried: &[u64]) -> Option<&'t Arc<Target>> {
+    let turn = turn.fetch_add(1, Ordering::Relaxed);
+    let (before, from) = targets.split_at_checked(turn % targets.len().max(1))?;
+    from.iter()
+        .chain(before)
+        .find(|target| target.health() == HealthState::Healthy && !tried.contains(&target.id))
 }
 
 /// Somebody who waits for something to end.
@@ -261,6 +333,8 @@ pub(crate) struct Flight {
     pub(crate) generation: Arc<Generation>,
     lane: usize,
     is_tunnel: bool,
+    /// Whether metrics do not show it.
+    is_left_out: bool,
     /// The generation that should have answered, and why it did not.
     stands_in: Option<(Arc<Generation>, Reason)>,
 }
@@ -273,6 +347,19 @@ impl Flight {
     /// Lets it count, by what it comes to, for the generation that should have answered.
     pub(crate) fn stand_in_for(&mut self, generation: &Arc<Generation>, reason: Reason) {
         self.stands_in = Some((Arc::clone(generation), reason));
+    }
+
+    /// Lets metrics not show it.
+    pub(crate) fn leave_out(&mut self) {
+        self.is_left_out = true;
+        if let Some(lane) = self.lane() {
+            lane.left_out_open.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Says whether metrics do not show it.
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.is_left_out
     }
 
     /// Returns the generation that it counts for.
@@ -323,6 +410,9 @@ impl Drop for Flight {
     fn drop(&mut self) {
         if let Some(lane) = self.lane() {
             let open = if self.is_tunnel { &lane.tunnels_open } else { &lane.requests_open };
+            if self.is_left_out {
+                lane.left_out_open.fetch_sub(1, Ordering::SeqCst);
+            }
             open.fetch_sub(1, Ordering::SeqCst);
         }
         self.tell();

@@ -139,12 +139,8 @@ async fn ask(
     check: &HealthCheck,
     connected: &AtomicBool,
 ) -> ProbeOutcome {
-    let mut path = check.path.replace('?', "%3F");
-    if !path.starts_with('/') {
-        path.insert(0, '/');
-    }
+    let (own, mut path) = place(target, check);
     let port = check.port.unwrap_or(target.port());
-    let own = if port == 80 { target.host().to_owned() } else { format!("{}:{port}", target.host()) };
     let host = check.host.as_deref().unwrap_or(&own);
     let address = match TargetAddress::parse(&format!("{}:{port}", target.host())) {
         Ok(address) => address,
@@ -165,6 +161,17 @@ async fn ask(
         }
     }
     get_too_many(&path)
+}
+
+/// Returns where a check goes: the authority, without a port 80, and the path.
+fn place(target: &TargetAddress, check: &HealthCheck) -> (String, String) {
+    let mut path = check.path.replace('?', "%3F");
+    if !path.starts_with('/') {
+        path.insert(0, '/');
+    }
+    let port = check.port.unwrap_or(target.port());
+    let own = if port == 80 { target.host().to_owned() } else { format!("{}:{port}", target.host()) };
+    (own, path)
 }
 
 fn get_too_many(path: &str) -> ProbeOutcome {
@@ -305,6 +312,22 @@ fn excerpt(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // proxy-compat cases 31-34.
+    #[test]
+    fn a_check_goes_to_the_targets_host_and_the_checks_port() {
+        for (target, path, port, wanted) in [
+            ("localhost:3000", "/up", None, "localhost:3000/up"),
+            ("localhost:3000", "/health", Some(8080), "localhost:8080/health"),
+            ("localhost", "/status", Some(9090), "localhost:9090/status"),
+            ("localhost", "/up", None, "localhost/up"),
+            ("localhost", "up?x", None, "localhost/up%3Fx"),
+        ] {
+            let check = HealthCheck { path: path.to_owned(), port, ..HealthCheck::default() };
+            let (authority, path) = place(&TargetAddress::parse(target).unwrap(), &check);
+            assert_eq!(authority + &path, wanted);
+        }
+    }
 
     #[test]
     fn redirects_are_followed_only_to_the_target_itself() {

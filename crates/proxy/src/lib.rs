@@ -3,12 +3,13 @@
 //! The proxy stands in front of the containers of all services on a host. It takes HTTP/1.1 (and 1.0), plain or encrypted, chooses a service
 //! by host and path, forwards to one of its healthy targets, and can replace a service's targets without losing a
 //! request. It orders certificates and renews them. It is not for building or starting containers, and not yet for HTTP/2
-//! and canary: what asks for those is refused by name.
+//! and HTTP/3: what asks for those is refused by name.
 //!
 //! Layers, each of which knows only those before it:
 //!
 //! - `http1`: heads in, rewritten heads and body framing out; no input or output.
-//! - `view`, `table`, `generation`: what a request looks like, which service has it, what is in flight where.
+//! - `view`, `table`, `generation`, `duty`, `canary`: what a request looks like, which service and which of its targets get it,
+//!   what is in flight where.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
 //! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
@@ -21,12 +22,14 @@ mod access;
 mod acme;
 mod admit;
 mod buffer;
+mod canary;
 mod certificate;
 mod clock;
 mod command;
 mod control;
 mod cookie;
 mod digits;
+mod duty;
 mod exchange;
 mod generation;
 mod health;

@@ -23,6 +23,10 @@ pub struct Limits {
     pub acme_request: Duration,
     /// For a client to wait for a certificate that is just being ordered for the first time.
     pub first_certificate: Duration,
+    /// For the answer whether a certificate may be ordered on demand.
+    pub question: Duration,
+    /// From a denial to the next question about the same name.
+    pub denial: Duration,
     /// For a whole order of a certificate.
     pub order: Duration,
     /// From the beginning of an order that failed to the next one, at first; later ones wait for longer.
@@ -45,6 +49,8 @@ impl Default for Limits {
             certificates: Duration::from_secs(10),
             acme_request: Duration::from_secs(30),
             first_certificate: Duration::from_secs(60),
+            question: Duration::from_secs(2),
+            denial: Duration::from_secs(5),
             order: Duration::from_secs(5 * 60),
             order_retry: Duration::from_secs(60),
             reorder: Duration::from_secs(12 * 60 * 60),

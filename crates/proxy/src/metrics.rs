@@ -185,7 +185,7 @@ impl ServiceCounts {
 mod tests {
     use super::*;
 
-    // Case 119.
+    // proxy-compat case 119.
     #[test]
     fn methods_beyond_the_standard_ones_are_one() {
         for text in ["GET", "POST", "PATCH", "TRACE"] {

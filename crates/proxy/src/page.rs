@@ -119,3 +119,43 @@ pub(crate) fn escape_html(text: &str) -> String {
     }
     escaped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(status: u16, content: &Content<'_>) -> String {
+        let mut out = Vec::new();
+        let form = Form { version: Version::Http11, head: false, keep_alive: true, date: b"now" };
+        write(status, content, &form, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    // proxy-compat case 191.
+    #[test]
+    fn there_is_a_page_for_every_status() {
+        for (status, message, wanted) in [
+            (404, "", "<h1>Not Found</h1>"),
+            (503, "back at <noon>", "<p>back at &lt;noon&gt;</p>"),
+            (503, "", "<h1>Service Temporarily Unavailable</h1>"),
+            (418, "", "<h1>I'm a teapot</h1>"),
+        ] {
+            let page = page(status, &Content { message, pages: None });
+            assert!(page.contains(wanted), "{page}");
+            assert!(page.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"), "{page}");
+        }
+    }
+
+    // proxy-compat case 193.
+    #[test]
+    fn an_applications_page_stands_for_its_status_only() {
+        let folder = tempfile::tempdir().unwrap();
+        fs_err::write(folder.path().join("404.html"), "ours").unwrap();
+        let pages = ErrorPages::load(folder.path()).unwrap();
+        let content = Content { message: "", pages: Some(&pages) };
+        assert!(page(404, &content).ends_with("\r\n\r\nours"));
+        for status in [503, 418] {
+            assert_eq!(page(status, &content), page(status, &Content::default()));
+        }
+    }
+}

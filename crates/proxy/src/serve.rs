@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::access::{Peer, Record};
 use crate::admit::{Admission, Arrival, Held, Local, admit};
-use crate::certificate::{asks_for_proof, awaited, choose};
+use crate::certificate::{asks_for_proof, awaited, choose, to_ask};
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
 use crate::inlet::{Inlet, send};
@@ -84,6 +84,14 @@ async fn agree(
     let name = hello.server_name().map(str::to_owned);
     let is_proof = asks_for_proof(&hello);
     if let Some(name) = &name {
+        if !is_proof && let Some(on_demand) = to_ask(&worker.table().1, name) {
+            watch.arm(worker.limits.first_certificate);
+            tokio::select! {
+                () = on_demand.ask(name) => {}
+                () = left(&start.io) => return None,
+            }
+            watch.arm(worker.limits.handshake);
+        }
         if !is_proof && let Some(managed) = awaited(&worker.table().1, name) {
             watch.arm(worker.limits.first_certificate);
             managed.settle().await;
@@ -101,6 +109,13 @@ async fn agree(
         return None;
     }
     Some(stream)
+}
+
+/// Waits until a client that has nothing more to say for now ends the connection.
+async fn left(socket: &TcpStream) {
+    if matches!(socket.peek(&mut [0]).await, Ok(1..)) {
+        std::future::pending().await
+    }
 }
 
 /// The fatal alert for a name that nobody here has, RFC 6066, section 3.

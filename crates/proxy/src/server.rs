@@ -309,11 +309,25 @@ fn load(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
     let own = load_own(file, log)?;
     match file.load_kamal() {
         Ok(None) => Ok(own),
-        Ok(Some(services)) => Ok(Some(carry_over(own, &services, log))),
+        Ok(Some(services)) => {
+            let state = carry_over(own, &services, log);
+            if state.services.len() < services.len() {
+                keep_kamal(file, log);
+            }
+            Ok(Some(state))
+        }
         Err(error) => {
             log.error("The state of kamal-proxy is not carried over", &[("error", &chain(&error))]);
+            keep_kamal(file, log);
             Ok(own)
         }
+    }
+}
+
+fn keep_kamal(file: &StateFile, log: &Log) {
+    match file.keep_kamal() {
+        Ok(path) => log.info("Kept a copy of the state of kamal-proxy", &[("path", &path.display())]),
+        Err(error) => log.error("No copy of the state of kamal-proxy kept", &[("error", &chain(&error))]),
     }
 }
 

@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    // Cases 98 to 100, 102 and 104.
+    // proxy-compat cases 98-102, 104.
     #[tokio::test]
     async fn bodies_come_back_whole_and_leave_nothing() {
         let folder = tempfile::tempdir().unwrap();

@@ -126,6 +126,18 @@ impl StateFile {
         }
     }
 
+    /// Keeps a copy of what kamal-proxy stored, because not all of it could be carried over and the next change replaces it.
+    ///
+    /// # Errors
+    /// [`StateError::Write`], as in a folder that may only be read.
+    pub(crate) fn keep_kamal(&self) -> Result<PathBuf, StateError> {
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let path = self.kamal_path();
+        let kept = path.with_extension(format!("state.kept-{stamp}"));
+        fs_err::copy(&path, &kept).map_err(|source| StateError::Write { source })?;
+        Ok(kept)
+    }
+
     fn kamal_path(&self) -> PathBuf {
         self.path.with_file_name(KAMAL_STATE_FILE)
     }
@@ -221,6 +233,7 @@ mod tests {
         assert_eq!(file.load_kamal().unwrap().unwrap().len(), 1, "where there is nothing of ours");
         fs_err::write(file.kamal_path(), "{").unwrap();
         assert!(file.load_kamal().is_err());
+        assert_eq!(fs_err::read(file.keep_kamal().unwrap()).unwrap(), b"{");
     }
 
     #[test]

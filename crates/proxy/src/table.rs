@@ -12,10 +12,12 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
 use crate::acme::Automatic;
+use crate::canary::Trial;
 use crate::certificate::Certificate;
 use crate::generation::{Generation, Target};
 use crate::metrics::ServiceCounts;
 use crate::template::ErrorPages;
+use crate::view::RequestView;
 
 /// A service with the targets that serve it now.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub(crate) struct Service {
     pub(crate) generation: Arc<Generation>,
     /// The targets of the release before, as long as the switch away from them is not final.
     pub(crate) standby: Option<Arc<Generation>>,
+    /// The targets that are tried with a part of the visitors.
+    pub(crate) canary: Option<Trial>,
     pub(crate) gate: Gate,
     /// Told when the gate may have been opened; the same for as long as the service exists.
     pub(crate) gate_moved: Arc<Notify>,
@@ -68,12 +72,28 @@ impl Service {
         Self { gate, ..self.clone() }
     }
 
+    /// Makes the same service with other targets to try.
+    pub(crate) fn with_canary(&self, canary: Option<Trial>) -> Self {
+        Self { canary, ..self.clone() }
+    }
+
+    /// Returns the generation that a request goes to.
+    pub(crate) fn generation_for(&self, view: &RequestView<'_, '_>) -> &Arc<Generation> {
+        match &self.canary {
+            Some(canary) if canary.takes(view) => &canary.generation,
+            _ => &self.generation,
+        }
+    }
+
+    /// Returns every generation that a request may go to.
+    pub(crate) fn generations(&self) -> impl Iterator<Item = &Arc<Generation>> {
+        let canary = self.canary.as_ref().map(|canary| &canary.generation);
+        [Some(&self.generation), self.standby.as_ref(), canary].into_iter().flatten()
+    }
+
     /// Returns every target that a request may go to.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
-        [Some(&self.generation), self.standby.as_ref()]
-            .into_iter()
-            .flatten()
-            .flat_map(|generation| &generation.targets)
+        self.generations().flat_map(|generation| &generation.targets)
     }
 
     /// Says whether its certificates are ordered, so that proofs for the authority are never its own business.
@@ -86,9 +106,11 @@ impl Service {
         ServiceSnapshot {
             name: self.name.clone(),
             targets: self.generation.addresses(),
+            read_targets: self.generation.read_addresses(),
             settings: self.settings.clone(),
             generation: self.generation.number(),
             gate: self.gate.clone(),
+            canary: self.canary.as_ref().map(Trial::snapshot),
         }
     }
 }

@@ -228,7 +228,7 @@ mod tests {
         }
     }
 
-    // Case 194.
+    // proxy-compat case 194.
     #[test]
     fn what_is_not_understood_is_refused() {
         for bad in [

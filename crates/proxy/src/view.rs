@@ -22,6 +22,12 @@ pub(crate) struct RequestView<'h, 'b> {
 }
 
 impl<'h, 'b> RequestView<'h, 'b> {
+    /// Returns the value of the first line of a name, unless it is empty.
+    pub(crate) fn named(&self, name: &str) -> Option<&'b [u8]> {
+        let mut lines = self.headers.iter().filter(|(_, line)| line.name.eq_ignore_ascii_case(name));
+        lines.next().map(|(_, line)| line.value).filter(|value| !value.is_empty())
+    }
+
     /// Returns the value of the first line of a kind that is not empty.
     pub(crate) fn first(&self, wanted: Kind) -> Option<&'b [u8]> {
         self.values(wanted).next()

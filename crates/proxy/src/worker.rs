@@ -175,7 +175,7 @@ impl Worker {
             Some(service) => service.counts.as_ref(),
             None => self.unrouted.as_ref(),
         };
-        if let Some((counts, method)) = counts.zip(record.method) {
+        if let Some((counts, method)) = counts.zip(record.method).filter(|_| !record.is_left_out) {
             counts.add(self.lane, method, record.status, record.elapsed());
         }
         let mut lines = self.lines.borrow_mut();

@@ -204,6 +204,7 @@ text_type!(PathPrefix);
 mod tests {
     use super::*;
 
+    // proxy-compat case 29.
     #[test]
     fn targets_follow_the_rule_of_kamal_proxy() {
         for bad in [

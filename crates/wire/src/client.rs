@@ -11,9 +11,9 @@ use tokio::time::timeout;
 
 use crate::call::{Call, CallFailure, CallLine};
 use crate::{
-    ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainReport, DrainRequest, ErrorReply, Gate,
-    GateReply, GateRequest, ProbeReport, ProbeRequest, ProxyError, RemoveReply, ServiceList, ServiceStatus,
-    VersionReply,
+    CanaryReply, CanaryRequest, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainReport,
+    DrainRequest, ErrorReply, Gate, GateReply, GateRequest, ProbeReport, ProbeRequest, ProxyError,
+    RemoveReply, ServiceList, ServiceStatus, SplitRequest, VersionReply,
 };
 
 /// Calls the proxy's API over one byte stream: a socket, or a tunnel to one.
@@ -173,6 +173,44 @@ impl ProxyClient {
         };
         let call = with_body(operation, Method::POST, format!("/v3/services/{name}/gate"), request)?;
         self.call(call, deadline).await
+    }
+
+    /// Installs targets that are tried beside a service's.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the proxy may or may not have installed them, and this client cannot be used any more.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Unhealthy`] where the targets are not
+    /// healthy in time, [`ProxyError::Fenced`] where the proxy has seen a greater fencing number; else see [`ProxyError`].
+    pub async fn install_canary(
+        &mut self,
+        name: &ProxyServiceName,
+        request: &CanaryRequest,
+        deadline: Duration,
+    ) -> Result<CanaryReply, ProxyError> {
+        let operation = format!("install targets to try for service `{name}`");
+        let path = format!("/v3/services/{name}/canary");
+        self.call(with_body(operation, Method::PUT, path, request)?, deadline).await
+    }
+
+    /// Says which visitors go to the targets that are tried.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the proxy may or may not do it, and this client cannot be used any more.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Refused`] where no targets are tried,
+    /// [`ProxyError::Fenced`] where the proxy has seen a greater fencing number; else see [`ProxyError`].
+    pub async fn split(
+        &mut self,
+        name: &ProxyServiceName,
+        request: &SplitRequest,
+        deadline: Duration,
+    ) -> Result<CanaryReply, ProxyError> {
+        let operation = format!("split the visitors of service `{name}`");
+        let path = format!("/v3/services/{name}/split");
+        self.call(with_body(operation, Method::POST, path, request)?, deadline).await
     }
 
     /// Removes a service at once; its requests in flight finish by themselves.

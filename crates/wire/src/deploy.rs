@@ -1,7 +1,7 @@
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, Tls};
+use crate::{Canary, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, Tls};
 
 /// How a service is reached and how its targets are used; a deploy replaces all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +47,19 @@ pub struct ServiceSettings {
     /// Whether the paths of cookies are put under the prefix that was cut off.
     #[serde(default, skip_serializing_if = "is_false")]
     pub scope_cookie_paths: bool,
+    /// Whether WebSockets go to the read-only targets, where there are any.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub read_targets_take_websockets: bool,
+    /// For how long the reads of a client go to the targets that write after one of its requests was no read, where there
+    /// are read-only targets; 0 for not at all.
+    #[serde(default = "one_second", skip_serializing_if = "is_one_second")]
+    pub writer_affinity_ms: u64,
+    /// The header in which a proxy in front of this one names the client's address. It goes before `X-Forwarded-For`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_ip_header: Option<String>,
+    /// The paths, as the target sees them, whose requests are not counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude_metrics_paths: Vec<String>,
 }
 
 impl ServiceSettings {
@@ -143,8 +156,21 @@ impl Default for ServiceSettings {
             error_pages: None,
             tls: None,
             scope_cookie_paths: false,
+            read_targets_take_websockets: false,
+            writer_affinity_ms: one_second(),
+            client_ip_header: None,
+            exclude_metrics_paths: Vec::new(),
         }
     }
+}
+
+fn one_second() -> u64 {
+    1000
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_one_second(value: &u64) -> bool {
+    *value == one_second()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -193,6 +219,9 @@ pub enum DrainMode {
 pub struct DeployRequest {
     /// The new targets, at least one; all must be healthy at the same time before the switch.
     pub targets: Vec<TargetAddress>,
+    /// Targets that get reads only, and all of them as long as one of them is healthy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_targets: Vec<TargetAddress>,
     /// How the service is reached.
     pub settings: ServiceSettings,
     /// The longest wait for the new targets to be healthy.
@@ -231,6 +260,7 @@ impl DeployRequest {
     pub fn new(targets: Vec<TargetAddress>, settings: ServiceSettings) -> Self {
         Self {
             targets,
+            read_targets: Vec::new(),
             settings,
             deploy_timeout_ms: thirty_seconds(),
             drain_timeout_ms: thirty_seconds(),
@@ -252,6 +282,9 @@ pub struct ServiceSnapshot {
     pub name: ProxyServiceName,
     /// Its targets.
     pub targets: Vec<TargetAddress>,
+    /// Its targets that get reads only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_targets: Vec<TargetAddress>,
     /// How it is reached.
     pub settings: ServiceSettings,
     /// The number of the switch that installed it.
@@ -259,6 +292,9 @@ pub struct ServiceSnapshot {
     /// Whether its requests go to its targets; a deploy does not change it.
     #[serde(default, skip_serializing_if = "Gate::is_open")]
     pub gate: Gate,
+    /// The targets that are tried with a part of the visitors; a deploy does not change them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
 }
 
 impl ServiceSnapshot {
@@ -267,6 +303,7 @@ impl ServiceSnapshot {
     #[must_use]
     pub fn restore(self) -> DeployRequest {
         let mut request = DeployRequest::new(self.targets, self.settings);
+        request.read_targets = self.read_targets;
         request.health = HealthGate::Trust;
         request.drain = DrainMode::Background;
         request

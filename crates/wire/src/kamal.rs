@@ -3,13 +3,17 @@
 //! kamal-proxy reads what we write here and the other way round, so that one can take the other's place. Unknown keys are
 //! ignored, as kamal-proxy does; spans of time are whole nanoseconds.
 
+mod shape;
+
 use freehold_model::{InvalidName, ProxyServiceName};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Acme, Buffering, CertificateSource, Gate, HealthCheck, HostPattern, InvalidAddress, PathPrefix,
-    ServiceSettings, ServiceSnapshot, TargetAddress, Tls,
+    Acme, Buffering, Canary, CertificateSource, Gate, HealthCheck, HostPattern, InvalidAddress, PathPrefix,
+    ServiceSettings, ServiceSnapshot, Split, TargetAddress, Tls,
 };
+
+use shape::{HealthCheckConfig, Options, PauseController, RolloutController, TargetOptions, or_default};
 
 /// The name of the file, in the folder of the proxy's state.
 pub const KAMAL_STATE_FILE: &str = "kamal-proxy.state";
@@ -31,14 +35,6 @@ pub enum KamalServiceError {
     /// A target, host or prefix is not one.
     #[error(transparent)]
     Address(#[from] InvalidAddress),
-    /// It uses something that Freehold's proxy does not have.
-    #[error("service `{service}` uses {feature}, which this version of the proxy does not have")]
-    Feature {
-        /// The service.
-        service: String,
-        /// What it uses.
-        feature: &'static str,
-    },
 }
 
 /// A service as it stands in the file.
@@ -56,79 +52,24 @@ pub struct KamalService {
     options: Options,
     target_options: TargetOptions,
     pause_controller: PauseController,
-    rollout_controller: Option<serde_json::Value>,
+    rollout_controller: Option<RolloutController>,
     /// Before version 0.9.
     #[serde(skip_serializing)]
     active_target: String,
+    #[serde(skip_serializing)]
+    rollout_target: String,
     #[serde(skip_serializing, deserialize_with = "or_default")]
     hosts: Vec<String>,
     #[serde(skip_serializing, deserialize_with = "or_default")]
     path_prefixes: Vec<String>,
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-struct Options {
-    #[serde(deserialize_with = "or_default")]
-    hosts: Vec<String>,
-    #[serde(deserialize_with = "or_default")]
-    path_prefixes: Vec<String>,
-    tls_enabled: bool,
-    tls_certificate_path: String,
-    tls_private_key_path: String,
-    tls_on_demand_url: String,
-    tls_redirect: bool,
-    canonical_host: String,
-    acme_directory: String,
-    acme_cache_path: String,
-    error_page_path: String,
-    strip_prefix: bool,
-    writer_affinity_timeout: u64,
-    read_targets_accept_websockets: bool,
-    exclude_metrics_paths: Option<Vec<String>>,
-    client_ip_header: String,
+fn filled(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-struct TargetOptions {
-    health_check_config: HealthCheckConfig,
-    response_timeout: u64,
-    buffer_requests: bool,
-    buffer_responses: bool,
-    max_memory_buffer_size: u64,
-    max_request_body_size: u64,
-    max_response_body_size: u64,
-    log_request_headers: Option<Vec<String>>,
-    log_response_headers: Option<Vec<String>>,
-    forward_headers: bool,
-    scope_cookie_paths: bool,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-struct HealthCheckConfig {
-    path: String,
-    port: u16,
-    interval: u64,
-    timeout: u64,
-    host: String,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-struct PauseController {
-    state: u8,
-    stop_message: String,
-    fail_after: u64,
-}
-
-fn or_default<'de, T, D>(deserializer: D) -> Result<T, D::Error>
-where
-    T: Default + Deserialize<'de>,
-    D: serde::Deserializer<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+fn addresses(texts: &[String]) -> Result<Vec<TargetAddress>, InvalidAddress> {
+    texts.iter().map(|text| TargetAddress::parse(text)).collect()
 }
 
 /// Reads the file.
@@ -201,7 +142,7 @@ impl KamalService {
             strip_path_prefix: options.strip_prefix,
             health_check: HealthCheck {
                 path: if check.path.is_empty() { HealthCheck::default().path } else { check.path.clone() },
-                host: Some(check.host.clone()).filter(|host| !host.is_empty()),
+                host: filled(&check.host),
                 port: Some(check.port).filter(|port| *port > 0),
                 interval_ms: (check.interval / MILLISECOND).max(1),
                 timeout_ms: (check.timeout / MILLISECOND).max(1),
@@ -221,9 +162,13 @@ impl KamalService {
                 "" => None,
                 host => Some(HostPattern::parse(host)?),
             },
-            error_pages: Some(options.error_page_path.clone()).filter(|folder| !folder.is_empty()),
+            error_pages: filled(&options.error_page_path),
             tls: self.tls(),
             scope_cookie_paths: target.scope_cookie_paths,
+            read_targets_take_websockets: options.read_targets_accept_websockets,
+            writer_affinity_ms: options.writer_affinity_timeout / MILLISECOND,
+            client_ip_header: filled(&options.client_ip_header),
+            exclude_metrics_paths: options.exclude_metrics_paths.clone().unwrap_or_default(),
         })
     }
 
@@ -232,12 +177,11 @@ impl KamalService {
         if !options.tls_enabled {
             return None;
         }
-        let text =
-            |text: &String, usual: &str| Some(text.clone()).filter(|text| !text.is_empty() && text != usual);
         let certificate = if options.tls_certificate_path.is_empty() {
             CertificateSource::Acme(Acme {
-                directory: text(&options.acme_directory, ""),
-                cache_path: text(&options.acme_cache_path, USUAL_CACHE),
+                directory: filled(&options.acme_directory),
+                cache_path: filled(&options.acme_cache_path).filter(|path| path != USUAL_CACHE),
+                on_demand_url: filled(&options.tls_on_demand_url),
                 ..Acme::default()
             })
         } else {
@@ -249,8 +193,21 @@ impl KamalService {
         Some(Tls { certificate, redirect: options.tls_redirect })
     }
 
-    fn lacks(&self, feature: &'static str) -> KamalServiceError {
-        KamalServiceError::Feature { service: self.name.clone(), feature }
+    /// Returns the targets that a part of the visitors gets; a split without targets has no effect.
+    fn canary(&self) -> Result<Option<Canary>, InvalidAddress> {
+        let mut targets = self.rollout_targets.clone().unwrap_or_default();
+        if targets.is_empty() && !self.rollout_target.is_empty() {
+            targets.push(self.rollout_target.clone());
+        }
+        if targets.is_empty() {
+            return Ok(None);
+        }
+        let split = self.rollout_controller.as_ref().map(|split| Split {
+            percentage: u8::try_from(split.percentage.clamp(0, 100)).unwrap_or_default(),
+            allow_list: split.allowlist.clone(),
+        });
+        let read_targets = addresses(self.rollout_readers.as_deref().unwrap_or_default())?;
+        Ok(Some(Canary { targets: addresses(&targets)?, read_targets, split }))
     }
 
     /// Returns the service as Freehold's proxy has it.
@@ -258,28 +215,14 @@ impl KamalService {
     /// # Errors
     /// [`KamalServiceError`] where it holds what cannot be carried over.
     pub fn snapshot(&self, generation: u64) -> Result<ServiceSnapshot, KamalServiceError> {
-        if !self.active_readers.is_empty() {
-            return Err(self.lacks("read-only targets"));
-        }
-        if self.rollout_controller.as_ref().is_some_and(|split| !split.is_null()) {
-            return Err(self.lacks("a rollout to a part of the visitors"));
-        }
-        if !self.options.tls_on_demand_url.is_empty() {
-            return Err(self.lacks("certificates on demand"));
-        }
-        if !self.options.client_ip_header.is_empty() {
-            return Err(self.lacks("a header with the client's address"));
-        }
         Ok(ServiceSnapshot {
             name: ProxyServiceName::parse(self.name.as_str())?,
-            targets: self
-                .targets()
-                .iter()
-                .map(|target| TargetAddress::parse(target))
-                .collect::<Result<_, _>>()?,
+            targets: addresses(&self.targets())?,
+            read_targets: addresses(&self.active_readers)?,
             settings: self.settings()?,
             generation,
             gate: self.gate(),
+            canary: self.canary()?,
         })
     }
 
@@ -304,9 +247,22 @@ impl KamalService {
             Gate::Paused { max_pause_ms } => (1, String::new(), *max_pause_ms),
             Gate::Stopped { message } => (2, message.clone(), 0),
         };
+        let rollout = |pick: fn(&Canary) -> &Vec<TargetAddress>| {
+            service.canary.as_ref().map(|canary| pick(canary).iter().map(ToString::to_string).collect())
+        };
         Self {
             name: service.name.to_string(),
             active_targets: service.targets.iter().map(ToString::to_string).collect(),
+            active_readers: service.read_targets.iter().map(ToString::to_string).collect(),
+            rollout_targets: rollout(|canary| &canary.targets),
+            rollout_readers: rollout(|canary| &canary.read_targets),
+            rollout_controller: service.canary.as_ref().and_then(|canary| canary.split.as_ref()).map(
+                |split| RolloutController {
+                    percentage: split.percentage.into(),
+                    percentage_split_point: split.point().into(),
+                    allowlist: split.allow_list.clone(),
+                },
+            ),
             options: Options {
                 // kamal-proxy writes what stands for any host and for all paths, never nothing.
                 hosts: if hosts.is_empty() { vec![String::new()] } else { hosts },
@@ -322,8 +278,11 @@ impl KamalService {
                 canonical_host: settings.canonical_host.as_ref().map(ToString::to_string).unwrap_or_default(),
                 error_page_path: settings.error_pages.clone().unwrap_or_default(),
                 strip_prefix: settings.strip_path_prefix,
-                writer_affinity_timeout: USUAL_AFFINITY,
-                ..Options::default()
+                writer_affinity_timeout: settings.writer_affinity_ms.saturating_mul(MILLISECOND),
+                tls_on_demand_url: acme.and_then(|acme| acme.on_demand_url.clone()).unwrap_or_default(),
+                read_targets_accept_websockets: settings.read_targets_take_websockets,
+                exclude_metrics_paths: texts(&settings.exclude_metrics_paths),
+                client_ip_header: settings.client_ip_header.clone().unwrap_or_default(),
             },
             target_options: TargetOptions {
                 health_check_config: HealthCheckConfig {

@@ -15,6 +15,8 @@
 //! | `POST /v3/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
 //! | `POST /v3/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
 //! | `POST /v3/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
+//! | `PUT /v3/services/{name}/canary` | [`CanaryRequest`] | [`CanaryReply`] |
+//! | `POST /v3/services/{name}/split` | [`SplitRequest`] | [`CanaryReply`] |
 //! | `DELETE /v3/services/{name}?fence=N` | – | [`RemoveReply`] |
 //!
 //! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
@@ -28,6 +30,7 @@
 mod address;
 pub mod agent;
 mod call;
+mod canary;
 mod client;
 mod deploy;
 mod error;
@@ -39,6 +42,7 @@ mod tls;
 mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
+pub use canary::{Canary, CanaryReply, CanaryRequest, Split, SplitRequest};
 pub use client::ProxyClient;
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
@@ -49,8 +53,8 @@ pub use gate::{Gate, GateReply, GateRequest};
 pub use kamal::{KAMAL_STATE_FILE, KamalService, KamalServiceError, read_kamal_state, write_kamal_state};
 pub use probe::{HealthCheck, ProbeOutcome, ProbeReport, ProbeRequest};
 pub use service::{
-    CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason, ServiceList,
-    ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
+    CanaryStatus, CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason,
+    ServiceList, ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
 pub use tls::{Acme, CertificateSource, Tls};
 pub use version::API_VERSION;

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, ProbeOutcome, ServiceSettings, TargetAddress};
+use crate::{Gate, ProbeOutcome, ServiceSettings, Split, TargetAddress};
 
 /// Which proxy answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,6 +41,12 @@ pub struct ServiceStatus {
     pub generation: u64,
     /// Its targets.
     pub targets: Vec<TargetStatus>,
+    /// Its targets that get reads only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_targets: Vec<TargetStatus>,
+    /// The targets that are tried with a part of the visitors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
     /// What is in flight at the current targets.
     pub in_flight: InFlight,
     /// Whether its requests go to its targets.
@@ -53,7 +59,7 @@ pub struct ServiceStatus {
     pub draining: Vec<DrainingGeneration>,
     /// What happened since the last switch.
     pub counters: TrafficCounters,
-    /// The certificates that the proxy orders for it, ordered by name.
+    /// Its certificates, ordered by name where the proxy orders them, else one for each host; `*` where any host is one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<CertificateStatus>,
     /// The greatest fencing number seen.
@@ -61,7 +67,25 @@ pub struct ServiceStatus {
     pub fence: Option<u64>,
 }
 
-/// A certificate that the proxy orders and renews.
+/// Targets that are tried with a part of the visitors, see [`Canary`](crate::Canary).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CanaryStatus {
+    /// The targets.
+    pub targets: Vec<TargetStatus>,
+    /// The targets that get reads only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub read_targets: Vec<TargetStatus>,
+    /// Which visitors go there; nobody where nothing is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    /// What is in flight at the targets.
+    pub in_flight: InFlight,
+    /// What happened since they were installed.
+    pub counters: TrafficCounters,
+}
+
+/// A certificate, one of your own or one that the proxy orders and renews.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateStatus {
@@ -75,12 +99,12 @@ pub struct CertificateStatus {
     /// When it is ordered next: the renewal, or the next try after a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_order_at: Option<String>,
-    /// Why the last order failed.
+    /// Why the last order failed, or what is wrong with one of your own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// How a certificate stands that the proxy orders.
+/// How a certificate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateState {
@@ -88,7 +112,7 @@ pub enum CertificateState {
     Valid,
     /// It is being ordered, and none that is valid is there.
     Ordering,
-    /// The last order failed; one from before may still be served.
+    /// The last order failed, and one from before may still be served; or one of your own has ended or cannot be loaded.
     Failed,
 }
 

@@ -39,6 +39,10 @@ pub struct Acme {
     /// The folder for keys and certificates, in the proxy's file system; none for the proxy's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_path: Option<String>,
+    /// For a service without hosts: who says, when a client asks for a name, whether its certificate is ordered. A path of the
+    /// service itself or an `http` or `https` URL, asked with the name as `host` in its query; 200 allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_url: Option<String>,
 }
 
 /// As it is written: two paths, or how to order.
@@ -53,6 +57,17 @@ struct TlsFields {
     acme: Option<Acme>,
     #[serde(default = "yes")]
     redirect: bool,
+}
+
+impl Tls {
+    /// Returns who is asked before a certificate is ordered, where that is done on demand.
+    #[must_use]
+    pub fn on_demand_url(&self) -> Option<&str> {
+        match &self.certificate {
+            CertificateSource::Acme(acme) => acme.on_demand_url.as_deref(),
+            CertificateSource::Files { .. } => None,
+        }
+    }
 }
 
 impl TryFrom<TlsFields> for Tls {

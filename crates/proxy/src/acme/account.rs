@@ -25,6 +25,8 @@ pub(super) struct Authority {
     /// How orders stood when the proxy started.
     pub(super) stored: BTreeMap<String, Progress>,
     pub(super) names: Mutex<BTreeMap<String, Arc<Managed>>>,
+    /// Those that clients asked for and somebody has allowed.
+    pub(super) on_demand: Mutex<BTreeMap<String, Arc<Managed>>>,
     account: tokio::sync::Mutex<Option<Account>>,
     /// Before when it wants to hear nothing more.
     pub(super) not_before: Arc<Mutex<Option<SystemTime>>>,
@@ -51,6 +53,7 @@ impl Authority {
             store,
             stored,
             names: Mutex::default(),
+            on_demand: Mutex::default(),
             account: tokio::sync::Mutex::default(),
             not_before: Arc::default(),
         }
@@ -63,8 +66,12 @@ impl Authority {
 
     /// Stores how its orders stand.
     pub(super) fn save(&self, log: &Log) {
+        let on_demand: Vec<_> = self.on_demand.lock().values().cloned().collect();
         let names = self.names.lock();
-        let known = names.values().map(|managed| (managed.name.clone(), managed.progress.lock().clone()));
+        let known = names
+            .values()
+            .chain(&on_demand)
+            .map(|managed| (managed.name.clone(), managed.progress.lock().clone()));
         // Those of names that no service wants just now stay as they are.
         let orders = self.stored.clone().into_iter().chain(known).collect();
         if let Err(error) = self.store.put_orders(&orders) {

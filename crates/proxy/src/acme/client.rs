@@ -51,7 +51,7 @@ enum RequestError {
     Late { host: String, limit: Duration },
 }
 
-fn describe(reason: Reason) -> &'static str {
+pub(super) fn describe(reason: Reason) -> &'static str {
     match reason {
         Reason::TargetRefused => "it refuses connections",
         Reason::TargetUnresolvable => "its name has no address",

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use super::account::Authority;
+use super::demand::OnDemand;
 use super::store::Progress;
 use super::{now, schedule};
 use crate::certificate::details::Details;
@@ -23,6 +24,8 @@ use crate::certificate::details::Details;
 pub(crate) struct Automatic {
     pub(super) authority: Arc<Authority>,
     pub(super) names: BTreeMap<String, Arc<Managed>>,
+    /// How certificates of further names are ordered, where they are.
+    pub(super) on_demand: Option<Arc<OnDemand>>,
 }
 
 /// A name, its certificate and how its order stands.
@@ -56,7 +59,24 @@ impl Automatic {
     /// Returns the certificate of a name; one that is not there yet is none.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        self.names.get(&name)?.certified()
+        self.known(&name)?.certified()
+    }
+
+    fn known(&self, name: &str) -> Option<Arc<Managed>> {
+        let own = self.names.get(name).cloned();
+        own.or_else(|| self.on_demand.as_ref()?.find(name))
+    }
+
+    /// Returns every name that has a certificate or is to have one.
+    pub(super) fn all(&self) -> Vec<Arc<Managed>> {
+        let on_demand = self.on_demand.as_ref().map(|on_demand| on_demand.names()).unwrap_or_default();
+        self.names.values().cloned().chain(on_demand).collect()
+    }
+
+    /// Returns who is to be asked for the certificate of a name that is not known.
+    pub(crate) fn to_ask(&self, name: &str) -> Option<Arc<OnDemand>> {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        self.on_demand.clone().filter(|_| self.known(&name).is_none())
     }
 
     /// Returns any certificate, for a client that names no host.
@@ -67,18 +87,18 @@ impl Automatic {
     /// Returns the name whose certificate is being ordered for the first time, to wait for it.
     pub(crate) fn awaited(&self, name: &str) -> Option<Arc<Managed>> {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-        self.names.get(&name).filter(|managed| managed.is_awaited()).cloned()
+        self.known(&name).filter(|managed| managed.is_awaited())
     }
 
     /// Returns when the certificates end, in seconds since 1970, by host.
     pub(crate) fn ends(&self) -> Vec<(String, i64)> {
         let end = |managed: &Managed| Some(managed.current.read().as_ref()?.details.valid.end);
-        self.names.iter().filter_map(|(name, managed)| Some((name.clone(), end(managed)?))).collect()
+        self.all().iter().filter_map(|managed| Some((managed.name.clone(), end(managed)?))).collect()
     }
 
     /// Says how the certificates stand.
     pub(crate) fn statuses(&self) -> Vec<CertificateStatus> {
-        self.names.values().map(|managed| managed.status()).collect()
+        self.all().iter().map(|managed| managed.status()).collect()
     }
 }
 
@@ -96,6 +116,11 @@ impl Managed {
 
     fn certified(&self) -> Option<Arc<CertifiedKey>> {
         self.current.read().as_ref().map(|current| Arc::clone(&current.certified))
+    }
+
+    /// Says whether there is a certificate.
+    pub(super) fn has_certificate(&self) -> bool {
+        self.current.read().is_some()
     }
 
     fn is_awaited(&self) -> bool {
@@ -183,6 +208,6 @@ impl Drop for Ending<'_> {
 }
 
 /// Writes a time as people read it.
-pub(super) fn time_text(seconds: i64) -> Option<String> {
+pub(crate) fn time_text(seconds: i64) -> Option<String> {
     Timestamp::from_second(seconds).ok().map(|time| time.to_string())
 }

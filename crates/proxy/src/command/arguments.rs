@@ -35,8 +35,63 @@ pub(super) enum Verb {
     /// Lists the services.
     #[command(alias = "ls")]
     List(ListArguments),
+    /// Tries other targets with a part of the visitors.
+    #[command(subcommand, arg_required_else_help = true)]
+    Rollout(Rollout),
     /// Connects standard input and output to the control socket, byte for byte.
     Api(ApiArguments),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Rollout {
+    /// Installs targets to try once they are healthy. No visitor goes there before `set`.
+    Deploy(RolloutDeployArguments),
+    /// Says which visitors go there; replaces what was said before.
+    Set(RolloutSetArguments),
+    /// Lets nobody go there any more. The targets stay.
+    Stop(RolloutStopArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RolloutDeployArguments {
+    /// The service.
+    pub(super) service: String,
+    /// The targets, `host` or `host:port`.
+    #[arg(long, required = true)]
+    pub(super) target: Vec<String>,
+    /// The targets that get reads only.
+    #[arg(long)]
+    pub(super) read_target: Vec<String>,
+    /// How long to wait for the targets to be healthy.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) deploy_timeout: Duration,
+    /// How long to wait for requests at the targets that were tried before.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) drain_timeout: Duration,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RolloutSetArguments {
+    /// The service.
+    pub(super) service: String,
+    /// How many of a hundred values of the cookie `kamal-rollout` go there.
+    #[arg(long, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(super) percent: Option<u8>,
+    /// The values that go there in any case.
+    #[arg(long)]
+    pub(super) list: Option<Vec<String>>,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct RolloutStopArguments {
+    /// The service.
+    pub(super) service: String,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
 }
 
 #[derive(Debug, Args)]
@@ -92,13 +147,22 @@ pub(super) struct DeployArguments {
     /// The service.
     pub(super) service: String,
     /// The targets, `host` or `host:port`.
-    #[arg(long, required = true, value_delimiter = ',')]
+    #[arg(long, required = true)]
     pub(super) target: Vec<String>,
+    /// The targets that get reads only, and all of them.
+    #[arg(long)]
+    pub(super) read_target: Vec<String>,
+    /// Let WebSockets go to the targets for reads, too.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) read_target_websockets: bool,
+    /// For how long the reads of a client that has written go to the targets that write; 0s for not at all.
+    #[arg(long, default_value = "1s", value_parser = duration::parse)]
+    pub(super) writer_affinity_timeout: Duration,
     /// The hosts that it answers to; none means any.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long)]
     pub(super) host: Vec<String>,
     /// The paths that it is mounted on; none means `/`.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long)]
     pub(super) path_prefix: Vec<String>,
     /// Remove the mount point before forwarding.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_bool)]
@@ -136,6 +200,10 @@ pub(super) struct DeployArguments {
     /// Serve the service over HTTPS, with certificates that are ordered for its hosts unless one of your own is given.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
     pub(super) tls: bool,
+    /// Who is asked before a certificate is ordered for a name that a client asks for: a path of the service, or a URL. The
+    /// service has no hosts then.
+    #[arg(long, default_value = "")]
+    pub(super) tls_on_demand_url: String,
     /// Order certificates where Let's Encrypt lets people try; browsers do not trust them.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
     pub(super) tls_staging: bool,
@@ -173,11 +241,17 @@ pub(super) struct DeployArguments {
     #[arg(long, default_value = "")]
     pub(super) error_pages: String,
     /// The headers of requests that are logged.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long)]
     pub(super) log_request_header: Vec<String>,
     /// The headers of answers that are logged.
-    #[arg(long, value_delimiter = ',')]
+    #[arg(long)]
     pub(super) log_response_header: Vec<String>,
+    /// The paths, as the target sees them, whose requests are not counted in metrics.
+    #[arg(long)]
+    pub(super) exclude_metrics_path: Vec<String>,
+    /// The header in which a proxy in front of this one names the client's address.
+    #[arg(long, default_value = "")]
+    pub(super) client_ip_header: String,
     /// Redirect requests for other hosts to this one.
     #[arg(long, default_value = "")]
     pub(super) canonical_host: String,
@@ -251,18 +325,32 @@ pub(super) struct ApiArguments {
 }
 
 /// Flags of kamal-proxy that this version does not have: they are refused by name and never ignored.
-pub(super) const MISSING_FLAGS: [&str; 7] = [
-    "--client-ip-header",
-    "--exclude-metrics-path",
-    "--http3",
-    "--read-target",
-    "--read-target-websockets",
-    "--tls-on-demand-url",
-    "--writer-affinity-timeout",
-];
+pub(super) const MISSING_FLAGS: [&str; 1] = ["--http3"];
 
-/// Verbs of kamal-proxy that this version does not have.
-pub(super) const MISSING_VERBS: [&str; 1] = ["rollout"];
+/// Reads the values of a flag that may be given several times, each of them a line of comma-separated values, which may be
+/// quoted. An empty one is none.
+pub(super) fn list(texts: &[String]) -> Vec<String> {
+    texts.iter().flat_map(|text| values(text)).filter(|value| !value.is_empty()).collect()
+}
+
+fn values(text: &str) -> Vec<String> {
+    let mut values = vec![String::new()];
+    let mut quoted = false;
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        let Some(value) = values.last_mut() else { break };
+        match character {
+            '"' if quoted && characters.peek() == Some(&'"') => {
+                characters.next();
+                value.push('"');
+            }
+            '"' if quoted || value.is_empty() => quoted = !quoted,
+            ',' if !quoted => values.push(String::new()),
+            character => value.push(character),
+        }
+    }
+    values
+}
 
 /// Reads a boolean as Go does.
 fn parse_bool(text: &str) -> Result<bool, String> {
@@ -270,5 +358,19 @@ fn parse_bool(text: &str) -> Result<bool, String> {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),
         _ => Err(format!("strconv.ParseBool: parsing \"{text}\": invalid syntax")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // proxy-compat case 28.
+    #[test]
+    fn lists_are_given_at_once_or_one_by_one() {
+        let list = |texts: &[&str]| list(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert_eq!(list(&["a.com,b.com", "c.com"]), ["a.com", "b.com", "c.com"]);
+        assert_eq!(list(&[""]), [""; 0]);
+        assert_eq!(list(&[r#""a,b",c"#, r#""say ""x""""#]), ["a,b", "c", r#"say "x""#]);
     }
 }

@@ -40,7 +40,7 @@ fn table(services: &[ServiceStatus], invocation: Invocation) -> String {
             service.name.to_string(),
             joined(&service.settings.hosts, "*"),
             joined(&service.settings.path_prefixes, "/"),
-            joined(service.targets.iter().map(|target| &target.address), ""),
+            joined(service.targets.iter().chain(&service.read_targets).map(|target| &target.address), ""),
             service.gate.as_str().to_owned(),
             if service.settings.tls.is_some() { "yes" } else { "no" }.to_owned(),
         ]

@@ -9,12 +9,14 @@ use std::time::Duration;
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     Acme, Buffering, CertificateSource, DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress,
-    PathPrefix, ProxyClient, ProxyError, ServiceSettings, TargetAddress, Tls,
+    PathPrefix, ProxyClient, ProxyError, ServiceSettings, Tls,
 };
 
-use super::arguments::{DeployArguments, RemoveArguments};
+use super::arguments::{DeployArguments, RemoveArguments, list};
+use super::rollout::addresses;
 use super::{CommandError, socket_path};
 use crate::acme::STAGING_DIRECTORY;
+use crate::control::bounds;
 
 /// How long a call may take beyond what it asks the proxy to wait for.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(30);
@@ -28,22 +30,21 @@ pub(super) fn deploy(
     check_certificate(&arguments)?;
     let name = ProxyServiceName::parse(&arguments.service)?;
     let request = deploy_request(&arguments)?;
+    // The proxy checks them, too; whether it runs is not to matter for what is wrong here.
+    bounds::settings(&request.settings).map_err(|error| CommandError::Usage { message: error.message })?;
     let limit = arguments.deploy_timeout + arguments.drain_timeout + arguments.tunnel_timeout + CALL_LIMIT;
     call(&path, async |mut client| client.deploy(&name, &request, limit).await.map(drop))
 }
 
 fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidAddress> {
-    let targets = arguments.target.iter().map(|text| TargetAddress::parse(text)).collect::<Result<_, _>>()?;
-    let hosts = arguments.host.iter().filter(|text| !text.is_empty()).map(|text| HostPattern::parse(text));
-    let prefixes =
-        arguments.path_prefix.iter().filter(|text| !text.is_empty()).map(|text| PathPrefix::parse(text));
+    let (hosts, prefixes) = (list(&arguments.host), list(&arguments.path_prefix));
     let settings = ServiceSettings {
-        hosts: hosts.collect::<Result<_, _>>()?,
-        path_prefixes: prefixes.collect::<Result<_, _>>()?,
+        hosts: hosts.iter().map(|text| HostPattern::parse(text)).collect::<Result<_, _>>()?,
+        path_prefixes: prefixes.iter().map(|text| PathPrefix::parse(text)).collect::<Result<_, _>>()?,
         strip_path_prefix: arguments.strip_path_prefix,
         health_check: HealthCheck {
             path: arguments.health_check_path.clone(),
-            host: Some(arguments.health_check_host.clone()).filter(|host| !host.is_empty()),
+            host: filled(&arguments.health_check_host),
             port: Some(arguments.health_check_port).filter(|port| *port > 0),
             interval_ms: milliseconds(arguments.health_check_interval),
             timeout_ms: milliseconds(arguments.health_check_timeout),
@@ -57,17 +58,22 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
             max_request_bytes: arguments.max_request_body.unwrap_or(0),
             max_response_bytes: arguments.max_response_body.unwrap_or(0),
         },
-        log_request_headers: non_empty(&arguments.log_request_header),
-        log_response_headers: non_empty(&arguments.log_response_header),
+        log_request_headers: list(&arguments.log_request_header),
+        log_response_headers: list(&arguments.log_response_header),
         canonical_host: match arguments.canonical_host.as_str() {
             "" => None,
             host => Some(HostPattern::parse(host)?),
         },
-        error_pages: Some(arguments.error_pages.clone()).filter(|folder| !folder.is_empty()),
+        error_pages: filled(&arguments.error_pages),
         scope_cookie_paths: arguments.scope_cookie_paths,
         tls: arguments.tls.then(|| Tls { certificate: source(arguments), redirect: arguments.tls_redirect }),
+        read_targets_take_websockets: arguments.read_target_websockets,
+        writer_affinity_ms: milliseconds(arguments.writer_affinity_timeout),
+        client_ip_header: filled(&arguments.client_ip_header),
+        exclude_metrics_paths: list(&arguments.exclude_metrics_path),
     };
-    let mut request = DeployRequest::new(targets, settings);
+    let mut request = DeployRequest::new(addresses(&arguments.target)?, settings);
+    request.read_targets = addresses(&arguments.read_target)?;
     request.deploy_timeout_ms = milliseconds(arguments.deploy_timeout);
     request.drain_timeout_ms = milliseconds(arguments.drain_timeout);
     request.tunnel_timeout_ms = milliseconds(arguments.tunnel_timeout);
@@ -75,13 +81,12 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
     Ok(request)
 }
 
-fn non_empty(texts: &[String]) -> Vec<String> {
-    texts.iter().filter(|text| !text.is_empty()).cloned().collect()
+fn filled(text: &str) -> Option<String> {
+    Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
 /// Says where the service's certificate comes from.
 fn source(arguments: &DeployArguments) -> CertificateSource {
-    let filled = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     match filled(&arguments.tls_certificate_path) {
         Some(certificate_path) => CertificateSource::Files {
             certificate_path,
@@ -94,6 +99,7 @@ fn source(arguments: &DeployArguments) -> CertificateSource {
             },
             contact: None,
             cache_path: filled(&arguments.tls_acme_cache_path),
+            on_demand_url: filled(&arguments.tls_on_demand_url),
         }),
     }
 }
@@ -115,6 +121,14 @@ fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
         ("--tls-staging", arguments.tls_staging),
         ("--tls-acme-directory", !arguments.tls_acme_directory.is_empty()),
     ];
+    let with_url = !arguments.tls_on_demand_url.is_empty();
+    if with_url && !arguments.tls {
+        return usage("service options invalid: TLS must be enabled to use a TLS on-demand URL".to_owned());
+    }
+    if with_url && has_files == [true, true] {
+        let rule = "cannot use a custom TLS certificate with a TLS on-demand URL";
+        return usage(format!("service options invalid: {rule}"));
+    }
     let ordering = orders.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag);
     match ordering {
         _ if has_files == [true, true] && !arguments.tls => {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    ConfirmRequest, DrainRequest, ErrorCode, ErrorReply, GateRequest, ProbeRequest, ServiceList,
+    CanaryRequest, ConfirmRequest, DrainRequest, ErrorCode, ErrorReply, GateRequest, ProbeRequest,
+    ServiceList, SplitRequest,
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -118,6 +119,14 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec
         (&Method::POST, ["v1" | "v2" | "v3", "services", name, "gate"]) => {
             let body: GateRequest = read(request).await?;
             json(&control.set_gate(&service(name)?, &body).await?)
+        }
+        (&Method::PUT, ["v1" | "v2" | "v3", "services", name, "canary"]) => {
+            let body: CanaryRequest = read(request).await?;
+            json(&control.install_canary(&service(name)?, &body).await?)
+        }
+        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "split"]) => {
+            let body: SplitRequest = read(request).await?;
+            json(&control.split(&service(name)?, &body)?)
         }
         (&Method::DELETE, ["v1" | "v2" | "v3", "services", name]) => {
             json(&control.remove(&service(name)?, fence(request.uri().query())?)?)

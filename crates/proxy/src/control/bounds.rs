@@ -1,11 +1,13 @@
 //! Values that a request may carry, checked before anything is done.
 
 use freehold_wire::{
-    CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate, GateRequest, HealthCheck,
-    HostPattern, PathPrefix, ProbeRequest, ServiceSettings, Tls,
+    CanaryRequest, CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate,
+    GateRequest, HealthCheck, HostPattern, PathPrefix, ProbeRequest, ServiceSettings, SplitRequest,
+    TargetAddress,
 };
 
 use super::refusal;
+use crate::acme::Question;
 
 /// The longest span that makes sense anywhere: a day.
 const MAX_SPAN_MS: u64 = 24 * 60 * 60 * 1000;
@@ -14,12 +16,7 @@ const MAX_TARGETS: usize = 256;
 
 /// Checks a deploy.
 pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
-    if request.targets.is_empty() || request.targets.len() > MAX_TARGETS {
-        return Err(invalid(format!(
-            "a service needs 1 to {MAX_TARGETS} targets, not {}",
-            request.targets.len()
-        )));
-    }
+    targets(&request.targets, &request.read_targets)?;
     settings(&request.settings)?;
     for (name, value) in [
         ("deploy_timeout_ms", request.deploy_timeout_ms),
@@ -27,8 +24,45 @@ pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
         ("tunnel_timeout_ms", request.tunnel_timeout_ms),
         ("standby_ms", request.standby_ms),
         ("response_timeout_ms", request.settings.response_timeout_ms),
+        ("writer_affinity_ms", request.settings.writer_affinity_ms),
     ] {
         span(name, value, 0)?;
+    }
+    Ok(())
+}
+
+fn targets(targets: &[TargetAddress], read_targets: &[TargetAddress]) -> Result<(), ErrorReply> {
+    let count = targets.len();
+    if targets.is_empty() || count > MAX_TARGETS {
+        return Err(invalid(format!("a service needs 1 to {MAX_TARGETS} targets, not {count}")));
+    }
+    let count = read_targets.len();
+    if count > MAX_TARGETS {
+        return Err(invalid(format!(
+            "a service may have up to {MAX_TARGETS} targets for reads, not {count}"
+        )));
+    }
+    Ok(())
+}
+
+/// Checks targets that are to be tried.
+pub(super) fn canary(request: &CanaryRequest) -> Result<(), ErrorReply> {
+    targets(&request.targets, &request.read_targets)?;
+    span("deploy_timeout_ms", request.deploy_timeout_ms, 0)?;
+    span("drain_timeout_ms", request.drain_timeout_ms, 0)
+}
+
+/// The most values in a list.
+const MAX_LISTED: usize = 10_000;
+
+/// Checks a split.
+pub(super) fn split(request: &SplitRequest) -> Result<(), ErrorReply> {
+    let Some(split) = &request.split else { return Ok(()) };
+    if split.percentage > 100 {
+        return Err(invalid(format!("`percentage` must be 0 to 100, not {}", split.percentage)));
+    }
+    if split.allow_list.len() > MAX_LISTED {
+        return Err(invalid(format!("`allow_list` must not have more than {MAX_LISTED} values")));
     }
     Ok(())
 }
@@ -36,25 +70,23 @@ pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
 /// The most memory for one body.
 const MAX_MEMORY_BYTES: u64 = 1024 * 1024 * 1024;
 
-fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
+/// Checks how a service is to be reached and used.
+pub(crate) fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
     health_check(&settings.health_check)?;
     if settings.buffering.memory_bytes > MAX_MEMORY_BYTES {
         return Err(invalid(format!("`buffering.memory_bytes` must be 0 to {MAX_MEMORY_BYTES}")));
     }
-    for name in settings.log_request_headers.iter().chain(&settings.log_response_headers) {
+    for name in settings
+        .log_request_headers
+        .iter()
+        .chain(&settings.log_response_headers)
+        .chain(&settings.client_ip_header)
+    {
         if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
             return Err(invalid(format!("`{name}` is not the name of a header")));
         }
     }
-    let orders = matches!(&settings.tls, Some(Tls { certificate: CertificateSource::Acme(_), .. }));
-    if orders && (settings.hosts.is_empty() || settings.hosts.iter().any(HostPattern::is_any)) {
-        return Err(invalid("service options invalid: host must be set when using TLS".to_owned()));
-    }
-    if settings.tls.is_some()
-        && !settings.path_prefixes.is_empty()
-        && !settings.path_prefixes.iter().any(PathPrefix::is_root)
-    {
-        let rule = "TLS settings must be specified on the root path service";
+    if let Some(rule) = broken_rule_of_tls(settings) {
         return Err(invalid(format!("service options invalid: {rule}")));
     }
     match &settings.canonical_host {
@@ -70,6 +102,32 @@ fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns what is wrong with how a service is to be served over HTTPS, in kamal-proxy's words.
+fn broken_rule_of_tls(settings: &ServiceSettings) -> Option<String> {
+    let tls = settings.tls.as_ref()?;
+    let orders = matches!(tls.certificate, CertificateSource::Acme(_));
+    match tls.on_demand_url() {
+        Some(_) if !settings.hosts.iter().all(HostPattern::is_any) => {
+            return Some("cannot set hosts when using a TLS on-demand URL".to_owned());
+        }
+        Some(_) if settings.canonical_host.is_some() => {
+            return Some("cannot set a canonical host when using a TLS on-demand URL".to_owned());
+        }
+        Some(url) => {
+            if let Err(rule) = Question::parse(url) {
+                return Some(rule);
+            }
+        }
+        None if orders && (settings.hosts.is_empty() || settings.hosts.iter().any(HostPattern::is_any)) => {
+            return Some("host must be set when using TLS".to_owned());
+        }
+        None => {}
+    }
+    let has_root =
+        settings.path_prefixes.is_empty() || settings.path_prefixes.iter().any(PathPrefix::is_root);
+    (!has_root).then(|| "TLS settings must be specified on the root path service".to_owned())
 }
 
 /// The longest text for people.
@@ -127,4 +185,91 @@ fn span(name: &str, value: u64, least: u64) -> Result<(), ErrorReply> {
 
 fn invalid(message: String) -> ErrorReply {
     refusal(ErrorCode::Invalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fields: &str) -> Result<(), String> {
+        let settings: ServiceSettings = serde_json::from_str(&format!("{{{fields}}}")).unwrap();
+        super::settings(&settings).map_err(|error| error.message)
+    }
+
+    fn refused(fields: &str, rule: &str) {
+        assert_eq!(check(fields), Err(format!("service options invalid: {rule}")), "{fields}");
+    }
+
+    const ACME: &str = r#""tls":{"acme":{}}"#;
+    const FILES: &str = r#""tls":{"certificate_path":"/a","private_key_path":"/b"}"#;
+
+    fn on_demand(url: &str) -> String {
+        format!(r#""tls":{{"acme":{{"on_demand_url":"{url}"}}}}"#)
+    }
+
+    // proxy-compat cases 1-5, 17: a certificate of one's own needs no host, as in kamal-proxy 0.9.2.
+    #[test]
+    fn tls_needs_hosts_and_the_root_path() {
+        for hosts in ["[]", r#"[""]"#, r#"["*.example.com",""]"#] {
+            refused(&format!(r#"{ACME},"hosts":{hosts}"#), "host must be set when using TLS");
+        }
+        for hosts in [r#"["example.com"]"#, r#"["example.com","*.example.com"]"#] {
+            assert_eq!(check(&format!(r#"{ACME},"hosts":{hosts}"#)), Ok(()));
+        }
+        assert_eq!(check(FILES), Ok(()));
+        let root = "TLS settings must be specified on the root path service";
+        refused(&format!(r#"{ACME},"hosts":["a.com"],"path_prefixes":["/api"]"#), root);
+        refused(&format!(r#"{FILES},"path_prefixes":["/api"]"#), root);
+        assert_eq!(check(&format!(r#"{ACME},"hosts":["a.com"],"path_prefixes":["/"]"#)), Ok(()));
+    }
+
+    // proxy-compat cases 6-13, 15, 16.
+    #[test]
+    fn certificates_on_demand_are_for_a_service_without_hosts() {
+        for url in ["/allow", "/allow?token=abc", "http://h/c", "https://h/c"] {
+            assert_eq!(check(&on_demand(url)), Ok(()), "{url}");
+        }
+        let with = |more: &str| format!("{},{more}", on_demand("/allow"));
+        refused(&with(r#""hosts":["a.com"]"#), "cannot set hosts when using a TLS on-demand URL");
+        refused(
+            &with(r#""canonical_host":"a.com""#),
+            "cannot set a canonical host when using a TLS on-demand URL",
+        );
+        refused(
+            &with(r#""path_prefixes":["/api"]"#),
+            "TLS settings must be specified on the root path service",
+        );
+        refused(&on_demand("ftp://h/c"), r#"unsupported scheme "ftp" in tls-on-demand-url"#);
+        refused(&on_demand("http://"), "missing host in tls-on-demand-url");
+        refused(&on_demand("//example.com/x"), "tls-on-demand-url must be a path or an absolute http(s) URL");
+        for url in ["://invalid-url", "allow-host"] {
+            refused(&on_demand(url), &format!("unable to parse tls-on-demand-url `{url}`"));
+        }
+    }
+
+    // proxy-compat cases 18-20.
+    #[test]
+    fn a_canonical_host_is_one_of_the_hosts_if_there_are_any() {
+        let with =
+            |hosts: &str, canonical: &str| format!(r#""hosts":{hosts},"canonical_host":"{canonical}""#);
+        let hosts = r#"["example.com","www.example.com"]"#;
+        assert_eq!(check(&with(hosts, "example.com")), Ok(()));
+        assert_eq!(check(&with(hosts, "www.example.com")), Ok(()));
+        let rule = "canonical-host 'api.example.com' must be present in the hosts list: [example.com www.example.com]";
+        refused(&with(hosts, "api.example.com"), rule);
+        assert_eq!(check(&with("[]", "example.com")), Ok(()));
+        assert_eq!(check(""), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_a_header_or_a_share_is_refused() {
+        assert!(check(r#""client_ip_header":"True-Client-IP""#).is_ok());
+        assert!(check(r#""client_ip_header":"a b""#).is_err());
+        let split = |percentage| SplitRequest {
+            split: Some(freehold_wire::Split { percentage, allow_list: Vec::new() }),
+            fence: None,
+        };
+        assert!(super::split(&split(100)).is_ok());
+        assert!(super::split(&split(101)).is_err());
+    }
 }

@@ -2,12 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use freehold_wire::{CertificateSource, ServiceSettings};
+use freehold_model::ProxyServiceName;
+use freehold_wire::{CertificateSource, CertificateState, CertificateStatus, ServiceSettings};
 
-use crate::acme::{AcmeError, Keeper};
+use tokio::time::sleep;
+
+use super::{Control, chain};
+use crate::acme::{AcmeError, Keeper, time_text};
 use crate::certificate::{Certificate, CertificateError};
-use crate::table::ServiceCertificate;
+use crate::clock::Clock;
+use crate::table::{Service, ServiceCertificate};
 use crate::template::{ErrorPages, PagesError};
 
 pub(super) fn load_pages(settings: &ServiceSettings) -> Result<Option<Arc<ErrorPages>>, PagesError> {
@@ -26,6 +32,7 @@ pub(super) enum ServiceCertificateError {
 
 pub(super) fn load_certificate(
     keeper: &Keeper,
+    service: &ProxyServiceName,
     settings: &ServiceSettings,
 ) -> Result<Option<ServiceCertificate>, ServiceCertificateError> {
     Ok(match settings.tls.as_ref().map(|tls| &tls.certificate) {
@@ -35,7 +42,97 @@ pub(super) fn load_certificate(
             Some(ServiceCertificate::Files(Arc::new(certificate)))
         }
         Some(CertificateSource::Acme(acme)) => {
-            Some(ServiceCertificate::Automatic(keeper.certificates(acme, &settings.hosts)?))
+            Some(ServiceCertificate::Automatic(keeper.certificates(service, acme, &settings.hosts)?))
         }
     })
+}
+
+/// Says how a service's certificates stand.
+pub(super) fn statuses(service: &Service) -> Vec<CertificateStatus> {
+    let (state, end, error) = match &service.certificate {
+        Some(ServiceCertificate::Automatic(automatic)) => return automatic.statuses(),
+        None if service.settings.tls.is_none() => return Vec::new(),
+        None => (CertificateState::Failed, None, Some("it cannot be loaded".to_owned())),
+        Some(ServiceCertificate::Files(certificate)) => {
+            let end = certificate.end();
+            let is_over =
+                end.is_some_and(|end| Duration::from_secs(end.try_into().unwrap_or(0)) < Clock::unix());
+            match is_over {
+                true => (CertificateState::Failed, end, Some("it has ended".to_owned())),
+                false => (CertificateState::Valid, end, None),
+            }
+        }
+    };
+    let hosts = service.settings.hosts.iter().map(ToString::to_string).filter(|host| !host.is_empty());
+    let mut names: Vec<String> = hosts.collect();
+    if names.is_empty() {
+        names.push("*".to_owned());
+    }
+    let status = |name| CertificateStatus {
+        name,
+        state,
+        expires_at: end.and_then(time_text),
+        next_order_at: None,
+        error: error.clone(),
+    };
+    names.into_iter().map(status).collect()
+}
+
+impl Control {
+    /// Reads certificates again whose files have changed, and those that could not be read when the proxy started, until the
+    /// proxy stops.
+    pub(crate) async fn watch_certificates(&self, interval: Duration) {
+        while self.stopping.run_until_cancelled(sleep(interval)).await.is_some() {
+            let (_, table) = self.shared.load();
+            for service in table.services() {
+                match &service.certificate {
+                    Some(ServiceCertificate::Files(certificate)) => self.refresh(service, certificate),
+                    None if service.settings.tls.is_some() => self.load_late(service),
+                    None | Some(ServiceCertificate::Automatic(_)) => {}
+                }
+            }
+        }
+    }
+
+    fn refresh(&self, service: &Service, certificate: &Certificate) {
+        match certificate.refresh() {
+            Ok(false) => {}
+            Ok(true) => self.log.info("Certificate reloaded", &[("service", &service.name)]),
+            Err(error) => {
+                let text = chain(&error);
+                self.log.error("Certificate not reloaded", &[("service", &service.name), ("error", &text)]);
+            }
+        }
+    }
+
+    /// Tries to load the certificate of a service that was restored without one.
+    fn load_late(&self, service: &Arc<Service>) {
+        // That it cannot be loaded was told when the proxy started.
+        let Ok(certificate) = load_certificate(&self.keeper, &service.name, &service.settings) else {
+            return;
+        };
+        let _ledger = self.ledger.lock();
+        let (_, table) = self.shared.load();
+        if table.service(&service.name).is_some_and(|now| Arc::ptr_eq(now, service)) {
+            self.shared.store(table.with(Arc::new(Service { certificate, ..Service::clone(service) })));
+            self.log.info("Certificate loaded", &[("service", &service.name)]);
+        }
+    }
+
+    /// Returns when the certificates end that are served, by host.
+    pub(super) fn certificate_ends(&self) -> Vec<(String, i64)> {
+        let (_, table) = self.shared.load();
+        let mut ends = Vec::new();
+        for service in table.services() {
+            match &service.certificate {
+                None => {}
+                Some(ServiceCertificate::Automatic(automatic)) => ends.extend(automatic.ends()),
+                Some(ServiceCertificate::Files(certificate)) => {
+                    let hosts = service.settings.hosts.iter().map(ToString::to_string);
+                    ends.extend(hosts.filter_map(|host| Some((host, certificate.end()?))));
+                }
+            }
+        }
+        ends
+    }
 }

@@ -58,7 +58,7 @@ impl Control {
         self.save(&State::new(ledger.generation, ledger.fences.clone(), services))?;
         self.shared.store(moved);
         service.gate_moved.notify_waiters();
-        let generations = std::iter::once(&service.generation).chain(&service.standby).cloned().collect();
+        let generations = service.generations().cloned().collect();
         Ok((service.gate.clone(), generations))
     }
 }

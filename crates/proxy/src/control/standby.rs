@@ -8,7 +8,7 @@ use freehold_wire::{ConfirmReply, ConfirmRequest, DeployRequest, ErrorReply, Hea
 use tokio::time::sleep;
 
 use super::{Control, bounds, unknown};
-use crate::generation::Generation;
+use crate::generation::{Generation, Members};
 use crate::table::Service;
 
 impl Control {
@@ -20,12 +20,15 @@ impl Control {
         request: &DeployRequest,
         number: u64,
     ) -> Option<Arc<Generation>> {
-        let mut addresses = replaced.generation.addresses();
-        addresses.retain(|address| !request.targets.contains(address));
-        if request.standby_ms == 0 || addresses.is_empty() {
+        let (mut targets, mut read_targets) =
+            (replaced.generation.addresses(), replaced.generation.read_addresses());
+        targets.retain(|address| !request.targets.contains(address));
+        read_targets.retain(|address| !request.read_targets.contains(address));
+        if request.standby_ms == 0 || targets.is_empty() {
             return None;
         }
-        let standby = Generation::new(&addresses, HealthState::Healthy, self.thread_count);
+        let members = Members { targets: &targets, read_targets: &read_targets };
+        let standby = Generation::new(members, HealthState::Healthy, self.thread_count);
         standby.set_number(number);
         Some(Arc::new(standby))
     }

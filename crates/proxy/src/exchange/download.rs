@@ -104,14 +104,14 @@ impl Download<'_, '_> {
         let head = match response.status {
             101 => {
                 self.progress.status.set(101);
-                response.write_interim(out);
+                response.write_interim(self.admitted.cookies.as_deref(), out);
                 Head::Upgrade
             }
             // The client was told to continue by the proxy itself, or did not ask.
             100 => Head::Interim,
             102..200 => {
                 if version == Version::Http11 {
-                    response.write_interim(out);
+                    response.write_interim(None, out);
                 }
                 Head::Interim
             }

@@ -275,6 +275,8 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) peer: &'a str,
     /// Whether the client's own `X-Forwarded-*` lines are trusted.
     pub(crate) trusted: bool,
+    /// What stands in place of the client's own `X-Forwarded-For`.
+    pub(crate) client_ip: Option<&'a [u8]>,
     /// The scheme by which the client came.
     pub(crate) scheme: &'static str,
     /// How many bytes of the path are cut off.
@@ -302,7 +304,10 @@ impl Request<'_, '_> {
             line(b"Host: ", host.as_bytes());
         }
         if forwarding.trusted {
-            line(b"X-Forwarded-For: ", &self.chain(Kind::ForwardedFor, forwarding.peer));
+            match forwarding.client_ip {
+                None => line(b"X-Forwarded-For: ", &self.chain(Kind::ForwardedFor, forwarding.peer)),
+                Some(ip) => line(b"X-Forwarded-For: ", &[ip, b", ", forwarding.peer.as_bytes()].concat()),
+            }
             line(b"X-Kamal-Target: ", &self.chain(Kind::KamalTarget, forwarding.target));
         } else {
             line(b"X-Forwarded-For: ", forwarding.peer.as_bytes());

@@ -7,8 +7,9 @@ use super::{
     Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
     tokens,
 };
-use crate::cookie::CookieScope;
+use crate::cookie::CookieRules;
 use crate::digits::write_decimal;
+use crate::duty;
 
 /// What was asked decides how an answer is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,7 +159,7 @@ pub(crate) struct Delivery<'a> {
     /// The `Date` to give to an answer that has none.
     pub(crate) date: &'a [u8],
     /// What is done to the cookies.
-    pub(crate) cookies: Option<&'a CookieScope>,
+    pub(crate) cookies: Option<&'a CookieRules>,
 }
 
 /// How a body is sent to the client.
@@ -207,9 +208,9 @@ impl Response<'_, '_> {
     }
 
     /// Appends an interim answer's head (1xx) as the client gets it; for a 101 with its upgrade.
-    pub(crate) fn write_interim(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write_interim(&self, cookies: Option<&CookieRules>, out: &mut Vec<u8>) {
         write_status_line(self.status, out);
-        self.write_kept_lines(Coding::Plain, None, out);
+        self.write_kept_lines(Coding::Plain, cookies.filter(|_| self.status == 101), out);
         if self.status == 101 {
             out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         }
@@ -221,8 +222,11 @@ impl Response<'_, '_> {
         self.headers.first(wanted)
     }
 
-    /// Copies neighbouring lines that stay in one go; says whether a `Date` was among them.
-    fn write_kept_lines(&self, coding: Coding, cookies: Option<&CookieScope>, out: &mut Vec<u8>) -> bool {
+    /// Copies neighbouring lines that stay in one go, and those that are changed; says whether a `Date` was among them.
+    fn write_kept_lines(&self, coding: Coding, cookies: Option<&CookieRules>, out: &mut Vec<u8>) -> bool {
+        let scope = cookies.and_then(|rules| rules.scope.as_ref());
+        let affinity = cookies.and_then(|rules| rules.affinity);
+        let mut declines = false;
         let mut has_date = false;
         let mut run_start = None;
         for (kind, header) in self.headers.iter() {
@@ -236,7 +240,13 @@ impl Response<'_, '_> {
                     true
                 }
                 Kind::ContentType => true,
-                Kind::SetCookie => cookies.is_none(),
+                Kind::SetCookie => scope.is_none(),
+                Kind::Other
+                    if affinity.is_some() && header.name.eq_ignore_ascii_case(duty::DECLINING_HEADER) =>
+                {
+                    declines |= header.value == b"false";
+                    false
+                }
                 _ => !named,
             };
             let start = offset_in(self.buffer, header.name.as_bytes());
@@ -245,13 +255,16 @@ impl Response<'_, '_> {
             } else if let Some(from) = run_start.take() {
                 out.extend_from_slice(self.buffer.get(from..start).unwrap_or_default());
             }
-            if let (Kind::SetCookie, Some(scope)) = (kind, cookies) {
+            if let (Kind::SetCookie, Some(scope)) = (kind, scope) {
                 scope.write(header.value, out);
             }
         }
         if let Some(from) = run_start {
             let end = self.head_len.saturating_sub(2);
             out.extend_from_slice(self.buffer.get(from..end).unwrap_or_default());
+        }
+        if let Some(affinity) = affinity.filter(|_| !declines) {
+            duty::write_cookie(affinity, out);
         }
         has_date
     }

@@ -23,21 +23,22 @@ use crate::renewal_front::RenewalFront;
 use crate::rig::{Rig, name, request_for};
 use crate::target::Target;
 
-const HOST: &str = "shop.example.com";
+pub(crate) const HOST: &str = "shop.example.com";
 const YEAR: u64 = 365 * 24 * 60 * 60;
 
 /// A proxy that orders from an authority that looks for proofs at it.
-struct Scene {
-    rig: Rig,
-    target: Target,
-    pebble: Pebble,
+pub(crate) struct Scene {
+    pub(crate) rig: Rig,
+    pub(crate) target: Target,
+    pub(crate) pebble: Pebble,
 }
 
 fn limits() -> Limits {
-    Limits { order_retry: Duration::from_secs(1), reorder: Duration::from_secs(1), ..Limits::default() }
+    let second = Duration::from_secs(1);
+    Limits { order_retry: second, reorder: second, denial: Duration::ZERO, ..Limits::default() }
 }
 
-async fn scene() -> Scene {
+pub(crate) async fn scene() -> Scene {
     scene_with(|_| {}, |_| {}).await
 }
 
@@ -59,12 +60,12 @@ async fn scene_with(setup: impl FnOnce(&mut Setup), config: impl FnOnce(&mut Acm
     Scene { rig, target: Target::start("t").await, pebble }
 }
 
-fn tls(acme: Acme) -> Tls {
+pub(crate) fn tls(acme: Acme) -> Tls {
     Tls { certificate: CertificateSource::Acme(acme), redirect: true }
 }
 
 impl Scene {
-    fn request(&self) -> DeployRequest {
+    pub(crate) fn request(&self) -> DeployRequest {
         let mut request = request_for(&self.target);
         request.settings.tls = Some(tls(Acme::default()));
         request
@@ -84,12 +85,12 @@ impl Scene {
         self.certificate().await
     }
 
-    fn orders(&self) -> usize {
+    pub(crate) fn orders(&self) -> usize {
         self.rig.log.lines().iter().filter(|line| line["msg"] == "Certificate ordered").count()
     }
 
     /// Returns a stored file.
-    fn stored(&self, file: &str) -> PathBuf {
+    pub(crate) fn stored(&self, file: &str) -> PathBuf {
         let folder = fs_err::read_dir(self.rig.folder.path().join("state/certs")).unwrap().next().unwrap();
         folder.unwrap().path().join(file)
     }
@@ -108,7 +109,7 @@ async fn agree(port: u16, root: CertificateDer<'static>) -> std::io::Result<TlsS
 }
 
 /// Asks over an encrypted connection and returns the certificate that was shown.
-async fn ask(port: u16, root: CertificateDer<'static>) -> CertificateDer<'static> {
+pub(crate) async fn ask(port: u16, root: CertificateDer<'static>) -> CertificateDer<'static> {
     let mut stream = agree(port, root).await.unwrap();
     let text = format!("GET /n HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await.unwrap();
@@ -321,7 +322,7 @@ async fn a_certificate_that_kamal_proxy_has_ordered_is_used() {
     assert!(scene.rig.log.text().contains("Stored certificate not used"));
 }
 
-// Cases 1 to 3 and 174.
+// proxy-compat cases 1-3, 5, 21, 174.
 #[tokio::test]
 async fn hosts_for_which_no_certificate_can_be_ordered_are_refused() {
     let scene = scene().await;

@@ -12,6 +12,7 @@ async fn rig() -> (Rig, Target) {
     (rig, target)
 }
 
+// proxy-compat case 72.
 #[tokio::test]
 async fn connections_are_kept_on_both_sides() {
     let (rig, target) = rig().await;
@@ -85,6 +86,7 @@ async fn large_answers_arrive_whole() {
     }
 }
 
+// proxy-compat case 84.
 #[tokio::test]
 async fn chunks_and_trailers_come_through_and_extensions_do_not() {
     let (rig, _target) = rig().await;
@@ -152,6 +154,7 @@ async fn expect_continue_is_answered_at_once_and_only_once() {
     }
 }
 
+// proxy-compat case 85.
 #[tokio::test]
 async fn interim_answers_come_first_and_leave_nothing_behind() {
     let (rig, _target) = rig().await;
@@ -203,6 +206,7 @@ async fn an_answer_before_the_upload_ended_reaches_the_client() {
     assert!(text.contains("\r\nConnection: close\r\n"), "{text}");
 }
 
+// proxy-compat case 90.
 #[tokio::test]
 async fn answers_that_break_off_are_not_taken_for_whole_ones() {
     let (rig, _target) = rig().await;

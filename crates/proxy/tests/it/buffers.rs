@@ -36,7 +36,7 @@ fn answer(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-// Case 94.
+// proxy-compat case 94.
 #[tokio::test]
 async fn limits_without_buffering_limit_nothing() {
     let buffering = Buffering { requests: false, responses: false, ..both(10, 10) };
@@ -45,7 +45,7 @@ async fn limits_without_buffering_limit_nothing() {
     drop(target);
 }
 
-// Cases 95 to 97 and 102.
+// proxy-compat cases 95-97, 102, 105.
 #[tokio::test]
 async fn bodies_over_the_limit_are_refused() {
     let limit = answer("12345678").len() as u64;
@@ -67,6 +67,7 @@ async fn bodies_over_the_limit_are_refused() {
             .await;
         assert_eq!(client.reply().await.status, 413);
         assert_eq!(rig.open().await.get("/large").await.status, 500);
+        assert_eq!(fs_err::read_dir(rig.spill_folder()).unwrap().count(), 0, "{memory}");
         drop(target);
     }
     let requests = Buffering { responses: false, ..both(10, 10) };
@@ -80,7 +81,7 @@ async fn bodies_over_the_limit_are_refused() {
     drop(target);
 }
 
-// Cases 99, 100 and 104: what does not fit into memory comes back whole, and leaves nothing.
+// proxy-compat cases 98-100, 104: what does not fit into memory comes back whole, and leaves nothing.
 #[tokio::test]
 async fn bodies_go_through_files() {
     for memory in [0, 1000, 1_000_000] {
@@ -156,7 +157,7 @@ async fn an_answer_that_was_cut_is_an_error_where_it_was_held_back() {
     drop(target);
 }
 
-// Cases 77, 86, 107 and 108: what comes in pieces is sent on at once.
+// proxy-compat cases 107, 108: what comes in pieces is sent on at once.
 #[tokio::test]
 async fn answers_of_unknown_length_and_those_that_decline_are_sent_at_once() {
     let (rig, target) = scene(both(1000, 0)).await;
@@ -179,7 +180,7 @@ async fn answers_of_unknown_length_and_those_that_decline_are_sent_at_once() {
     drop(target);
 }
 
-// Case 78.
+// proxy-compat case 78.
 #[tokio::test]
 async fn upgraded_connections_are_not_held_back() {
     let (rig, target) = scene(both(2, 2)).await;
@@ -195,7 +196,7 @@ async fn upgraded_connections_are_not_held_back() {
     drop(target);
 }
 
-// Cases 80 and 103.
+// proxy-compat case 103.
 #[tokio::test]
 async fn malformed_chunks_are_refused() {
     let (rig, target) = scene(both(1000, 0)).await;
@@ -214,4 +215,63 @@ async fn a_body_that_cannot_be_kept_is_an_error_of_the_proxy() {
     fs_err::remove_dir(rig.spill_folder()).unwrap();
     assert_eq!(post(&mut rig.open().await, "/n", "abc").await.status, 500);
     drop(target);
+}
+
+/// Begins a request whose answer comes in two parts, the second once the gate is open.
+async fn begin(rig: &Rig, path: &str, target: &Target) -> Connection {
+    let mut client = rig.open().await;
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")).await;
+    target.wait_for_waiting(1).await;
+    client
+}
+
+// proxy-compat cases 77, 86, 107, 108.
+#[tokio::test]
+async fn a_piece_that_was_sent_is_read_while_the_answer_goes_on() {
+    for buffering in [Buffering::default(), both(1000, 0)] {
+        for kind in ["text/event-stream", "text/event-stream;charset=utf-8", "text/plain", "application/json"]
+        {
+            let (rig, target) = scene(buffering.clone()).await;
+            let mut client = begin(&rig, &format!("/pieces-gate?{kind}"), &target).await;
+            let head = crate::client::soon(client.head()).await.unwrap();
+            assert!(head.contains(&format!("Content-Type: {kind}\r\n")), "{head}");
+            assert_eq!(crate::client::soon(client.chunk()).await.unwrap(), b"first", "{kind}");
+            target.open_gate();
+            assert_eq!(crate::client::soon(client.chunk()).await.unwrap(), b"-last", "{kind}");
+            assert_eq!(crate::client::soon(client.chunk()).await.unwrap(), b"", "{kind}");
+        }
+    }
+}
+
+// proxy-compat cases 106, 109, 110.
+#[tokio::test]
+async fn an_answer_of_known_length_is_sent_when_it_is_whole() {
+    for path in ["/whole-gate", "/half-gate?text/plain", "/half-gate?application/json", "/half-gate"] {
+        let (rig, target) = scene(both(1000, 0)).await;
+        let mut client = begin(&rig, path, &target).await;
+        let nothing = tokio::time::timeout(std::time::Duration::from_millis(100), client.head()).await;
+        assert!(nothing.is_err(), "{path}: {nothing:?}");
+        target.open_gate();
+        let reply = client.reply().await;
+        let (status, location) = if path == "/whole-gate" { (302, Some("/x")) } else { (200, None) };
+        assert_eq!((reply.status, reply.header("location"), reply.text()), (status, location, "first-last"));
+    }
+}
+
+// proxy-compat cases 95, 96: the very numbers of its own tests.
+#[tokio::test]
+async fn small_bodies_pass_and_large_ones_do_not_in_memory_and_through_files() {
+    for (memory, limit, fits, request, response) in [(10, 10, 5, 21, 26), (5, 20, 11, 29, 39)] {
+        let buffering = Buffering { responses: false, ..both(memory, limit) };
+        let (rig, target) = scene(buffering).await;
+        assert_eq!(post(&mut rig.open().await, "/n", &"x".repeat(fits)).await.status, 200);
+        assert_eq!(post(&mut rig.open().await, "/n", &"x".repeat(request)).await.status, 413);
+        drop(target);
+        let buffering = Buffering { requests: false, ..both(memory, limit) };
+        let (rig, target) = scene(buffering).await;
+        let whole = post(&mut rig.open().await, "/raw", &answer(&"x".repeat(fits))).await;
+        assert_eq!((whole.status, whole.body.len()), (200, fits));
+        assert_eq!(post(&mut rig.open().await, "/raw", &answer(&"x".repeat(response))).await.status, 500);
+        drop(target);
+    }
 }

@@ -44,6 +44,7 @@ async fn kamal(rig: &Rig, arguments: &[&str]) -> (u8, String) {
     (outcome.result.unwrap(), outcome.output + &outcome.errors)
 }
 
+// proxy-compat cases 28, 42, 156, 204.
 #[tokio::test]
 async fn kamal_proxys_verbs_drive_the_server() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -84,6 +85,7 @@ async fn kamal_proxys_verbs_drive_the_server() {
     assert_eq!(kamal(&rig, &["remove", "shop-web"]).await, (1, "Error: service not found\n".to_owned()));
 }
 
+// proxy-compat case 4.
 #[tokio::test]
 async fn flags_for_certificates_that_are_ordered_have_their_effect() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -108,6 +110,7 @@ async fn flags_for_certificates_that_are_ordered_have_their_effect() {
     soon(async { while !cache.exists() {} }).await;
 }
 
+// proxy-compat cases 14, 15, 17, 22-26, 29, 49, 178.
 #[tokio::test]
 async fn kamal_proxys_errors_have_its_words() {
     let rig = Rig::start();
@@ -115,7 +118,28 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["deploy", "a"][..], "required flag(s) \"target\" not set"),
         (&["deploy", "--target", "web"], "accepts 1 arg(s), received 0"),
         (&["deploy", "a", "b", "--target", "web"], "accepts 1 arg(s), received 2"),
+        (&["deploy", "a", "b", "--force", "true", "--target", "web", "c"], "accepts 1 arg(s), received 3"),
+        (&["rollout", "stop", "a", "b"], "accepts 1 arg(s), received 2"),
         (&["deploy", "a", "--target", "http://web"], "http://web :invalid host pattern"),
+        (&["deploy", "a", "--target", "_"], "_ :invalid host pattern"),
+        (&["deploy", "a", "--target", "/"], "/ :invalid host pattern"),
+        (&["deploy", "a", "--target="], "a service needs 1 to 256 targets"),
+        (
+            &["deploy", "a", "--target=web", "--tls", "--tls-on-demand-url=/x", "--canonical-host=a.b"],
+            "service options invalid: cannot set a canonical host when using a TLS on-demand URL",
+        ),
+        (
+            &[
+                "deploy",
+                "a",
+                "--target=web",
+                "--tls",
+                "--tls-on-demand-url=/x",
+                "--tls-certificate-path=/a",
+                "--tls-private-key-path=/b",
+            ],
+            "service options invalid: cannot use a custom TLS certificate with a TLS on-demand URL",
+        ),
         (&["deploy", "a", "--target", "web", "--nonsense"], "unknown flag: --nonsense"),
         (
             &["deploy", "a", "--target", "web", "--tls"],
@@ -139,7 +163,7 @@ async fn kamal_proxys_errors_have_its_words() {
         ),
         (
             &["deploy", "a", "--target", "web", "--tls-on-demand-url=/x"],
-            "`--tls-on-demand-url` is not supported",
+            "service options invalid: TLS must be enabled to use a TLS on-demand URL",
         ),
         (
             &["deploy", "a", "--target", "web", "--max-request-body=10"],
@@ -161,7 +185,11 @@ async fn kamal_proxys_errors_have_its_words() {
             &["deploy", "a", "--target", "web", "--health-check-interval=0s"],
             "`health_check.interval_ms` must be 1",
         ),
-        (&["rollout", "set", "a"], "`rollout` is not supported by this version of the proxy"),
+        (&["rollout", "set", "a"], "at least one of the flags in the group [percent list] is required"),
+        (&["rollout", "set", "a", "--percent=10"], "service not found"),
+        (&["rollout", "set", "a", "--percent=101"], "invalid argument \"101\" for \"--percent\" flag"),
+        (&["rollout", "deploy", "a"], "required flag(s) \"target\" not set"),
+        (&["rollout", "deploy", "a", "--target=web"], "service not found"),
         (&["frobnicate"], "unknown command \"frobnicate\" for \"kamal-proxy\""),
         (&["run", "--metrics-port", "many"], "invalid argument \"many\" for \"--metrics-port"),
         (
@@ -171,17 +199,120 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["run", "--acme-eab-key-id", "a"], "`--acme-eab-key-id` needs `--acme-eab-hmac-key-file`"),
         (&["run", "--acme-ca-file", "/nonexistent"], "cannot set up the ordering of certificates"),
         (&["run", "--http3"], "`--http3` is not supported by this version of the proxy"),
-        (&["list", "a"], "accepts"),
+        (&["list", "a"], "accepts 0 arg(s), received 1"),
     ] {
         let (code, text) = kamal(&rig, arguments).await;
         assert_eq!(code, 1, "{arguments:?}");
         assert!(text.starts_with("Error: ") && text.contains(wanted), "{arguments:?}: {text}");
     }
-    let outcome =
-        call(Invocation::KamalProxy, &["list"], &[("KAMAL_PROXY_SOCKET", "/nonexistent/x.sock")]).await;
-    assert_eq!(outcome.errors, "Error: dial unix /nonexistent/x.sock: connect: no such file or directory\n");
+    let socket = [("KAMAL_PROXY_SOCKET", "/nonexistent/x.sock")];
+    for arguments in [
+        &["list"][..],
+        &["deploy", "a", "--target=web"],
+        &["remove", "a"],
+        &["pause", "a"],
+        &["stop", "a"],
+        &["resume", "a"],
+        &["rollout", "deploy", "a", "--target=web"],
+        &["rollout", "set", "a", "--percent=1"],
+        &["rollout", "stop", "a"],
+    ] {
+        let outcome = call(Invocation::KamalProxy, arguments, &socket).await;
+        let wanted = "Error: dial unix /nonexistent/x.sock: connect: no such file or directory\n";
+        assert_eq!((outcome.result.unwrap(), outcome.errors.as_str()), (1, wanted), "{arguments:?}");
+    }
+    // What is wrong with the command itself is said without asking anybody.
+    for (arguments, wanted) in [
+        (
+            &["--max-request-body=10"][..],
+            "max-request-body can only be set when request buffering is enabled",
+        ),
+        (&["--max-response-body=10"], "max-response-body can only be set when response buffering is enabled"),
+        (&["--tls"], "service options invalid: host must be set when using TLS"),
+        (&["--tls", "--host=a.b", "--path-prefix=/api"], "TLS settings must be specified on the root path"),
+    ] {
+        let arguments = [&["deploy", "a", "--target=web"], arguments].concat();
+        let outcome = call(Invocation::KamalProxy, &arguments, &socket).await;
+        assert!(outcome.errors.contains(wanted), "{arguments:?}: {}", outcome.errors);
+    }
     let outcome = call(Invocation::KamalProxy, &["list"], &[("XDG_RUNTIME_DIR", "/nonexistent")]).await;
     assert!(outcome.errors.contains("/nonexistent/kamal-proxy.sock"), "{}", outcome.errors);
+}
+
+#[tokio::test]
+async fn verbs_without_more_tell_what_there_is() {
+    for arguments in
+        [&[][..], &["--help"], &["help"], &["rollout"], &["rollout", "--help"], &["deploy", "-h"]]
+    {
+        let outcome = call(Invocation::KamalProxy, arguments, &[]).await;
+        assert_eq!((outcome.result.unwrap(), outcome.errors.as_str()), (0, ""), "{arguments:?}");
+        assert!(outcome.output.contains("Usage: kamal-proxy"), "{arguments:?}: {}", outcome.output);
+    }
+}
+
+// proxy-compat case 48.
+#[tokio::test]
+async fn a_forced_deploy_waits_for_nothing() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    target.shared.health.store(500, std::sync::atomic::Ordering::SeqCst);
+    for force in [&["--force"][..], &["--force=true"], &["--force", "true"]] {
+        let address = target.address();
+        let arguments = ["deploy", "shop", "--target", &address, "--health-check-interval=20ms"];
+        assert_eq!(kamal(&rig, &[&arguments, force].concat()).await, (0, String::new()));
+        assert_eq!(rig.open().await.get("/n").await.status, 503);
+    }
+    target.shared.health.store(200, std::sync::atomic::Ordering::SeqCst);
+    let mut client = rig.open().await;
+    soon(async { while client.get("/n").await.status != 200 {} }).await;
+}
+
+// proxy-compat cases 50, 56, 198 by the command line.
+#[tokio::test]
+async fn readers_and_a_rollout_are_set_by_flags() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let (reader, next) = (Target::start("reader").await, Target::start("next").await);
+    let (address, reading, trying) = (target.address(), reader.address(), next.address());
+    let arguments = [
+        "deploy",
+        "shop",
+        "--target",
+        &address,
+        "--read-target",
+        &reading,
+        "--read-target-websockets",
+        "true",
+        "--writer-affinity-timeout=2s",
+        "--client-ip-header=True-Client-IP",
+        "--exclude-metrics-path=/up,/healthz",
+        "--exclude-metrics-path",
+        "/x",
+    ];
+    let done = (0, String::new());
+    assert_eq!(kamal(&rig, &arguments).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "deploy", "shop", "--target", &trying]).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "set", "shop", "--percent=5", "--list", "1,2"]).await, done);
+    let status = rig.status().await;
+    let settings = &status.settings;
+    assert!(settings.read_targets_take_websockets);
+    assert_eq!(
+        (settings.writer_affinity_ms, settings.client_ip_header.as_deref()),
+        (2000, Some("True-Client-IP"))
+    );
+    assert_eq!(settings.exclude_metrics_paths, ["/up", "/healthz", "/x"]);
+    let split = status.canary.unwrap().split.unwrap();
+    assert_eq!((split.percentage, split.allow_list), (5, vec!["1".to_owned(), "2".to_owned()]));
+    let (_, table) = kamal(&rig, &["list"]).await;
+    assert!(table.contains(&format!("{address},{reading}")) && !table.contains(&trying), "{table}");
+    let mut client = rig.open().await;
+    assert_eq!(client.get("/n").await.text(), "reader  /n 0 0");
+    client.send("GET /n HTTP/1.1\r\nHost: x\r\nCookie: kamal-rollout=2\r\n\r\n").await;
+    assert_eq!(client.reply().await.text(), "next  /n 0 0");
+    assert_eq!(kamal(&rig, &["rollout", "stop", "shop"]).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "stop", "shop"]).await, done);
+    client.send("POST /n HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nCookie: kamal-rollout=2\r\n\r\n").await;
+    let reply = client.reply().await;
+    assert_eq!(reply.text(), "t  /n 0 0");
+    assert!(reply.header("set-cookie").unwrap().starts_with("kamal-writer="));
 }
 
 #[tokio::test]
@@ -208,6 +339,7 @@ async fn an_unhealthy_deploy_says_what_the_checks_saw() {
     );
 }
 
+// proxy-compat case 208.
 #[tokio::test]
 async fn our_own_verbs_return_errors_to_be_rendered() {
     let rig = Rig::start();
@@ -240,10 +372,14 @@ async fn our_own_verbs_return_errors_to_be_rendered() {
     let error = call(Invocation::Freehold, &arguments, &[]).await.result.unwrap_err();
     assert_eq!((error.to_string(), error.kind().exit_code()), (format!("listen tcp 127.0.0.1:{taken}"), 3));
     let outcome = call(Invocation::KamalProxy, &arguments, &[]).await;
-    assert_eq!(
-        outcome.errors,
-        format!("Error: listen tcp 127.0.0.1:{taken}: bind: address already in use\n")
-    );
+    let wanted = format!("Error: listen tcp 127.0.0.1:{taken}: bind: address already in use\n");
+    assert_eq!((outcome.result.unwrap(), outcome.errors.as_str()), (1, wanted.as_str()));
+    // proxy-compat case 27: the name with a prefix goes first, and a flag before both.
+    let arguments: Vec<&str> =
+        arguments.into_iter().filter(|text| !["--http-port", &taken].contains(text)).collect();
+    let environment = [("KAMAL_PROXY_HTTP_PORT", taken.as_str()), ("HTTP_PORT", "1")];
+    let outcome = call(Invocation::KamalProxy, &arguments, &environment).await;
+    assert_eq!(outcome.errors, wanted);
 }
 
 #[tokio::test]
@@ -333,6 +469,7 @@ fn end(mut child: Child) -> String {
     text
 }
 
+// proxy-compat case 205.
 #[tokio::test]
 async fn a_process_drains_on_sigterm_and_comes_back_with_its_state() {
     let folder = tempfile::tempdir().unwrap();

@@ -25,6 +25,7 @@ async fn raw(rig: &Rig, answer: &str) -> crate::client::Reply {
     connection.reply().await
 }
 
+// proxy-compat case 89.
 #[tokio::test]
 async fn a_target_that_is_gone_gives_502_and_a_reason() {
     let (rig, target) = rig().await;
@@ -49,6 +50,7 @@ async fn a_target_that_is_gone_gives_502_and_a_reason() {
     assert_eq!((&lines[1]["status"], &lines[1]["reason"]), (&502.into(), &"target_refused".into()));
 }
 
+// proxy-compat case 91.
 #[tokio::test]
 async fn a_kept_connection_that_the_target_closed_loses_no_request() {
     let (rig, target) = rig().await;
@@ -68,6 +70,7 @@ async fn a_kept_connection_that_the_target_closed_loses_no_request() {
     assert_eq!(target.requests(), 151);
 }
 
+// proxy-compat case 89.
 #[tokio::test]
 async fn a_request_that_was_taken_is_not_sent_twice() {
     let (rig, target) = rig().await;
@@ -86,6 +89,7 @@ async fn a_request_that_was_taken_is_not_sent_twice() {
     assert_eq!(counters.target_errors.get(&Reason::TargetClosed), Some(&2), "{counters:?}");
 }
 
+// proxy-compat case 89.
 #[tokio::test]
 async fn answers_that_two_programs_could_read_differently_are_refused() {
     let (rig, _target) = rig().await;
@@ -123,6 +127,7 @@ async fn a_connection_with_more_than_the_answer_is_not_used_again() {
     assert!(target.connections() > before + 2);
 }
 
+// proxy-compat cases 87, 88.
 #[tokio::test]
 async fn a_silent_target_gives_504() {
     let (rig, target) = rig().await;
@@ -145,6 +150,7 @@ async fn a_silent_target_gives_504() {
     assert_eq!(counters.target_errors.get(&Reason::TargetResponseTimeout), Some(&1), "{counters:?}");
 }
 
+// proxy-compat case 79.
 #[tokio::test]
 async fn a_client_that_leaves_frees_the_target() {
     let (mut rig, target) = rig().await;
@@ -164,9 +170,11 @@ async fn a_client_that_leaves_frees_the_target() {
     rig.stop();
     for line in rig.log.requests() {
         assert_eq!((&line["status"], &line["reason"]), (&499.into(), &"client_gone".into()), "{line}");
+        assert_eq!(line["resp_content_length"], 0, "{line}");
     }
 }
 
+// proxy-compat case 80.
 #[tokio::test]
 async fn a_malformed_upload_is_the_clients_fault() {
     let (rig, _target) = rig().await;

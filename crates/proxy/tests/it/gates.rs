@@ -29,7 +29,7 @@ async fn begin_waiting(rig: &Rig) -> Connection {
     waiting
 }
 
-// Cases 123 and 128.
+// proxy-compat cases 123, 128.
 #[tokio::test]
 async fn the_health_path_is_answered_in_every_state() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -42,7 +42,7 @@ async fn the_health_path_is_answered_in_every_state() {
     drop(target);
 }
 
-// Cases 124 and 125.
+// proxy-compat cases 124, 125.
 #[tokio::test]
 async fn paused_requests_go_on_when_resumed_or_give_up() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -60,7 +60,7 @@ async fn paused_requests_go_on_when_resumed_or_give_up() {
     assert!(line.is_none_or(|line| line["reason"] == "pause_timeout"));
 }
 
-// Cases 126, 127 and 134.
+// proxy-compat cases 126, 127, 134.
 #[tokio::test]
 async fn a_stop_releases_those_who_wait_with_its_message() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -76,7 +76,7 @@ async fn a_stop_releases_those_who_wait_with_its_message() {
     drop(target);
 }
 
-// Case 129.
+// proxy-compat case 129.
 #[tokio::test]
 async fn only_get_and_head_of_the_health_path_are_answered_early() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -90,7 +90,7 @@ async fn only_get_and_head_of_the_health_path_are_answered_early() {
     drop(target);
 }
 
-// Cases 130 and 200: the state of a gate outlives deploys and restarts.
+// proxy-compat case 130: the state of a gate outlives deploys and restarts.
 #[tokio::test]
 async fn a_gate_outlives_deploys_and_restarts() {
     let (mut rig, old, new) = (Rig::start(), Target::start("old").await, Target::start("new").await);
@@ -106,7 +106,7 @@ async fn a_gate_outlives_deploys_and_restarts() {
     drop(old);
 }
 
-// Cases 131 to 133.
+// proxy-compat cases 131-133.
 #[tokio::test]
 async fn the_health_path_is_the_one_that_the_target_sees() {
     for (strip, path, health, status) in [
@@ -114,6 +114,7 @@ async fn the_health_path_is_the_one_that_the_target_sees() {
         (true, "/api/other", "/up", 504),
         (true, "/api/up?one=two", "/up", 200),
         (true, "/api/up/other", "/up", 504),
+        (true, "/api/health", "/up", 504),
         (false, "/api/up", "/up", 504),
         (false, "/api/up", "/api/up", 200),
     ] {

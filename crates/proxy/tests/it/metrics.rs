@@ -60,3 +60,43 @@ async fn requests_are_counted_by_service_method_and_status() {
     rig.client().await.remove(&name("shop"), None, LIMIT).await.unwrap();
     wait_for(&rig, &format!("{total}{{service=\"shop\",method=\"OTHER\",status=\"200\"}} 1")).await;
 }
+
+// proxy-compat cases 120-122.
+#[tokio::test]
+async fn paths_that_are_left_out_are_logged_and_not_counted() {
+    for (strip, counted) in [(true, "/api/other"), (false, "/api/up")] {
+        let (rig, target) = (Rig::counting(), Target::start("t").await);
+        let mut request = crate::rig::request_for(&target);
+        request.settings.path_prefixes = vec![freehold_wire::PathPrefix::parse("/api").unwrap()];
+        request.settings.strip_path_prefix = strip;
+        request.settings.exclude_metrics_paths = ["/up", "/healthz", "/gate"].map(ToOwned::to_owned).to_vec();
+        request.health = freehold_wire::HealthGate::Trust;
+        rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+        let mut client = rig.open().await;
+        if strip {
+            for (method, path) in [("GET", "/api/up"), ("POST", "/api/healthz?x"), ("GET", "/api/u%70")] {
+                client.send(format!("{method} {path} HTTP/1.1\r\nHost: shop.example.com\r\n\r\n")).await;
+                client.reply().await;
+            }
+        }
+        client.get(counted).await;
+        client.get("/api/up/nested").await;
+        let total = "kamal_proxy_http_requests_total{service=\"shop\",method=\"GET\",status=\"404\"} 2";
+        wait_for(&rig, total).await;
+        let text = scrape(&rig).await;
+        assert_eq!(text.matches("kamal_proxy_http_requests_total{service=\"shop\"").count(), 1, "{text}");
+        let logged = if strip { 5 } else { 2 };
+        soon(async {
+            while rig.log.requests().len() < logged {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        if strip {
+            client.send("GET /api/gate HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await;
+            target.wait_for_waiting(1).await;
+            assert_eq!(rig.status().await.in_flight.requests, 1);
+            wait_for(&rig, "kamal_proxy_http_in_flight_requests{service=\"shop\"} 0").await;
+        }
+    }
+}

@@ -18,7 +18,7 @@ fn host(text: &str) -> HostPattern {
     HostPattern::parse(text).unwrap()
 }
 
-// Cases 168 and 170.
+// proxy-compat cases 168, 170.
 #[tokio::test]
 async fn other_hosts_are_redirected_to_the_canonical_one() {
     let (rig, target) = scene(|request| {
@@ -42,7 +42,7 @@ async fn other_hosts_are_redirected_to_the_canonical_one() {
     drop(target);
 }
 
-// Cases 18 to 20.
+// proxy-compat cases 18-20.
 #[tokio::test]
 async fn a_canonical_host_is_one_of_the_hosts() {
     let (rig, target) = scene(|_| {}).await;
@@ -55,9 +55,16 @@ async fn a_canonical_host_is_one_of_the_hosts() {
     assert!(error.message().unwrap().contains(wanted), "{error:?}");
     request.settings.hosts.clear();
     rig.client().await.deploy(&name("other"), &request, LIMIT).await.unwrap();
+    request.settings.canonical_host = None;
+    rig.client().await.deploy(&name("other"), &request, LIMIT).await.unwrap();
+    request.settings.hosts = vec![host("example.com"), host("www.example.com")];
+    for canonical in ["example.com", "www.example.com"] {
+        request.settings.canonical_host = Some(host(canonical));
+        rig.client().await.deploy(&name("other"), &request, LIMIT).await.unwrap();
+    }
 }
 
-// Cases 191 to 193, and the part of 175 about error pages.
+// proxy-compat cases 192, 193; proxy-compat case 175 where it is about error pages.
 #[tokio::test]
 async fn an_applications_own_pages_are_shown() {
     let folder = tempfile::tempdir().unwrap();
@@ -78,20 +85,23 @@ async fn an_applications_own_pages_are_shown() {
     assert!(matches!(error, ProxyError::Refused { .. }), "{error:?}");
     assert!(error.message().unwrap().starts_with("unable to load error pages"), "{error:?}");
     assert_eq!(rig.open().await.get("/drop").await.text(), "<h1>Sorry</h1>", "the old settings still hold");
+    let stored = fs_err::read_to_string(rig.state_file()).unwrap();
+    assert!(!stored.contains("/nonexistent") && stored.contains(folder.path().to_str().unwrap()), "{stored}");
 }
 
-// Case 118.
+// proxy-compat case 118.
 #[tokio::test]
 async fn headers_are_logged_that_are_asked_for() {
     let (rig, target) = scene(|request| {
         request.settings.log_request_headers = vec!["X-Custom".to_owned(), "Content-Type".to_owned()];
-        request.settings.log_response_headers = vec!["Connection".to_owned(), "X-None".to_owned()];
+        request.settings.log_response_headers =
+            ["Cache-Control", "X-Custom", "X-None"].map(ToOwned::to_owned).to_vec();
     })
     .await;
     let mut client = rig.open().await;
-    client
-        .send("GET /close HTTP/1.1\r\nHost: shop.example.com\r\nx-custom: a\"b\r\nX-Custom: c\r\n\r\n")
-        .await;
+    let answer = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\nx-CUSTOM: d\r\nContent-Length: 0\r\n\r\n";
+    let lines = format!("x-custom: a\"b\r\nX-Custom: c\r\nContent-Length: {}\r\n", answer.len());
+    client.send(format!("POST /raw HTTP/1.1\r\nHost: shop.example.com\r\n{lines}\r\n{answer}")).await;
     assert_eq!(client.reply().await.status, 200);
     soon(async {
         while rig.log.requests().is_empty() {
@@ -100,16 +110,14 @@ async fn headers_are_logged_that_are_asked_for() {
     })
     .await;
     let line = rig.log.requests().pop().unwrap();
-    assert_eq!(
-        (line["req_x_custom"].as_str(), line["resp_connection"].as_str()),
-        (Some("a\"b,c"), Some("close"))
-    );
+    assert_eq!((line["req_x_custom"].as_str(), line["resp_x_custom"].as_str()), (Some("a\"b,c"), Some("d")));
+    assert_eq!(line["resp_cache_control"], "no-store");
     assert_eq!(line["resp_x_none"], "");
     assert_eq!(rig.log.text().matches("req_content_type").count(), 1);
     drop(target);
 }
 
-// Case 157.
+// proxy-compat cases 157, 159.
 #[tokio::test]
 async fn cookies_are_put_under_the_prefix_that_was_used() {
     let (rig, target) = scene(|request| {
@@ -131,4 +139,24 @@ async fn cookies_are_put_under_the_prefix_that_was_used() {
         assert!(reply.head.contains(&wanted), "{reply:?}");
     }
     drop(target);
+}
+
+// proxy-compat case 157: what is not asked for is not done, and `/` becomes the prefix.
+#[tokio::test]
+async fn cookies_stay_as_they_are_unless_a_service_says_so() {
+    let answer = "HTTP/1.1 200 OK\r\nSet-Cookie: a=b; Path=/\r\nContent-Length: 0\r\n\r\n";
+    for (scoped, wanted) in [(false, "a=b; Path=/"), (true, "a=b; Path=/chat")] {
+        let (rig, target) = scene(|request| {
+            request.settings.path_prefixes = vec![PathPrefix::parse("/chat").unwrap()];
+            request.settings.scope_cookie_paths = scoped;
+            request.health = freehold_wire::HealthGate::Trust;
+        })
+        .await;
+        let mut client = rig.open().await;
+        let head =
+            format!("POST /chat/raw HTTP/1.1\r\nHost: shop.example.com\r\nContent-Length: {}", answer.len());
+        client.send(format!("{head}\r\n\r\n{answer}")).await;
+        assert_eq!(client.reply().await.header("set-cookie"), Some(wanted));
+        drop(target);
+    }
 }

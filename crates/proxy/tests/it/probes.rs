@@ -38,6 +38,7 @@ async fn saying(text: &'static [u8]) -> (String, JoinSet<()>) {
     (address, tasks)
 }
 
+// proxy-compat cases 35, 135.
 #[tokio::test]
 async fn a_healthy_target_is_found_at_once() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
@@ -67,6 +68,7 @@ async fn a_target_that_starts_late_is_waited_for() {
     assert!(report.elapsed_ms < 5000, "{report:?}");
 }
 
+// proxy-compat cases 37, 38.
 #[tokio::test]
 async fn each_kind_of_failure_is_named() {
     let rig = Rig::start();
@@ -152,4 +154,72 @@ async fn senseless_checks_are_refused() {
         assert!(matches!(error, ProxyError::Refused { .. }), "{error:?}");
         assert!(error.message().unwrap().contains("health_check."), "{error:?}");
     }
+}
+
+/// A target that answers 200 to one `Host` and 421 to every other.
+async fn insisting(host: &'static str) -> (String, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let own = address.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            let text = std::str::from_utf8(&request[..length]).unwrap().to_owned();
+            let wanted = if host.is_empty() { &own } else { host };
+            let status = if text.contains(&format!("\r\nHost: {wanted}\r\n")) { 200 } else { 421 };
+            assert!(text.contains("\r\nUser-Agent: kamal-proxy\r\n"), "{text}");
+            let answer =
+                format!("HTTP/1.1 {status} Whatever\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (address, tasks)
+}
+
+// proxy-compat cases 39-41.
+#[tokio::test]
+async fn the_host_of_a_check_is_the_one_that_was_given_or_the_targets_own() {
+    let rig = Rig::start();
+    let (named, _tasks) = insisting("example.com").await;
+    let (own, _tasks2) = insisting("").await;
+    for (target, host, healthy) in [
+        (&named, Some("example.com"), true),
+        (&named, Some("other.example.com"), false),
+        (&named, None, false),
+        (&own, None, true),
+    ] {
+        let mut asked = request(target);
+        asked.health_check.host = host.map(ToOwned::to_owned);
+        assert_eq!(probe(&rig, &asked).await.healthy, healthy, "{host:?}");
+    }
+}
+
+// proxy-compat case 43.
+#[tokio::test]
+async fn every_success_is_healthy_also_behind_a_redirect() {
+    let rig = Rig::start();
+    let (empty, _tasks) = saying(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").await;
+    let (odd, _tasks2) = saying(b"HTTP/1.1 299 Odd\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await;
+    for (target, status) in [(empty, 204), (odd, 299)] {
+        assert_eq!(probe(&rig, &request(&target)).await.last, ProbeOutcome::Healthy { status });
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let moved = listener.local_addr().unwrap().to_string();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).await.unwrap();
+            let answer: &[u8] = match request[..length].starts_with(b"GET /up ") {
+                true => b"HTTP/1.1 302 Found\r\nLocation: /ready\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                false => b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
+            };
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    assert_eq!(probe(&rig, &request(&moved)).await.last, ProbeOutcome::Healthy { status: 204 });
 }

@@ -134,6 +134,7 @@ async fn answers_are_never_swapped_whatever_others_do() {
     rig.wait_for(|status| status.in_flight.requests == 0).await;
 }
 
+// proxy-compat cases 68, 140.
 #[tokio::test]
 async fn a_deploy_waits_for_requests_in_flight() {
     let rig = Rig::start();
@@ -162,6 +163,7 @@ async fn a_deploy_waits_for_requests_in_flight() {
     assert_eq!(reply.previous.unwrap().targets[0].to_string(), old.address());
 }
 
+// proxy-compat cases 69, 70.
 #[tokio::test]
 async fn the_drain_limit_cuts_what_is_left() {
     let rig = Rig::start();
@@ -251,6 +253,7 @@ async fn putting_back_needs_no_health_check() {
     assert_eq!(rig.open().await.get("/n").await.text(), "old  /n 0 0");
 }
 
+// proxy-compat case 48.
 #[tokio::test]
 async fn without_the_gate_requests_wait_for_nothing_and_get_503() {
     let rig = Rig::start();
@@ -271,6 +274,7 @@ async fn without_the_gate_requests_wait_for_nothing_and_get_503() {
     );
 }
 
+// proxy-compat cases 44, 47, 50.
 #[tokio::test]
 async fn a_target_that_fails_its_checks_gets_nothing_until_it_recovers() {
     let rig = Rig::start();
@@ -294,6 +298,7 @@ async fn a_target_that_fails_its_checks_gets_nothing_until_it_recovers() {
     rig.wait_for(|status| status.targets[1].health == freehold_wire::HealthState::Healthy).await;
 }
 
+// proxy-compat case 207.
 #[tokio::test]
 async fn a_restart_serves_the_same_services_at_once() {
     let mut rig = Rig::start();
@@ -315,6 +320,7 @@ async fn a_restart_serves_the_same_services_at_once() {
     assert!(messages.iter().any(|message| message == "Restored saved state"), "{messages:?}");
 }
 
+// proxy-compat case 203.
 #[tokio::test]
 async fn a_damaged_state_file_is_set_aside_and_reported() {
     let mut rig = Rig::start();
@@ -339,6 +345,35 @@ async fn a_damaged_state_file_is_set_aside_and_reported() {
     assert_eq!(fs_err::read(aside).unwrap(), &text[..text.len() / 2]);
 }
 
+// proxy-compat cases 199, 202, 203: what kamal-proxy stored serves, service by service, and nothing of it is lost.
+#[tokio::test]
+async fn what_kamal_proxy_left_serves_and_what_is_wrong_with_it_is_kept() {
+    let mut rig = Rig::start();
+    let target = Target::start("t").await;
+    rig.stop();
+    let folder = rig.state_file().parent().unwrap().to_owned();
+    let record = |name: &str, host: &str, target: &str| {
+        format!(r#"{{"name":"{name}","active_targets":["{target}"],"options":{{"hosts":["{host}"]}}}}"#)
+    };
+    let address = target.address();
+    let text = format!(
+        "[{},{}]",
+        record("shop", "shop.example.com", &address),
+        record("bad", "b.example.com", "http://x")
+    );
+    fs_err::write(folder.join("kamal-proxy.state"), &text).unwrap();
+    rig.restart(Duration::from_secs(5));
+    assert_eq!(rig.open().await.get("/n").await.text(), "t  /n 0 0");
+    rig.deploy(&target).await;
+    let kept = || {
+        let entries = fs_err::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.to_string_lossy().contains("kept-")).collect::<Vec<_>>()
+    };
+    assert_eq!(fs_err::read_to_string(&kept()[0]).unwrap(), text);
+    assert!(rig.log.text().contains("Service of kamal-proxy not carried over"));
+}
+
+// proxy-compat case 205.
 #[tokio::test]
 async fn stopping_finishes_what_is_in_flight() {
     let mut rig = Rig::start();
@@ -361,6 +396,7 @@ async fn stopping_finishes_what_is_in_flight() {
     assert!(!rig.socket().exists());
 }
 
+// proxy-compat case 206.
 #[tokio::test]
 async fn stopping_has_a_deadline() {
     let mut rig = Rig::start();

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub(crate) struct Shared {
     waiting: watch::Sender<u64>,
     /// Whether requests at the gate go on.
     open: watch::Sender<bool>,
+    /// The requests for `/allow`, line and head.
+    pub(crate) questions: Mutex<Vec<String>>,
 }
 
 struct Request {
@@ -55,6 +58,7 @@ impl Target {
             requests: AtomicU64::new(0),
             waiting: watch::Sender::new(0),
             open: watch::Sender::new(false),
+            questions: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::clone(&shared)));
@@ -182,11 +186,13 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Option<()>
             assert!(opened);
             answer(stream, "200 OK", &shared.name).await
         }
-        "/half-gate" => {
-            say(stream, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").await?;
-            shared.waiting.send_modify(|waiting| *waiting += 1);
-            shared.open.subscribe().wait_for(|open| *open).await.ok()?;
-            say(stream, "-last").await
+        "/half-gate" | "/whole-gate" | "/pieces-gate" => in_two(stream, shared, &route, &path).await,
+        "/allow" => {
+            shared.questions.lock().push(format!("{}{}", request.line, request.head));
+            if path.contains("host=shop.example.com") {
+                return answer(stream, "200 OK", "").await;
+            }
+            answer(stream, "403 Forbidden", &"x".repeat(500)).await
         }
         "/head" => answer(stream, "200 OK", &format!("{}{}", request.line, request.head)).await,
         "/huge" => {
@@ -206,6 +212,22 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Option<()>
         "/n" | "/" => number(stream, shared, &request, &path).await,
         other => oddity(stream, other).await,
     }
+}
+
+/// Answers in two parts, between which it waits at the gate; the query is the kind of the body.
+async fn in_two(stream: &mut BufReader<TcpStream>, shared: &Shared, route: &str, path: &str) -> Option<()> {
+    let kind = path.split_once('?').map_or(String::new(), |(_, kind)| format!("Content-Type: {kind}\r\n"));
+    let (head, last) = match route {
+        "/pieces-gate" => {
+            ("200 OK\r\nTransfer-Encoding: chunked\r\n", ("5\r\nfirst\r\n", "5\r\n-last\r\n0\r\n\r\n"))
+        }
+        "/whole-gate" => ("302 Found\r\nLocation: /x\r\nContent-Length: 10\r\n", ("first", "-last")),
+        _ => ("200 OK\r\nContent-Length: 10\r\n", ("first", "-last")),
+    };
+    say(stream, format!("HTTP/1.1 {head}{kind}\r\n{}", last.0)).await?;
+    shared.waiting.send_modify(|waiting| *waiting += 1);
+    shared.open.subscribe().wait_for(|open| *open).await.ok()?;
+    say(stream, last.1).await
 }
 
 /// Tells the request's number, path, length and sum of bytes.
@@ -258,6 +280,14 @@ async fn oddity(stream: &mut BufReader<TcpStream>, route: &str) -> Option<()> {
         "/hints" => {
             say(stream, "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n").await?;
             answer(stream, "200 OK", "hinted").await
+        }
+        "/moved" => say(stream, "HTTP/1.1 302 Found\r\nLocation: /n\r\nContent-Length: 0\r\n\r\n").await,
+        "/created" => {
+            say(
+                stream,
+                "HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\ncreated!",
+            )
+            .await
         }
         "/large" => {
             let body = "0123456789abcdef".repeat(200_000 / 16);

@@ -33,6 +33,7 @@ async fn echo(connection: &mut Connection, bytes: &[u8]) {
     assert_eq!(back, bytes);
 }
 
+// proxy-compat case 78.
 #[tokio::test]
 async fn a_websocket_carries_bytes_both_ways_and_its_end() {
     let (rig, _target) = rig().await;
@@ -65,6 +66,7 @@ async fn what_the_client_sends_with_the_upgrade_is_not_lost() {
     assert_eq!(&back, b"early");
 }
 
+// proxy-compat case 67.
 #[tokio::test]
 async fn a_switch_cuts_tunnels_at_once_unless_it_gives_them_time() {
     let (rig, _old) = rig().await;
@@ -73,6 +75,7 @@ async fn a_switch_cuts_tunnels_at_once_unless_it_gives_them_time() {
     let new = Target::start("new").await;
     let drained = rig.deploy(&new).await.drained.unwrap();
     assert_eq!((drained.requests_left, drained.tunnels_left), (0, 1));
+    assert!(drained.elapsed_ms < 1000, "{drained:?}");
     assert!(connection.is_closed().await);
     let mut connection = upgrade(&rig).await;
     let newest = Target::start("newest").await;
@@ -92,6 +95,7 @@ async fn a_switch_cuts_tunnels_at_once_unless_it_gives_them_time() {
     rig.wait_for(|status| status.draining.is_empty()).await;
 }
 
+// proxy-compat case 92.
 #[tokio::test]
 async fn other_upgrades_are_ordinary_requests() {
     let (rig, _target) = rig().await;

@@ -53,7 +53,7 @@ fn tls(route: &Route) -> Option<Tls> {
         (None, freehold_model::Tls::Automatic(authority)) => CertificateSource::Acme(Acme {
             directory: authority.directory.clone(),
             contact: authority.contact.clone(),
-            cache_path: None,
+            ..Acme::default()
         }),
         (None, freehold_model::Tls::Off | freehold_model::Tls::Custom { .. }) => return None,
     };

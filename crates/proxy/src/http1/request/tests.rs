@@ -13,6 +13,7 @@ fn forward(text: &[u8], strip: usize) -> Option<Result<(String, usize), Refusal>
     let forwarding = Forwarding {
         peer: "192.0.2.1",
         trusted: false,
+        client_ip: None,
         scheme: "http",
         strip,
         target: "web:3000",

@@ -16,7 +16,7 @@ fn deliver(
     let Some(response) = parse(text, &mut slots, asked)? else { return Ok(None) };
     let mut out = Vec::new();
     if response.status < 200 {
-        response.write_interim(&mut out);
+        response.write_interim(None, &mut out);
     } else {
         response.write(&Delivery { version, keep_alive: true, cookies: None, date: b"now" }, &mut out);
     }
@@ -27,6 +27,7 @@ fn sound(text: &str, asked: Asked) -> (String, Framing, bool) {
     deliver(text.as_bytes(), asked, Version::Http11).unwrap().unwrap()
 }
 
+// proxy-compat case 81.
 #[test]
 fn answers_are_read_and_written_anew() {
     let (head, framing, keep_alive) = sound(
