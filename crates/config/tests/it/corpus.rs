@@ -246,7 +246,8 @@ fn named_in(folder: &Path) -> BTreeSet<String> {
         for part in text.split("kamal-compat ").skip(1) {
             let Some((section, rest)) = part.split_once(" row") else { continue };
             let end = rest.find(|c: char| !"s0123456789, ".contains(c)).unwrap_or(rest.len());
-            let numbers = rest[..end].trim_start_matches('s').split(',').map(str::trim);
+            let numbers =
+                rest.get(..end).unwrap_or_default().trim_start_matches('s').split(',').map(str::trim);
             rows.extend(
                 numbers.filter(|number| !number.is_empty()).map(|number| format!("{section} row {number}")),
             );

@@ -35,7 +35,7 @@ impl Machine {
                 }
                 Ok(Outcome::Done(None))
             }
-            Action::CheckRegistry { .. } => Ok(Outcome::AlreadyDone),
+            Action::CheckRegistry { .. } | Action::RemoveUnnamedImages { .. } => Ok(Outcome::AlreadyDone),
             Action::PushImage { image, .. } => {
                 state.pushed.insert(image.clone());
                 Ok(Outcome::Done(None))
@@ -84,9 +84,7 @@ impl Machine {
             Action::StartAgain { container, .. } => self.start_again(state, container),
             Action::AwaitHealthy { container, .. } => self.await_healthy(state, container),
             Action::SwitchTarget { service, containers, settings, files, takes_over, .. } => {
-                if let (Some(routes), Some(former)) = (&mut state.proxy, takes_over) {
-                    routes.remove(former);
-                }
+                state.give_way(takes_over.as_ref());
                 self.switch(state, service, containers, (settings, files))
             }
             Action::RemoveTarget { service, .. } => {
@@ -104,8 +102,6 @@ impl Machine {
             Action::RecordRelease { release, latest } => Ok(state.record(release, latest)),
             Action::RemoveContainer { container } => self.remove_container(state, container),
             Action::RemoveImage { image } => self.remove_image(state, image),
-            // It has none.
-            Action::RemoveUnnamedImages { .. } => Ok(Outcome::AlreadyDone),
             Action::ForgetReleases { releases } => Ok(state.forget(releases)),
             Action::RemoveDirectories { directories } => Ok(state.remove_directories(directories)),
             Action::WriteEnvironmentFile { .. } => Ok(Outcome::Done(None)),
@@ -288,6 +284,13 @@ pub(super) fn changed(is_changed: bool) -> Outcome {
 }
 
 impl State {
+    /// Takes the service out whose place another one takes.
+    fn give_way(&mut self, former: Option<&ProxyServiceName>) {
+        if let (Some(routes), Some(former)) = (&mut self.proxy, former) {
+            routes.remove(former);
+        }
+    }
+
     /// Says whether there was a container to stop.
     fn stop(&mut self, name: &ContainerName) -> bool {
         let Some(container) = self.container(name).filter(|container| container.is_running) else {
