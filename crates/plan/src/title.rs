@@ -61,14 +61,7 @@ impl fmt::Display for Action {
             Self::RunReleaseCommand(command) => {
                 write!(formatter, "run the release command of {}", command.role)
             }
-            Self::SwitchTarget { service, containers, proxy, takes_over, .. } => {
-                let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
-                write!(formatter, "send requests of {service} to {}", names.join(", "))?;
-                if let Some(former) = takes_over {
-                    write!(formatter, " in place of {former}")?;
-                }
-                if proxy.is_freehold() { Ok(()) } else { formatter.write_str(" through kamal-proxy") }
-            }
+            Self::SwitchTarget { .. } => self.of_traffic(formatter),
             Self::RemoveTarget { service, proxy } => {
                 write!(formatter, "take {service} out of {}", proxy_name(*proxy))
             }
@@ -111,6 +104,17 @@ impl fmt::Display for Action {
 }
 
 impl Action {
+    /// Says where requests are sent. Of anything else it says nothing.
+    fn of_traffic(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self::SwitchTarget { service, containers, proxy, takes_over, .. } = self else { return Ok(()) };
+        let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
+        write!(formatter, "send requests of {service} to {}", names.join(", "))?;
+        if let Some(former) = takes_over {
+            write!(formatter, " in place of {former}")?;
+        }
+        if proxy.is_freehold() { Ok(()) } else { formatter.write_str(" through kamal-proxy") }
+    }
+
     /// Says what is done with scheduled jobs. Of anything else it says nothing.
     fn of_schedules(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
