@@ -10,7 +10,7 @@ use crate::failure::Format;
 use crate::{environment, fail};
 
 /// The verbs of `freehold proxy` that only the proxy has; of the others, the client's commands have the same names.
-const VERBS: [&str; 9] = ["serve", "run", "deploy", "rm", "list", "ls", "pause", "resume", "api"];
+const VERBS: [&str; 10] = ["serve", "run", "deploy", "rm", "list", "ls", "pause", "resume", "rollout", "api"];
 
 /// The variable that the proxy's image sets: there every verb is the proxy's.
 const ROLE: &str = "FREEHOLD_ROLE";

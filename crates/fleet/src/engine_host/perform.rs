@@ -30,11 +30,7 @@ impl EngineHost {
                 self.place_files(files, directories, context).await
             }
             Action::EnsureProxy { run, network } => self.ensure_proxy(run, network, context).await,
-            Action::DeliverProxyImage => {
-                let link = self.link().await?;
-                self.deliver_proxy_image(&link, context).await?;
-                Ok(Outcome::Done(None))
-            }
+            Action::DeliverProxyImage => self.bring_proxy_image(context).await,
             Action::PullProxyImage { image } => self.pull_proxy_image(image, context).await,
             Action::StartStandIn { network } => self.start_stand_in(network, context).await,
             Action::DivertPorts { network } => self.divert_ports(network).await,
@@ -98,6 +94,12 @@ impl EngineHost {
             }
             Action::Wait { duration } => pause(*duration, context).await,
         }
+    }
+
+    async fn bring_proxy_image(&self, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        let link = self.link().await?;
+        self.deliver_proxy_image(&link, context).await?;
+        Ok(Outcome::Done(None))
     }
 
     /// Sends the requests of a service to other containers. Any other action changes nothing.

@@ -167,7 +167,7 @@ impl Keeper {
                 let text = crate::control::chain(&denial);
                 let fields: [(&str, &dyn fmt::Display); 3] =
                     [("service", &on_demand.service), ("host", &name), ("error", &text)];
-                self.log.error("Certificate on demand denied", &fields);
+                self.log.line(Level::Warn, "Certificate on demand denied", &fields);
                 return;
             }
         }

@@ -21,6 +21,7 @@ mod command_line;
 mod draining;
 mod encrypted;
 mod failures;
+mod flags;
 mod forwarding;
 mod gates;
 mod log_lines;

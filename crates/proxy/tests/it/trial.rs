@@ -164,6 +164,18 @@ async fn targets_to_try_must_be_healthy_and_are_drained_when_others_come() {
 }
 
 #[tokio::test]
+async fn who_should_get_a_target_that_is_gone_gets_one_of_the_services_own() {
+    let (rig, _active, next) = scene().await;
+    split(&rig, Some(listed(&["1"]))).await;
+    let mut client = rig.open().await;
+    assert_eq!(who(&mut client, &cookie("1")).await, "next");
+    next.stop().await;
+    for _ in 0..3 {
+        assert_eq!(who(&mut client, &cookie("1")).await, "active");
+    }
+}
+
+#[tokio::test]
 async fn what_makes_no_sense_is_refused() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
     let mut client = rig.client().await;

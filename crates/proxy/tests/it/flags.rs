@@ -1,0 +1,134 @@
+//! What kamal-proxy's flags do.
+
+use std::sync::atomic::Ordering;
+
+use freehold_proxy::Invocation;
+
+use crate::client::{LIMIT, soon};
+use crate::command_line::{call, kamal};
+use crate::rig::{Rig, name};
+use crate::target::Target;
+
+#[tokio::test]
+async fn verbs_without_more_tell_what_there_is() {
+    for arguments in
+        [&[][..], &["--help"], &["help"], &["rollout"], &["rollout", "--help"], &["deploy", "-h"]]
+    {
+        let outcome = call(Invocation::KamalProxy, arguments, &[]).await;
+        assert_eq!((outcome.result.unwrap(), outcome.errors.as_str()), (0, ""), "{arguments:?}");
+        assert!(outcome.output.contains("Usage: kamal-proxy"), "{arguments:?}: {}", outcome.output);
+    }
+}
+
+// proxy-compat case 48.
+#[tokio::test]
+async fn a_forced_deploy_waits_for_nothing() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    target.shared.health.store(500, Ordering::SeqCst);
+    for force in [&["--force"][..], &["--force=true"], &["--force", "true"]] {
+        let address = target.address();
+        let arguments = ["deploy", "shop", "--target", &address, "--health-check-interval=20ms"];
+        assert_eq!(kamal(&rig, &[&arguments, force].concat()).await, (0, String::new()));
+        assert_eq!(rig.open().await.get("/n").await.status, 503);
+    }
+    target.shared.health.store(200, Ordering::SeqCst);
+    let mut client = rig.open().await;
+    soon(async { while client.get("/n").await.status != 200 {} }).await;
+}
+
+// proxy-compat cases 50, 56, 198 by the command line.
+#[tokio::test]
+async fn readers_and_a_rollout_are_set_by_flags() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let (reader, next) = (Target::start("reader").await, Target::start("next").await);
+    let (address, reading, trying) = (target.address(), reader.address(), next.address());
+    let arguments = [
+        "deploy",
+        "shop",
+        "--target",
+        &address,
+        "--read-target",
+        &reading,
+        "--read-target-websockets",
+        "true",
+        "--writer-affinity-timeout=2s",
+        "--client-ip-header=True-Client-IP",
+        "--exclude-metrics-path=/up,/healthz",
+        "--exclude-metrics-path",
+        "/x",
+    ];
+    let done = (0, String::new());
+    assert_eq!(kamal(&rig, &arguments).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "deploy", "shop", "--target", &trying]).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "set", "shop", "--percent=5", "--list", "1,2"]).await, done);
+    let status = rig.status().await;
+    let settings = &status.settings;
+    assert!(settings.read_targets_take_websockets);
+    assert_eq!(
+        (settings.writer_affinity_ms, settings.client_ip_header.as_deref()),
+        (2000, Some("True-Client-IP"))
+    );
+    assert_eq!(settings.exclude_metrics_paths, ["/up", "/healthz", "/x"]);
+    let split = status.canary.unwrap().split.unwrap();
+    assert_eq!((split.percentage, split.allow_list), (5, vec!["1".to_owned(), "2".to_owned()]));
+    let (_, table) = kamal(&rig, &["list"]).await;
+    assert!(table.contains(&format!("{address},{reading}")) && !table.contains(&trying), "{table}");
+    let mut client = rig.open().await;
+    assert_eq!(client.get("/n").await.text(), "reader  /n 0 0");
+    client.send("GET /n HTTP/1.1\r\nHost: x\r\nCookie: kamal-rollout=2\r\n\r\n").await;
+    assert_eq!(client.reply().await.text(), "next  /n 0 0");
+    assert_eq!(kamal(&rig, &["rollout", "stop", "shop"]).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "stop", "shop"]).await, done);
+    client.send("POST /n HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nCookie: kamal-rollout=2\r\n\r\n").await;
+    let reply = client.reply().await;
+    assert_eq!(reply.text(), "t  /n 0 0");
+    assert!(reply.header("set-cookie").unwrap().starts_with("kamal-writer="));
+}
+
+// What Kamal 2.12 calls on a deploy without TLS, for maintenance and for going live; also with a value behind a switch.
+#[tokio::test]
+async fn what_kamal_calls_is_done() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let address = format!("--target={}", target.address());
+    let arguments = [
+        "deploy",
+        "app-web",
+        &address,
+        "--host=a.example.com",
+        "--host=www.a.example.com",
+        "--deploy-timeout=5s",
+        "--drain-timeout=30s",
+        "--health-check-interval=1s",
+        "--buffer-requests",
+        "--buffer-responses",
+        "--buffer-memory=2000",
+        "--max-request-body=3000",
+        "--forward-headers",
+        "false",
+        "--tls=false",
+        "--tls-redirect=false",
+        "--canonical-host=a.example.com",
+        "--log-request-header=Cache-Control",
+        "--log-request-header=Last-Modified",
+        "--log-request-header=User-Agent",
+        "--error-pages=",
+    ];
+    assert_eq!(kamal(&rig, &arguments).await, (0, String::new()));
+    let settings = rig.client().await.service(&name("app-web"), LIMIT).await.unwrap().settings;
+    let buffering = &settings.buffering;
+    assert!(buffering.requests && buffering.responses && !settings.forward_headers);
+    assert_eq!((buffering.memory_bytes, buffering.max_request_bytes), (2000, 3000));
+    assert_eq!(settings.log_request_headers, ["Cache-Control", "Last-Modified", "User-Agent"]);
+    assert_eq!((settings.canonical_host.unwrap().as_str(), settings.error_pages), ("a.example.com", None));
+    let done = (0, String::new());
+    assert_eq!(kamal(&rig, &["stop", "app-web", "--drain-timeout=1s", "--message=Back soon"]).await, done);
+    assert!(kamal(&rig, &["list"]).await.1.contains("stopped"));
+    let mut connection = rig.open().await;
+    connection.send("GET /n HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await;
+    assert!(connection.reply().await.text().contains("Back soon"));
+    assert_eq!(kamal(&rig, &["pause", "app-web", "--max-pause", "1s"]).await, done);
+    assert!(kamal(&rig, &["list"]).await.1.contains("paused"));
+    assert_eq!(kamal(&rig, &["resume", "app-web"]).await, done);
+    connection.send("GET /n HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await;
+    assert_eq!(connection.reply().await.text(), "t  /n 0 0");
+}
