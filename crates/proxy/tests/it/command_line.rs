@@ -114,7 +114,13 @@ async fn flags_for_certificates_that_are_ordered_have_their_effect() {
     soon(async { while !cache.exists() {} }).await;
 }
 
-// proxy-compat cases 14, 15, 17, 22-26, 29, 49, 178.
+async fn expect_refusal(rig: &Rig, arguments: &[&str], wanted: &str) {
+    let (code, text) = kamal(rig, arguments).await;
+    assert_eq!(code, 1, "{arguments:?}");
+    assert!(text.starts_with("Error: ") && text.contains(wanted), "{arguments:?}: {text}");
+}
+
+// proxy-compat cases 14, 15, 17, 23, 29.
 #[tokio::test]
 async fn kamal_proxys_errors_have_its_words() {
     let rig = Rig::start();
@@ -169,8 +175,18 @@ async fn kamal_proxys_errors_have_its_words() {
             &["deploy", "a", "--target", "web", "--tls-on-demand-url=/x"],
             "service options invalid: TLS must be enabled to use a TLS on-demand URL",
         ),
+    ] {
+        expect_refusal(&rig, arguments, wanted).await;
+    }
+}
+
+// proxy-compat cases 22, 24, 25, 49, 178.
+#[tokio::test]
+async fn values_are_refused_in_kamal_proxys_words() {
+    let rig = Rig::start();
+    for (arguments, wanted) in [
         (
-            &["deploy", "a", "--target", "web", "--max-request-body=10"],
+            &["deploy", "a", "--target", "web", "--max-request-body=10"][..],
             "max-request-body can only be set when request buffering is enabled",
         ),
         (
@@ -205,10 +221,13 @@ async fn kamal_proxys_errors_have_its_words() {
         (&["run", "--http3"], "`--http3` is not supported by this version of the proxy"),
         (&["list", "a"], "accepts 0 arg(s), received 1"),
     ] {
-        let (code, text) = kamal(&rig, arguments).await;
-        assert_eq!(code, 1, "{arguments:?}");
-        assert!(text.starts_with("Error: ") && text.contains(wanted), "{arguments:?}: {text}");
+        expect_refusal(&rig, arguments, wanted).await;
     }
+}
+
+// proxy-compat cases 17, 22, 26.
+#[tokio::test]
+async fn without_a_server_commands_say_so_unless_they_are_wrong_themselves() {
     let socket = [("KAMAL_PROXY_SOCKET", "/nonexistent/x.sock")];
     for arguments in [
         &["list"][..],
