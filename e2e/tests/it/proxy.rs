@@ -290,7 +290,8 @@ async fn remake(host: &Host, labels: &str, ports: &str) {
         docker run --detach --name kamal-proxy --network kamal --restart unless-stopped {labels} {ports} \
           --volume kamal-proxy-config:/home/kamal-proxy/.config/kamal-proxy \
           --volume $PWD/.kamal/proxy/apps-config:/home/kamal-proxy/.apps-config \
-          $image proxy run --http-port 80 --https-port 443"
+          $image proxy run --http-port 80 --https-port 443
+        timeout 20 sh -c 'until curl --silent --output /dev/null http://localhost/; do sleep 0.1; done'"
     );
     host.exec(&script).await.unwrap();
 }
