@@ -216,7 +216,7 @@ async fn relay_stays_cut(relay: &freehold_e2e::lab::Relay) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn proxy_refuses_the_host_name() {
+async fn another_service_has_the_host_name() {
     let mut scene = Scene::new(&THREE).await;
     scene.file.proxy_hosts = vec!["localhost".to_owned()];
     scene.write(&scene.file);
@@ -227,7 +227,33 @@ async fn proxy_refuses_the_host_name() {
     let hosts = vec!["localhost".to_owned(), "taken.example".to_owned()];
     scene.write(&DeployFile { proxy_hosts: hosts, ..scene.file.clone() });
     let run = scene.deploy("2").await;
-    check(&run, &Expected { code: 3, causes: &["conflict with another service", "`other-web`"] });
+    check(&run, &Expected { code: 3, causes: &["serves a host and path of `hello-web` for `other-web`"] });
+    expect_put_back(&scene, "1", "2").await;
+    scene.write(&scene.file);
+    scene.deploy_well("3").await;
+    println!("{}", expect_no_failure(load).await);
+}
+
+/// The host name is taken when the plan is made already and the new containers are about to be started.
+#[tokio::test(flavor = "multi_thread")]
+async fn proxy_refuses_the_switch() {
+    let mut scene = Scene::new(&THREE).await;
+    scene.file.proxy_hosts = vec!["localhost".to_owned()];
+    scene.write(&scene.file);
+    scene.deploy_well("1").await;
+    let load = scene.load().await;
+    let hosts = vec!["localhost".to_owned(), "taken.example".to_owned()];
+    scene.write(&DeployFile { proxy_hosts: hosts, ..scene.file.clone() });
+    let hook = ".kamal/hooks/pre-app-boot";
+    let take = "docker exec kamal-proxy /freehold proxy deploy late-web --target late:80 --host taken.example --force";
+    scene
+        .project
+        .write(hook, &format!("#!/bin/sh\nexec ssh -F \"$HOME/.ssh/config\" h2 '{take}'\n"))
+        .unwrap();
+    let path = scene.project.folder().join(hook);
+    fs_err::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let run = scene.deploy("2").await;
+    check(&run, &Expected { code: 3, causes: &["conflict with another service", "`late-web`"] });
     expect_put_back(&scene, "1", "2").await;
     scene.write(&scene.file);
     scene.deploy_well("3").await;
