@@ -53,6 +53,17 @@ pub(crate) enum Halt {
     Stopped,
 }
 
+impl Halt {
+    /// Says what failures come to: who is fenced changes nothing more.
+    fn of(failures: Vec<StepFailure>) -> Self {
+        let fenced = failures.iter().find_map(|failure| match &failure.error {
+            StepError::Host(HostError::Fenced { host }) => Some(host.clone()),
+            _ => None,
+        });
+        fenced.map_or(Self::Failed(failures), Self::Fenced)
+    }
+}
+
 impl<'a> Run<'a> {
     pub(crate) fn new(
         plan: &'a Plan,
@@ -135,6 +146,14 @@ impl<'a> Run<'a> {
             if self.is_done(stage) {
                 continue;
             }
+            // Once something begins that has no way back, nothing before it may look unfinished: whoever goes on would do it
+            // again, and put everything back if that fails.
+            if stage.on_failure == OnFailure::GoOn && self.can_go_back() {
+                let failures = self.write_done().await;
+                if !failures.is_empty() {
+                    return Err(self.put_back_after(Halt::of(failures)).await);
+                }
+            }
             let outcome = match self.pass_gate(index, stage).await {
                 Ok(()) => {
                     self.world.emit(Event::StageStarted { stage: stage.kind });
@@ -189,7 +208,9 @@ impl<'a> Run<'a> {
     async fn finish(&self, failures: Vec<StepFailure>, watching: Watching) -> Result<Report, ExecuteError> {
         let left = self.left(watching);
         if !failures.is_empty() || !left.is_empty() {
-            self.write_done().await;
+            for failure in self.write_done().await {
+                tracing::warn!(host = %failure.host, error = %chain(&failure.error), "what is done is not journalled");
+            }
         }
         let kind = self.plan.kind;
         let mut failures = failures.into_iter();
@@ -284,8 +305,9 @@ impl<'a> Run<'a> {
         written
     }
 
-    /// Journals what is done and not journalled yet, so that whoever goes on does not do it again.
-    async fn write_done(&self) {
+    /// Journals what is done and not journalled yet, so that whoever goes on does not do it again. Returns what could not
+    /// be, as failures of the last step of each host.
+    async fn write_done(&self) -> Vec<StepFailure> {
         let unwritten = std::mem::take(&mut *self.unwritten.lock());
         let hosts = self.world.hosts.iter().filter(|(name, _)| unwritten.contains_key(*name));
         let token = self.lease.token();
@@ -294,11 +316,13 @@ impl<'a> Run<'a> {
             host.append_journal(token, entries)
         })
         .await;
-        for (host, answer) in answers {
-            if let Err(error) = answer {
-                tracing::warn!(%host, error = %chain(&error), "what is done is not journalled");
-            }
-        }
+        let failure = |(host, answer): (HostName, Result<(), HostError>)| {
+            let error = answer.err()?;
+            let last = unwritten.get(&host)?.last()?.step;
+            let title = self.plan.steps().find(|step| step.id == last)?.action.to_string();
+            Some(StepFailure { host, step: last, title, error: error.into() })
+        };
+        answers.into_iter().filter_map(failure).collect()
     }
 
     pub(crate) async fn append(

@@ -1,5 +1,5 @@
-use freehold_fleet::Event;
-use freehold_plan::PlanKind;
+use freehold_fleet::{Event, JournalState};
+use freehold_plan::{OnFailure, PlanKind, Step};
 use freehold_testkit::{Fault, Harm, Moment, Point, ProjectFixture};
 
 use crate::harness::Scene;
@@ -14,6 +14,32 @@ async fn calls_of_a_deploy(version: &str) -> (u64, u64) {
     let before = scene.fleet.calls();
     scene.deploy(&scene.fleet.client(), version, 2).await.expect("a deploy");
     (before, scene.fleet.calls())
+}
+
+/// Once a step has begun that has no way back, every step that has one is known to be done: it would be done again else, and
+/// everything put back if it failed.
+fn assert_what_is_retired_is_live(scene: &Scene, context: &str) {
+    let journals: Vec<_> = scene
+        .fleet
+        .machines()
+        .filter_map(|machine| Some((machine.name().clone(), machine.journal()?)))
+        .collect();
+    let Some(plan) = journals.iter().find_map(|(_, journal)| journal.plan.clone()) else { return };
+    let of = |rule| plan.stages.iter().filter(move |stage| stage.on_failure == rule);
+    let steps = |rule| of(rule).flat_map(|stage| &stage.lanes).flat_map(|lane| &lane.steps);
+    let says = |step: &Step, state| {
+        let of_host = journals.iter().filter(|(host, _)| *host == step.host);
+        of_host
+            .flat_map(|(_, journal)| &journal.entries)
+            .any(|line| (line.step, line.state) == (step.id, state))
+    };
+    if !steps(OnFailure::GoOn).any(|step| says(step, JournalState::Begun)) {
+        return;
+    }
+    let has_journal = |step: &&Step| journals.iter().any(|(host, _)| *host == step.host);
+    for step in steps(OnFailure::PutBack).filter(has_journal) {
+        assert!(says(step, JournalState::Done), "{context}: {} on {} is open", step.action, step.host);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,6 +57,7 @@ async fn a_client_that_vanishes_at_any_call_is_cleaned_up_after_by_the_next() {
                     scene.deploy_or_crash(&scene.fleet.client(), version, 2).await.is_none(),
                     "{context}"
                 );
+                assert_what_is_retired_is_live(&scene, &context);
                 scene.deploy(&scene.fleet.client(), "v3", 3).await.expect(&context);
                 scene.assert_live("v3", &context);
                 scene.assert_no_outage(&context);
