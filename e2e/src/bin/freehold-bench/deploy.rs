@@ -1,89 +1,22 @@
-//! Measures what a deploy costs, beside what it cannot cost less than, and how the executable starts.
+//! What a deploy costs, beside what it cannot cost less than.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use freehold_e2e::executable;
 use freehold_e2e::lab::{Lab, Relay, Topology};
 use freehold_e2e::project::{Project, deploy_file};
 use tokio::process::Command;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+use crate::times::Times;
+use crate::{Failure, print};
 
-/// What a start should take at most, and what the size must stay below.
-const START_LIMIT: Duration = Duration::from_millis(5);
-// The aim was 15 MB: 13.7 MB were reached with the deployer and the first proxy. What came since (certificates, the agent,
-// everything that kamal-proxy does) is worth its bytes; the limit keeps them counted. See `docs/benchmarks/executable.md`.
-const SIZE_LIMIT_BYTES: u64 = 17_000_000;
 /// The layer that changes from deploy to deploy.
 const LAYER_BYTES: usize = 20 * 1024;
 
-/// Measures deploys and the executable.
-#[derive(Parser)]
-#[command(name = "script/bench", disable_help_subcommand = true)]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Deploys to lab hosts without a soak: time, round trips and bytes, and the same by hand.
-    Deploy {
-        /// How many hosts; repeat for several.
-        #[arg(long, default_values_t = [1, 3, 8])]
-        hosts: Vec<usize>,
-        /// How often each is measured.
-        #[arg(long, default_value_t = 5)]
-        runs: usize,
-        /// How far away the hosts are: milliseconds of each round trip, added to what this computer takes.
-        #[arg(long, default_value_t = 0)]
-        latency: u64,
-    },
-    /// Start-up time and size of the executable; fails past the size limit.
-    Executable,
-}
-
-#[tokio::main]
-async fn main() -> ExitCode {
-    let outcome = match Arguments::parse().verb {
-        Verb::Deploy { hosts, runs, latency } => deploys(&hosts, runs, Duration::from_millis(latency)).await,
-        Verb::Executable => start().await,
-    };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            print(&format!("error: {error}\n"));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-async fn start() -> Result<bool, Failure> {
-    let path = executable::path()?;
-    let mut times = Vec::new();
-    for _ in 0..50 {
-        let begun = Instant::now();
-        let status = Command::new(&path).arg("version").stdout(std::process::Stdio::null()).status().await?;
-        times.push(begun.elapsed());
-        if !status.success() {
-            return Err("`freehold version` did not succeed".into());
-        }
-    }
-    let size = fs_err::metadata(&path)?.len();
-    let times = Times::new(times);
-    print(&format!("start  {times} (aim {START_LIMIT:?})\nsize   {size} bytes (limit {SIZE_LIMIT_BYTES})\n"));
-    // A time depends on what else the computer does, so only the size decides.
-    Ok(size < SIZE_LIMIT_BYTES)
-}
-
-async fn deploys(counts: &[usize], runs: usize, round_trip: Duration) -> Result<bool, Failure> {
+/// Deploys to so many hosts each, so often, from so far away.
+pub(crate) async fn measure(counts: &[usize], runs: usize, round_trip: Duration) -> Result<bool, Failure> {
     let mut table = format!(
         "{:>5}  {:<22} {:>26} {:>11} {:>12} {:>10}\n",
         "hosts", "what", "seconds (range)", "above floor", "round trips", "bytes"
@@ -238,30 +171,4 @@ impl Bench {
         }
         Ok(Times::new(times))
     }
-}
-
-/// Times in order.
-struct Times(Vec<Duration>);
-
-impl Times {
-    fn new(mut times: Vec<Duration>) -> Self {
-        times.sort();
-        Self(times)
-    }
-
-    fn median(&self) -> Duration {
-        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
-    }
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let seconds = |time: Option<&Duration>| time.copied().unwrap_or_default().as_secs_f64();
-        let (least, most) = (seconds(self.0.first()), seconds(self.0.last()));
-        write!(formatter, "{:.4} ({least:.4} to {most:.4})", self.median().as_secs_f64())
-    }
-}
-
-fn print(text: &str) {
-    std::io::stdout().write_all(text.as_bytes()).ok();
 }
