@@ -2,6 +2,7 @@
 
 mod deploy;
 mod executable;
+mod proxy;
 mod times;
 
 use std::io::Write as _;
@@ -34,16 +35,33 @@ enum Verb {
         #[arg(long, default_value_t = 0)]
         latency: u64,
     },
+    /// What a request costs in the proxy: processor time, memory and latency, beside nginx, HAProxy, Caddy and Traefik.
+    Proxy {
+        /// How often each case is measured.
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Only this proxy; repeat for several.
+        #[arg(long)]
+        only: Vec<String>,
+    },
+    /// How many user instructions a request costs in the proxy, counted by callgrind; fails past the limit.
+    Instructions {
+        /// Count those of nginx and HAProxy, too.
+        #[arg(long)]
+        beside_others: bool,
+    },
     /// Start-up time and size of the executable; fails past the size limit.
     Executable,
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Deploy { hosts, runs, latency } => {
             deploy::measure(&hosts, runs, Duration::from_millis(latency)).await
         }
+        Verb::Proxy { rounds, only } => proxy::measure(rounds, &only).await,
+        Verb::Instructions { beside_others } => proxy::count(beside_others).await,
         Verb::Executable => executable::measure().await,
     };
     match outcome {
