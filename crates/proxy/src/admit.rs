@@ -140,7 +140,7 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
     };
     let made = worker.request_id();
     let request_id = request.view.first(Kind::RequestId).unwrap_or(&made);
-    let admitted = Admitted {
+    let mut admitted = Admitted {
         record: Record::of(&request, request_id, arrival, worker.text()),
         version: request.version,
         framing: request.framing,
@@ -156,7 +156,11 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
     };
     match request.form {
         Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
-        Form::Authority => Admission::Local(admitted, Local::new(502, Reason::InvalidRequest)),
+        Form::Authority => {
+            // What comes next is meant for a tunnel.
+            admitted.keep_alive = false;
+            Admission::Local(admitted, Local::new(502, Reason::InvalidRequest))
+        }
         Form::Origin | Form::Absolute => Judge { worker, arrival, request: &request, made }.judge(admitted),
     }
 }

@@ -32,6 +32,7 @@ mod options;
 mod probes;
 mod readers;
 mod routing;
+mod smuggling;
 mod standby;
 mod strictness;
 mod switching;
