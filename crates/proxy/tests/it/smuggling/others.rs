@@ -38,7 +38,7 @@ async fn run(program: &str, arguments: impl Fn(&Path, u16) -> Vec<String>) -> Pr
         .stdout(output.try_clone().unwrap())
         .stderr(output)
         .spawn()
-        .unwrap_or_else(|error| panic!("{program} is needed, which script/test installs: {error}"));
+        .expect("nginx and HAProxy are needed, which script/test installs");
     let process = Process { port, child, _folder: folder };
     soon(async {
         while TcpStream::connect(("127.0.0.1", port)).await.is_err() {

@@ -161,7 +161,7 @@ const LENGTHS: &[&str] = &[
     "Content-Length: 3,",
     "Content-Length: \"3\"",
     "Content-Length:",
-    "Content-Length: \0003",
+    "Content-Length: \x003",
     "Content-Length: 3\0",
     "Content-Length: 18446744073709551619",
     "Content-Length: 9223372036854775811",
