@@ -31,6 +31,8 @@ mod cookie;
 mod digits;
 mod duty;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod generation;
 mod health;
 mod http1;
