@@ -32,6 +32,7 @@ pub mod agent;
 mod call;
 mod canary;
 mod client;
+mod content;
 mod deploy;
 mod error;
 mod gate;
@@ -44,6 +45,7 @@ mod version;
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use canary::{Canary, CanaryReply, CanaryRequest, Split, SplitRequest};
 pub use client::ProxyClient;
+pub use content::{Compression, TargetProtocol};
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
     DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,

@@ -24,6 +24,8 @@ mod failures;
 mod flags;
 mod forwarding;
 mod gates;
+mod http2;
+mod http2_targets;
 mod log_lines;
 mod metrics;
 mod names;
