@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::client::{LIMIT, soon};
-use crate::http2::{Client, get, post, read};
+use crate::http2::{Client, post, read};
 use crate::rig::{Rig, address, name, settings};
 
 /// A server that speaks nothing but HTTP/2.
@@ -50,6 +50,7 @@ impl Server {
         let mut settings = settings("shop.example.com");
         settings.target_protocol = TargetProtocol::H2c;
         settings.health_check.protocol = TargetProtocol::H2c;
+        settings.health_check.interval_ms = 60_000;
         DeployRequest::new(vec![address(&format!("127.0.0.1:{}", self.port))], settings)
     }
 }
@@ -100,6 +101,8 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
         "/cut" => {
             let mut back = respond.send_response(status(200), false).unwrap();
             back.send_data(Bytes::from_static(b"only this"), false).unwrap();
+            // What is sent just before a reset is not sent at all; so the client says when it has the head.
+            assert!(body.data().await.is_some());
             back.send_reset(h2::Reason::INTERNAL_ERROR);
         }
         "/refuse" => respond.send_reset(h2::Reason::REFUSED_STREAM),
@@ -141,8 +144,7 @@ async fn clients_of_either_protocol_are_served() {
     assert_eq!(client.send(post("/echo"), &[b"abc"], Some(trailers("5"))).await.unwrap().text(), "abc");
     // Each thread of the proxy has one connection for all of its requests.
     let made = server.connections.load(Ordering::SeqCst) - checks;
-    let most = 2 + rig.status().await.targets.iter().map(|target| u64::from(target.checks)).sum::<u64>();
-    assert!(made <= most, "{made} connections");
+    assert!(made <= 2, "{made} connections");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -201,7 +203,11 @@ async fn failures_of_a_target_are_what_the_client_sees() {
     let reply = client.send(post("/trailers-only"), &[b"x"], None).await.unwrap();
     assert_eq!((reply.status, reply.headers.get("grpc-status").unwrap().to_str().unwrap()), (200, "7"));
     assert!(!reply.headers.contains_key("content-length"), "{:?}", reply.headers);
-    let error = client.send(get("/cut"), &[], None).await.unwrap_err();
+    let mut requests = soon(client.requests.clone().ready()).await.unwrap();
+    let (response, mut body) = requests.send_request(post("/cut"), false).unwrap();
+    let response = soon(response).await.unwrap();
+    body.send_data(Bytes::from_static(b"x"), true).unwrap();
+    let error = soon(read(response)).await.unwrap_err();
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
     assert_eq!(client.send(post("/refuse"), &[b"x"], None).await.unwrap().status, 502);
     assert_eq!(client.get("/up").await.status, 200, "the connection goes on");

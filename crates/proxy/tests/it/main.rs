@@ -25,6 +25,7 @@ mod flags;
 mod forwarding;
 mod gates;
 mod http2;
+mod http2_floods;
 mod http2_targets;
 mod log_lines;
 mod metrics;
