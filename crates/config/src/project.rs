@@ -9,6 +9,7 @@ mod environment;
 mod image;
 mod logging;
 mod proxy;
+mod proxy_content;
 mod registry;
 mod root;
 mod schedule;

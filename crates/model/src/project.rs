@@ -15,6 +15,7 @@ pub use boot::{Boot, BootLimit, RoleOrder, Timeouts};
 pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ProjectImage};
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
 pub use output::{HookOutput, HookSettings, OutputSettings};
+pub use proxy_content::{Compression, TargetProtocol};
 pub use proxy_settings::{
     Buffering, CertificateAuthority, HealthCheck, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, Tls,
 };
@@ -30,6 +31,7 @@ mod boot;
 mod builder;
 mod container_options;
 mod output;
+mod proxy_content;
 mod proxy_settings;
 mod rare_options;
 mod registry;

@@ -19,7 +19,7 @@ use crate::metrics::Method;
 use crate::table::Service;
 
 /// A client, with its address as text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) ip: String,
     port: u16,
@@ -111,17 +111,17 @@ impl Record {
         text_field!(text, "remote_addr", view.first(Kind::ForwardedFor).unwrap_or(ip.as_bytes()));
         record.remote_address = from..text.len();
         text_field!(text, "user_agent", view.first(Kind::UserAgent).unwrap_or_default());
-        text_field!(text, "proto", request.version.as_str().as_bytes());
+        text_field!(text, "proto", arrival.protocol.unwrap_or(request.version.as_str()).as_bytes());
         text_field!(text, "scheme", arrival.scheme.as_bytes());
         text_field!(text, "query", view.query.unwrap_or_default().as_bytes());
         record
     }
 
     /// Notes a request whose head cannot be read.
-    pub(crate) fn unread(peer: &Peer) -> Self {
+    pub(crate) fn unread(peer: &Peer, protocol: Option<&'static str>) -> Self {
         let mut record = Self::empty(Instant::now(), Vec::new());
         text_field!(&mut record.text, "client_addr", peer.ip.as_bytes());
-        text_field!(&mut record.text, "proto", Version::Http11.as_str().as_bytes());
+        text_field!(&mut record.text, "proto", protocol.unwrap_or(Version::Http11.as_str()).as_bytes());
         record
     }
 

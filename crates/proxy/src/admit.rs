@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use freehold_wire::{Gate, HostPattern, Reason, ServiceSettings};
+use freehold_wire::{Gate, HostPattern, Reason, ServiceSettings, TargetProtocol};
 use tokio::sync::Notify;
 
 use crate::access::{Peer, Record, decode};
@@ -33,6 +33,8 @@ pub(crate) enum Admission {
     Forward(Admitted, Passage),
     /// It waits.
     Held(Held),
+    /// It is no request, but the beginning of a connection by HTTP/2.
+    Http2,
 }
 
 /// What is known of a request once its head was read.
@@ -55,6 +57,11 @@ impl Admitted {
         let milliseconds =
             self.record.service.as_ref().map_or(0, |service| service.settings.response_timeout_ms);
         (milliseconds > 0).then(|| Duration::from_millis(milliseconds))
+    }
+
+    /// Says what the service's targets speak.
+    pub(crate) fn target_protocol(&self) -> TargetProtocol {
+        self.record.service.as_ref().map(|service| service.settings.target_protocol).unwrap_or_default()
     }
 }
 
@@ -101,6 +108,8 @@ pub(crate) struct Arrival<'a> {
     pub(crate) at: Instant,
     pub(crate) port: u16,
     pub(crate) scheme: &'static str,
+    /// What the log says is spoken, where the first line does not tell.
+    pub(crate) protocol: Option<&'static str>,
 }
 
 /// A request that waits for its service to be resumed.

@@ -17,6 +17,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use crate::acme::{Challenges, Managed, OnDemand, TLS_PROTOCOL};
+use crate::http2::ALPN;
 use details::Details;
 
 use crate::table::{ServiceCertificate, Shared, Table};
@@ -168,7 +169,7 @@ pub(crate) fn server_config(
     let versions = builder.with_safe_default_protocol_versions()?;
     let mut config =
         versions.with_no_client_auth().with_cert_resolver(Arc::new(Chooser { shared, challenges }));
-    config.alpn_protocols = vec![b"http/1.1".to_vec(), TLS_PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec(), TLS_PROTOCOL.to_vec()];
     config.ticketer = ring::Ticketer::new()?;
     Ok(Arc::new(config))
 }

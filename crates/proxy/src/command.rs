@@ -2,6 +2,7 @@
 
 mod api;
 mod arguments;
+mod content;
 pub(crate) mod duration;
 mod gate;
 mod list;

@@ -1,5 +1,6 @@
 //! One request from its head to the end of its answer.
 
+mod connect;
 mod download;
 mod hold;
 mod upload;
@@ -18,8 +19,9 @@ use crate::admit::{Admitted, Again, Local, LocalBody, Passage, Tried};
 use crate::http1::Framing;
 use crate::http1::body::Body;
 use crate::inlet::{Inlet, pump, send};
+use crate::link::TargetStream;
 use crate::page;
-use crate::pool::{Link, connect};
+use crate::pool::Link;
 use crate::serve::Connection;
 use crate::watch::{Phase, Signal};
 use crate::worker::Worker;
@@ -383,15 +385,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn connect(&self, fresh: bool) -> Result<Link, Reason> {
-        let Worker { targets, limits, resolver, .. } = &*self.connection.worker;
-        if !fresh && let Some(link) = targets.take(self.passage.target.id, self.passage.repeatable).await {
-            return Ok(link);
-        }
-        let stream = connect(resolver, &self.passage.target.address, limits.connect).await?;
-        Ok(Link { stream, reused: false })
-    }
-
     /// Does the exchange over one connection to the target.
     async fn attempt(&mut self, mut link: Link) -> Result<Finished, Failure> {
         let Connection { client, inlet, worker, watch, .. } = &mut *self.connection;
@@ -444,7 +437,10 @@ impl Run<'_> {
         };
         self.progress.take_head(inlet, self.admitted);
         match downloaded {
-            Downloaded::Upgrade => self.tunnel(link.stream, target_inlet).await,
+            Downloaded::Upgrade => match link.stream {
+                TargetStream::Http1(stream) => self.tunnel(stream, target_inlet).await,
+                TargetStream::Http2(_) => Err(Failure::Target(Reason::TargetInvalidResponse)),
+            },
             Downloaded::Answer { keep_target, keep_client } => {
                 Ok(self.settle(link, keep_target, keep_client))
             }

@@ -1,11 +1,15 @@
 //! Asking a target whether it is healthy, and saying precisely what came of it.
 
+mod http2;
+
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use freehold_wire::{HealthCheck, HealthState, ProbeOutcome, ProbeReport, ProbeRequest, TargetAddress};
+use freehold_wire::{
+    HealthCheck, HealthState, ProbeOutcome, ProbeReport, ProbeRequest, TargetAddress, TargetProtocol,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -151,7 +155,10 @@ async fn ask(
         let outcome = match connect(resolver, &address).await {
             Ok(stream) => {
                 connected.store(true, Ordering::Relaxed);
-                get(stream, &path, host).await
+                match check.protocol {
+                    TargetProtocol::Http1 => get(stream, &path, host).await,
+                    TargetProtocol::H2c => http2::ask(stream, &path, host).await,
+                }
             }
             Err(outcome) => outcome,
         };

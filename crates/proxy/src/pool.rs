@@ -14,6 +14,8 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::http2::links::Links;
+use crate::link::TargetStream;
 use crate::resolve::Resolver;
 use crate::runtime::keepalive;
 
@@ -30,7 +32,7 @@ const MAX_IDLE_TIME_ONCE: Duration = Duration::from_secs(1);
 /// A connection to a target.
 #[derive(Debug)]
 pub(crate) struct Link {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: TargetStream,
     /// Whether it has carried a request before, so that the target may be closing it.
     pub(crate) reused: bool,
 }
@@ -44,6 +46,8 @@ struct Idle {
 /// One thread's unused connections, by target.
 #[derive(Debug, Default)]
 pub(crate) struct TargetPool {
+    /// Connections to targets that speak HTTP/2; they are never taken out as a whole.
+    pub(crate) links: Links,
     idle: RefCell<BTreeMap<u64, Vec<Idle>>>,
 }
 
@@ -58,13 +62,14 @@ impl TargetPool {
                 continue;
             }
             if is_quiet(&idle.stream).await && (repeatable || is_open(&idle.stream)) {
-                return Some(Link { stream: idle.stream, reused: true });
+                return Some(Link { stream: TargetStream::Http1(idle.stream), reused: true });
             }
         }
     }
 
     /// Keeps a connection on which a whole answer was read and nothing more.
-    pub(crate) fn put(&self, target: u64, stream: TcpStream) {
+    pub(crate) fn put(&self, target: u64, stream: TargetStream) {
+        let TargetStream::Http1(stream) = stream else { return };
         let mut pool = self.idle.borrow_mut();
         let idle = pool.entry(target).or_default();
         if idle.len() < MAX_IDLE {
@@ -75,6 +80,7 @@ impl TargetPool {
     /// Closes the connections to targets that are not used any more.
     pub(crate) fn keep_only(&self, is_used: impl Fn(u64) -> bool) {
         self.idle.borrow_mut().retain(|target, _| is_used(*target));
+        self.links.keep_only(is_used);
     }
 
     /// Closes connections that were not used for long.
@@ -83,6 +89,7 @@ impl TargetPool {
             idle.retain(|idle| idle.since.elapsed() <= MAX_IDLE_TIME);
             !idle.is_empty()
         });
+        self.links.sweep();
     }
 }
 

@@ -19,10 +19,11 @@ use crate::admit::{Admission, Arrival, Held, Local, admit};
 use crate::certificate::{asks_for_proof, awaited, choose, to_ask};
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
+use crate::http2::{self, Beginning};
 use crate::inlet::{Inlet, send};
 use crate::page;
 use crate::stream::{ClientStream, say_goodbye};
-use crate::watch::{Phase, Signal, Watch};
+use crate::watch::{Phase, Registered, Signal, Watch};
 use crate::worker::Worker;
 
 /// A client's connection.
@@ -56,8 +57,18 @@ pub(crate) async fn serve(
     let inlet = Inlet::new(&worker.buffers);
     let peer = Peer::new(address);
     let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
+    if connection.client.is_agreed_on_http2() {
+        // In a box, so that a connection by HTTP/1 holds no room for it.
+        return Box::pin(http2::connection::serve(connection)).await;
+    }
+    let mut is_first = true;
     let after = loop {
-        let Some(admission) = connection.next().await else { break After::Close };
+        let Some(admission) = connection.next(std::mem::take(&mut is_first)).await else {
+            break After::Close;
+        };
+        if matches!(admission, Admission::Http2) {
+            return Box::pin(http2::connection::serve(connection)).await;
+        }
         // In a box, so that a connection that waits for its next request holds no room for an exchange.
         match Box::pin(connection.exchange(admission)).await {
             After::KeepAlive => {}
@@ -67,7 +78,16 @@ pub(crate) async fn serve(
     match after {
         After::KeepAlive | After::Close => connection.close().await,
         After::Linger => connection.linger().await,
-        After::Abort => connection.abort(),
+        After::Abort => connection.client.abort(),
+    }
+}
+
+/// Serves the one request of a stream of HTTP/2.
+pub(crate) async fn serve_stream(mut connection: Connection, _registered: Registered) {
+    if let Some(admission) = connection.next(false).await
+        && connection.exchange(admission).await == After::Abort
+    {
+        connection.client.abort();
     }
 }
 
@@ -122,8 +142,9 @@ async fn left(socket: &TcpStream) {
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 
 impl Connection {
-    /// Waits for the next request's head; none where the connection is to be closed.
-    async fn next(&mut self) -> Option<Admission> {
+    /// Waits for the next request's head; none where the connection is to be closed. Only the first one may turn out to be
+    /// the beginning of HTTP/2.
+    async fn next(&mut self, is_first: bool) -> Option<Admission> {
         let limits = self.worker.limits;
         self.watch.enter(Phase::Idle, 0);
         let mut is_first_byte = self.inlet.is_empty();
@@ -133,6 +154,11 @@ impl Connection {
                 match self.admit(Instant::now()) {
                     Admission::Incomplete => {}
                     Admission::Held(held) => return Some(Box::pin(self.hold(held)).await),
+                    Admission::Refused(refusal) if is_first => match http2::begins(self.inlet.filled()) {
+                        Some(Beginning::Whole) => return Some(Admission::Http2),
+                        Some(Beginning::Part) => {}
+                        None => return Some(Admission::Refused(refusal)),
+                    },
                     admission => return Some(admission),
                 }
             }
@@ -165,7 +191,8 @@ impl Connection {
             true => (self.worker.https_port, "https"),
             false => (self.worker.port, "http"),
         };
-        let arrival = Arrival { peer: &self.peer, at, port, scheme };
+        let protocol = self.client.protocol();
+        let arrival = Arrival { peer: &self.peer, at, port, scheme, protocol };
         admit(&self.worker, &arrival, self.inlet.filled())
     }
 
@@ -198,14 +225,14 @@ impl Connection {
                 self.refuse(refusal.status, Reason::InvalidRequest).await;
                 After::Linger
             }
-            Admission::Incomplete | Admission::Held(_) => After::Close,
+            Admission::Incomplete | Admission::Held(_) | Admission::Http2 => After::Close,
         }
     }
 
     /// Answers what cannot be read as a request; nothing behind it can be trusted.
     async fn refuse(&mut self, status: u16, reason: Reason) {
         let mut out = Vec::with_capacity(512);
-        let mut record = Record::unread(&self.peer);
+        let mut record = Record::unread(&self.peer, self.client.protocol());
         record.response_bytes = self.worker.clock.with_date(|date| {
             let form = page::Form { version: Version::Http11, head: false, keep_alive: false, date };
             page::write(status, &page::Content::default(), &form, &mut out)
@@ -243,12 +270,5 @@ impl Connection {
         };
         // The connection is closed in any case.
         self.watch.guard(drained).await.ok();
-    }
-
-    /// Resets the connection, so that an answer without a length cannot be taken for a whole one.
-    fn abort(&self) {
-        let socket = socket2::SockRef::from(self.client.socket());
-        // A connection that the other side has closed already takes no option, and needs none.
-        socket.set_linger(Some(std::time::Duration::ZERO)).ok();
     }
 }

@@ -1,4 +1,4 @@
-//! A client's connection, plain or encrypted, and its two halves.
+//! A client's connection, plain, encrypted or a stream of one, and its two halves.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -12,39 +12,67 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio_rustls::server::TlsStream;
 
+use crate::http2;
+use crate::http2::stream::RequestStream;
+use crate::inlet::send;
+
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) enum ClientStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    /// A stream of a connection by HTTP/2.
+    Http2(Box<RequestStream>),
 }
 
-type Shared<'a> = Rc<RefCell<&'a mut TlsStream<TcpStream>>>;
+type Shared<'a, T = TlsStream<TcpStream>> = Rc<RefCell<&'a mut T>>;
 
 /// The receiving half.
 pub(crate) enum ClientReader<'a> {
     Plain(ReadHalf<'a>),
     Tls(Shared<'a>),
+    Http2(Shared<'a, RequestStream>),
 }
 
 /// The sending half.
 pub(crate) enum ClientWriter<'a> {
     Plain(WriteHalf<'a>),
     Tls(Shared<'a>),
+    Http2(Shared<'a, RequestStream>),
 }
 
 impl ClientStream {
     /// Says whether what goes over it is encrypted.
     pub(crate) fn is_encrypted(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(_) => true,
+            Self::Http2(stream) => stream.is_encrypted,
+        }
     }
 
-    /// Returns the connection below.
-    pub(crate) fn socket(&self) -> &TcpStream {
+    /// Returns how the log names what is spoken, where that is not told by a request's first line.
+    pub(crate) fn protocol(&self) -> Option<&'static str> {
+        matches!(self, Self::Http2(_)).then_some(http2::NAME)
+    }
+
+    /// Says whether the client has chosen HTTP/2 when the connection was agreed on.
+    pub(crate) fn is_agreed_on_http2(&self) -> bool {
         match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(http2::ALPN),
+            Self::Plain(_) | Self::Http2(_) => false,
+        }
+    }
+
+    /// Ends it so that the client cannot take what it has got for a whole answer.
+    pub(crate) fn abort(&mut self) {
+        let socket = match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => stream.get_ref().0,
-        }
+            Self::Http2(stream) => return stream.abort(),
+        };
+        // A connection that the other side has closed already takes no option, and needs none.
+        socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO)).ok();
     }
 
     /// Parts it for as long as both halves are needed. No half is held while the other one waits: both are used by one task.
@@ -58,6 +86,10 @@ impl ClientStream {
                 let shared: Shared<'_> = Rc::new(RefCell::new(stream));
                 (ClientReader::Tls(Rc::clone(&shared)), ClientWriter::Tls(shared))
             }
+            Self::Http2(stream) => {
+                let shared: Shared<'_, RequestStream> = Rc::new(RefCell::new(stream));
+                (ClientReader::Http2(Rc::clone(&shared)), ClientWriter::Http2(shared))
+            }
         }
     }
 }
@@ -67,7 +99,7 @@ impl<'a> ClientReader<'a> {
     pub(crate) fn plain(&mut self) -> Option<&mut ReadHalf<'a>> {
         match self {
             Self::Plain(reader) => Some(reader),
-            Self::Tls(_) => None,
+            Self::Tls(_) | Self::Http2(_) => None,
         }
     }
 
@@ -86,7 +118,8 @@ impl<'a> ClientReader<'a> {
                 }
                 Ok(())
             }
-            Self::Tls(shared) => crate::inlet::send(&mut ClientWriter::Tls(Rc::clone(shared)), bytes).await,
+            Self::Tls(shared) => send(&mut ClientWriter::Tls(Rc::clone(shared)), bytes).await,
+            Self::Http2(shared) => send(&mut ClientWriter::Http2(Rc::clone(shared)), bytes).await,
         }
     }
 }
@@ -100,6 +133,7 @@ impl AsyncRead for ClientReader<'_> {
         match self.get_mut() {
             Self::Plain(reader) => Pin::new(reader).poll_read(context, buffer),
             Self::Tls(shared) => Pin::new(&mut **shared.borrow_mut()).poll_read(context, buffer),
+            Self::Http2(shared) => shared.borrow_mut().poll_read(context, buffer),
         }
     }
 }
@@ -109,6 +143,7 @@ impl AsyncWrite for ClientWriter<'_> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_write(context, bytes),
             Self::Tls(shared) => Pin::new(&mut **shared.borrow_mut()).poll_write(context, bytes),
+            Self::Http2(shared) => shared.borrow_mut().poll_write(context, bytes),
         }
     }
 
@@ -116,6 +151,8 @@ impl AsyncWrite for ClientWriter<'_> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_flush(context),
             Self::Tls(shared) => Pin::new(&mut **shared.borrow_mut()).poll_flush(context),
+            // The connection does that for all of its streams.
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -123,6 +160,8 @@ impl AsyncWrite for ClientWriter<'_> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_shutdown(context),
             Self::Tls(shared) => Pin::new(&mut **shared.borrow_mut()).poll_shutdown(context),
+            // The connection does that for all of its streams.
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 }
@@ -136,6 +175,7 @@ impl AsyncRead for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(context, buffer),
             Self::Tls(stream) => Pin::new(stream).poll_read(context, buffer),
+            Self::Http2(stream) => stream.poll_read(context, buffer),
         }
     }
 }
@@ -145,6 +185,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+            Self::Http2(stream) => stream.poll_write(context, bytes),
         }
     }
 
@@ -152,6 +193,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(context),
             Self::Tls(stream) => Pin::new(stream).poll_flush(context),
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -159,6 +201,7 @@ impl AsyncWrite for ClientStream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(context),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+            Self::Http2(_) => Poll::Ready(Ok(())),
         }
     }
 }

@@ -57,6 +57,11 @@ impl Watch {
         self.deadline.set(None);
     }
 
+    /// Says whether there is a deadline.
+    pub(crate) fn is_armed(&self) -> bool {
+        self.deadline.get().is_some()
+    }
+
     /// Says what the connection is doing now, and for which generation of targets.
     pub(crate) fn enter(&self, phase: Phase, generation: u64) {
         self.phase.set(phase);

@@ -1,7 +1,9 @@
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Canary, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, Tls};
+use crate::{
+    Canary, Compression, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, TargetProtocol, Tls,
+};
 
 /// How a service is reached and how its targets are used; a deploy replaces all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +62,12 @@ pub struct ServiceSettings {
     /// The paths, as the target sees them, whose requests are not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_metrics_paths: Vec<String>,
+    /// What its targets speak.
+    #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
+    pub target_protocol: TargetProtocol,
+    /// The codings by which answers are compressed for clients that accept one, the most wanted first; none for not at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compression: Vec<Compression>,
 }
 
 impl ServiceSettings {
@@ -160,6 +168,8 @@ impl Default for ServiceSettings {
             writer_affinity_ms: one_second(),
             client_ip_header: None,
             exclude_metrics_paths: Vec::new(),
+            target_protocol: TargetProtocol::default(),
+            compression: Vec::new(),
         }
     }
 }

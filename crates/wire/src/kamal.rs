@@ -146,6 +146,7 @@ impl KamalService {
                 port: Some(check.port).filter(|port| *port > 0),
                 interval_ms: (check.interval / MILLISECOND).max(1),
                 timeout_ms: (check.timeout / MILLISECOND).max(1),
+                ..HealthCheck::default()
             },
             response_timeout_ms: target.response_timeout / MILLISECOND,
             forward_headers: target.forward_headers,
@@ -169,6 +170,8 @@ impl KamalService {
             writer_affinity_ms: options.writer_affinity_timeout / MILLISECOND,
             client_ip_header: filled(&options.client_ip_header),
             exclude_metrics_paths: options.exclude_metrics_paths.clone().unwrap_or_default(),
+            // What kamal-proxy does not have.
+            ..ServiceSettings::default()
         })
     }
 

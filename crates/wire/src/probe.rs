@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::TargetAddress;
+use crate::{TargetAddress, TargetProtocol};
 
 /// How a target is asked whether it is healthy: a `GET` that must be answered 200 to 299.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,11 +20,21 @@ pub struct HealthCheck {
     pub interval_ms: u64,
     /// The longest that one check may take, at least 1.
     pub timeout_ms: u64,
+    /// What is spoken. By HTTP/2 the path `/grpc.health.v1.Health/Check` is asked for as gRPC's own health check.
+    #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
+    pub protocol: TargetProtocol,
 }
 
 impl Default for HealthCheck {
     fn default() -> Self {
-        Self { path: "/up".to_owned(), host: None, port: None, interval_ms: 1000, timeout_ms: 5000 }
+        Self {
+            path: "/up".to_owned(),
+            host: None,
+            port: None,
+            interval_ms: 1000,
+            timeout_ms: 5000,
+            protocol: TargetProtocol::Http1,
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use freehold_model::{
     ProxySettings, SecretName, Tls,
 };
 
+use super::proxy_content::{compression, target_protocol};
 use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -109,10 +110,11 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
     }
     let forward_headers = section.get("forward_headers").and_then(|field| field.boolean(report));
     let response_timeout = section.get("response_timeout").and_then(|field| field.seconds(1, report));
+    let target_protocol = target_protocol(section, report);
     ProxySettings {
         hosts,
         app_port: section.get("app_port").and_then(|field| field.port(report)).unwrap_or(default.app_port),
-        health_check: health_check(section, report),
+        health_check: HealthCheck { protocol: target_protocol, ..health_check(section, report) },
         response_timeout: response_timeout.unwrap_or(default.response_timeout),
         path_prefixes: path_prefixes(section, report),
         strip_path_prefix,
@@ -122,6 +124,8 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         tls,
         redirect_to_https,
         logged_headers: logged_headers(section, report),
+        target_protocol,
+        compression: compression(section, report),
     }
 }
 
@@ -326,6 +330,7 @@ fn health_check(section: &Section<'_>, report: &mut Report) -> HealthCheck {
             .and_then(|field| field.seconds(1, report))
             .unwrap_or(default.interval),
         timeout: section.get("timeout").and_then(|field| field.seconds(1, report)).unwrap_or(default.timeout),
+        ..default
     }
 }
 

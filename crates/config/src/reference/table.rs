@@ -167,6 +167,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy", "run", Kind::Section("proxy/run")).doc("How the proxy's container runs."),
     key("proxy", "ssl", Kind::Either(&[Kind::Boolean, Kind::Section("proxy/ssl")])).default("false").doc("Whether the proxy serves HTTPS, with certificates that it orders and renews, or with which one of your own; needs a host."),
     key("proxy", "ssl_redirect", Kind::Boolean).default("true").example("false").doc("Whether HTTP is redirected to HTTPS."),
+    key("proxy", "target_protocol", Kind::Text).default("http1").example("h2c").doc("What the proxy speaks with the containers: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs (not in Kamal). With `h2c` the path `/grpc.health.v1.Health/Check` of the health check is gRPC's own check."),
+    key("proxy", "compress", Kind::Either(&[Kind::Boolean, TEXTS])).default("false").example("[zstd, gzip]").doc("Whether answers are compressed for clients that accept it (not in Kamal): all of `zstd`, `br` and `gzip`, or a list, the most wanted first. Compression of pages that hold both a secret and what a visitor sends can leak the secret (BREACH)."),
     key("proxy", "logging", Kind::Section("proxy/logging")).doc("The headers that the proxy logs."),
     key("proxy/ssl", "certificate_pem", Kind::Text).doc("The secret that holds the certificate with its chain, in PEM."),
     key("proxy/ssl", "private_key_pem", Kind::Text).doc("The secret that holds the private key, in PEM."),

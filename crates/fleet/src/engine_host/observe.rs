@@ -373,6 +373,7 @@ fn route_from(
                 path: settings.health_check.path.clone(),
                 interval: Duration::from_millis(settings.health_check.interval_ms),
                 timeout: Duration::from_millis(settings.health_check.timeout_ms),
+                protocol: target_protocol(settings.health_check.protocol),
             },
             response_timeout: Duration::from_millis(settings.response_timeout_ms),
             path_prefixes: settings
@@ -396,7 +397,24 @@ fn route_from(
             },
             tls,
             redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
+            target_protocol: target_protocol(settings.target_protocol),
+            compression: settings.compression.iter().copied().map(compression).collect(),
         },
+    }
+}
+
+fn target_protocol(known: freehold_wire::TargetProtocol) -> freehold_model::TargetProtocol {
+    match known {
+        freehold_wire::TargetProtocol::Http1 => freehold_model::TargetProtocol::Http1,
+        freehold_wire::TargetProtocol::H2c => freehold_model::TargetProtocol::H2c,
+    }
+}
+
+fn compression(known: freehold_wire::Compression) -> freehold_model::Compression {
+    match known {
+        freehold_wire::Compression::Zstd => freehold_model::Compression::Zstd,
+        freehold_wire::Compression::Br => freehold_model::Compression::Br,
+        freehold_wire::Compression::Gzip => freehold_model::Compression::Gzip,
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ContainerOptions;
+use super::{Compression, ContainerOptions, TargetProtocol};
 use crate::SecretName;
 
 /// How the proxy serves a role.
@@ -36,6 +36,12 @@ pub struct ProxySettings {
     /// The headers that the proxy logs with each request.
     #[serde(default, skip_serializing_if = "LoggedHeaders::is_default")]
     pub logged_headers: LoggedHeaders,
+    /// What the proxy speaks with the containers.
+    #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
+    pub target_protocol: TargetProtocol,
+    /// The codings by which answers are compressed, the most wanted first; none for not at all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compression: Vec<Compression>,
 }
 
 impl Default for ProxySettings {
@@ -52,6 +58,8 @@ impl Default for ProxySettings {
             tls: Tls::Off,
             redirect_to_https: true,
             logged_headers: LoggedHeaders::default(),
+            target_protocol: TargetProtocol::default(),
+            compression: Vec::new(),
         }
     }
 }
@@ -145,11 +153,19 @@ pub struct HealthCheck {
     pub interval: Duration,
     /// How long one check may take.
     pub timeout: Duration,
+    /// What is spoken.
+    #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
+    pub protocol: TargetProtocol,
 }
 
 impl Default for HealthCheck {
     fn default() -> Self {
-        Self { path: "/up".to_owned(), interval: Duration::from_secs(1), timeout: Duration::from_secs(5) }
+        Self {
+            path: "/up".to_owned(),
+            interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(5),
+            protocol: TargetProtocol::default(),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use freehold_model::{
     Architecture, CertificateAuthority, Diagnose, ErrorKind, HostName, ImageReference, ProxyRun,
-    ProxyServiceName, Role, Tls,
+    ProxyServiceName, Role, TargetProtocol, Tls,
 };
 
 use crate::images::images;
@@ -41,6 +41,14 @@ pub enum RolloutError {
     Authority {
         /// The host.
         host: HostName,
+    },
+    /// A key of the deploy file that only Freehold's proxy has.
+    #[error("the kamal-proxy on host `{host}` has nothing like `proxy: {key}`")]
+    OwnProxyOnly {
+        /// The host.
+        host: HostName,
+        /// The key below `proxy`.
+        key: &'static str,
     },
     /// The proxy does not run on a host although it was expected to.
     #[error("the proxy does not run on host `{host}`")]
@@ -107,6 +115,7 @@ impl Diagnose for RolloutError {
             Self::Architecture { .. } | Self::Name(_) | Self::Taken { .. } => ErrorKind::Configuration,
             Self::OldProxy { .. }
             | Self::Authority { .. }
+            | Self::OwnProxyOnly { .. }
             | Self::NoProxy { .. }
             | Self::NoImage { .. }
             | Self::Closed { .. }
@@ -129,6 +138,9 @@ impl Diagnose for RolloutError {
             ],
             Self::Authority { .. } => {
                 vec!["let Freehold's proxy take over: `freehold adopt`, or name no authority".to_owned()]
+            }
+            Self::OwnProxyOnly { key, .. } => {
+                vec![format!("let Freehold's proxy take over: `freehold adopt`, or remove `{key}`")]
             }
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
@@ -173,6 +185,15 @@ fn names_authority(role: &Role) -> bool {
     matches!(tls, Some(Tls::Automatic(authority)) if *authority != CertificateAuthority::default())
 }
 
+/// Returns a key of a role's proxy that a kamal-proxy would not follow.
+fn own_key(role: &Role) -> Option<&'static str> {
+    let proxy = role.proxy.as_ref()?;
+    if proxy.target_protocol != TargetProtocol::default() {
+        return Some("target_protocol");
+    }
+    (!proxy.compression.is_empty()).then_some("compress")
+}
+
 /// Checks that a host can take the release.
 pub(super) fn check_host(
     request: &RolloutRequest<'_>,
@@ -197,6 +218,7 @@ pub(super) fn check_host(
         }
     }
     let needs_proxy = roles_on(request.project, host).any(|(role, _)| role.proxy.is_some());
+    let own_key = roles_on(request.project, host).find_map(|(role, _)| own_key(role));
     match &seen.proxy {
         ObservedProxy::Running { maker: ProxyMaker::Kamal, image, .. }
         | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, image }
@@ -209,6 +231,12 @@ pub(super) fn check_host(
             if roles_on(request.project, host).any(|(role, _)| names_authority(role)) =>
         {
             Err(RolloutError::Authority { host: host.clone() })
+        }
+        ObservedProxy::Running { maker: ProxyMaker::Kamal, .. }
+        | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, .. }
+            if own_key.is_some() =>
+        {
+            Err(RolloutError::OwnProxyOnly { host: host.clone(), key: own_key.unwrap_or_default() })
         }
         ObservedProxy::Absent | ObservedProxy::Stopped { .. }
             if needs_proxy && request.proxy == ProxyBoot::Expect =>

@@ -2,7 +2,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use freehold_model::{
-    Architecture, BootLimit, CertificateAuthority, Diagnose, ErrorKind, ProxyRun, ProxyServiceName, Tls,
+    Architecture, BootLimit, CertificateAuthority, Compression, Diagnose, ErrorKind, ProxyRun,
+    ProxyServiceName, TargetProtocol, Tls,
 };
 use freehold_plan::{
     Action, Holder, ImageSource, Namesakes, ObservedProxy, ProxyMaker, Readiness, RolloutError,
@@ -265,4 +266,22 @@ fn images_without_a_name_go_once_no_container_is_made_of_them() {
     assert!(!render(&script.plan("v3").unwrap()).contains("that have no name"));
     script.seen("one").unnamed_images.push("sha256:older".to_owned());
     assert!(render(&script.plan("v3").unwrap()).contains("remove the images of app that have no name"));
+}
+
+#[test]
+fn a_kamal_proxy_is_not_asked_for_what_only_freeholds_has() {
+    let changes: [(&str, fn(&mut freehold_model::ProxySettings)); 2] = [
+        ("target_protocol", |proxy| proxy.target_protocol = TargetProtocol::H2c),
+        ("compress", |proxy| proxy.compression = vec![Compression::Gzip]),
+    ];
+    for (key, change) in changes {
+        let mut script = Script::new(&["one"]).with(|project| {
+            project.roles.values_mut().for_each(|role| change(role.proxy.as_mut().unwrap()));
+        });
+        script.plan("v1").unwrap();
+        let ObservedProxy::Running { maker, .. } = &mut script.seen("one").proxy else { panic!("no proxy") };
+        *maker = ProxyMaker::Kamal;
+        let error = script.plan("v1").unwrap_err();
+        assert!(error.to_string().contains(key) && error.help()[0].contains("freehold adopt"), "{error}");
+    }
 }

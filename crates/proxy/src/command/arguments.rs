@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::duration;
+use freehold_wire::TargetProtocol;
+
+use super::{content, duration};
 
 /// The reverse proxy of a host.
 #[derive(Debug, Parser)]
@@ -261,6 +263,12 @@ pub(super) struct DeployArguments {
     /// Trust the `X-Forwarded-*` lines of clients; without TLS they are trusted unless this says otherwise.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(super) forward_headers: Option<bool>,
+    /// What the targets speak: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs.
+    #[arg(long, default_value = "http1", value_parser = content::parse_protocol)]
+    pub(super) target_protocol: TargetProtocol,
+    /// Compress answers for clients that accept it: all of `zstd,br,gzip`, or those that are given, the most wanted first.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = content::parse_codings)]
+    pub(super) compress: content::Codings,
     #[command(flatten)]
     pub(super) socket: SocketArgument,
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     Acme, Buffering, CertificateSource, DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress,
-    PathPrefix, ProxyClient, ProxyError, ServiceSettings, Tls,
+    PathPrefix, ProxyClient, ProxyError, ServiceSettings, TargetProtocol, Tls,
 };
 
 use super::arguments::{DeployArguments, RemoveArguments, list};
@@ -48,6 +48,11 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
             port: Some(arguments.health_check_port).filter(|port| *port > 0),
             interval_ms: milliseconds(arguments.health_check_interval),
             timeout_ms: milliseconds(arguments.health_check_timeout),
+            // Another port is another server.
+            protocol: match arguments.health_check_port {
+                0 => arguments.target_protocol,
+                _ => TargetProtocol::Http1,
+            },
         },
         response_timeout_ms: milliseconds(arguments.target_timeout),
         forward_headers: arguments.forward_headers.unwrap_or(!arguments.tls),
@@ -71,6 +76,8 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         writer_affinity_ms: milliseconds(arguments.writer_affinity_timeout),
         client_ip_header: filled(&arguments.client_ip_header),
         exclude_metrics_paths: list(&arguments.exclude_metrics_path),
+        target_protocol: arguments.target_protocol,
+        compression: arguments.compress.0.clone(),
     };
     let mut request = DeployRequest::new(addresses(&arguments.target)?, settings);
     request.read_targets = addresses(&arguments.read_target)?;

@@ -3,7 +3,6 @@
 use std::io;
 
 use freehold_wire::Reason;
-use tokio::net::tcp::ReadHalf;
 
 use super::hold::limits;
 use super::{Failure, Progress};
@@ -14,6 +13,7 @@ use crate::http1::header::Kind;
 use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse};
 use crate::http1::{Framing, Version, slots};
 use crate::inlet::{Inlet, send};
+use crate::link::TargetReader;
 use crate::spool::Spool;
 use crate::stream::ClientWriter;
 use crate::watch::Watch;
@@ -26,7 +26,7 @@ const INVALID: Failure = Failure::Target(Reason::TargetInvalidResponse);
 
 pub(super) struct Download<'d, 's> {
     pub(super) client: &'d mut ClientWriter<'s>,
-    pub(super) target: &'d mut ReadHalf<'s>,
+    pub(super) target: &'d mut TargetReader<'s>,
     pub(super) inlet: &'d mut Inlet,
     pub(super) admitted: &'d Admitted,
     pub(super) progress: &'d Progress,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use freehold_wire::Reason;
 use tokio::io::ReadBuf;
-use tokio::net::tcp::WriteHalf;
 
 use super::hold::HeldBody;
 use super::{Failure, Progress};
 use crate::http1::Framing;
 use crate::http1::body::{Body, write_chunk, write_last_chunk};
 use crate::inlet::{Inlet, send};
+use crate::link::TargetWriter;
 use crate::stream::ClientReader;
 use crate::watch::Watch;
 use crate::worker::Worker;
@@ -24,7 +24,7 @@ const MAX_BODY_WITH_HEAD: usize = 16 * 1024;
 
 pub(super) struct Upload<'u, 's> {
     pub(super) client: &'u mut ClientReader<'s>,
-    pub(super) target: &'u mut WriteHalf<'s>,
+    pub(super) target: &'u mut TargetWriter<'s>,
     pub(super) inlet: &'u mut Inlet,
     pub(super) body: &'u mut Body,
     /// The body, where it was received before.

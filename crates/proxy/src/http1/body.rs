@@ -105,6 +105,18 @@ impl Body {
         }
     }
 
+    /// Takes what stands before the next payload, or before the end; returns how many bytes it were.
+    pub(crate) fn skip_control(&mut self, input: &[u8]) -> Result<usize, BodyError> {
+        let mut at = 0;
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            if matches!(self.state, State::Done | State::UntilClose | State::Length(_) | State::Data { .. }) {
+                break;
+            }
+            at += self.control(rest)?;
+        }
+        Ok(at)
+    }
+
     /// Takes one byte of the chunked coding that is no payload.
     fn control(&mut self, rest: &[u8]) -> Result<usize, BodyError> {
         let Some(&byte) = rest.first() else { return Ok(0) };

@@ -81,7 +81,7 @@ const REFUSED: &[(u16, &str)] = &[
     (400, "G@T / HTTP/1.1\r\nHost: a\r\n\r\n(),"),
     (400, "\x16\x03\x01\x02\0\x01\0\x01\u{fc}\x03\x03"),
     (505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"),
-    (505, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    (505, "PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n"),
     (417, "POST / HTTP/1.1\r\nHost: a\r\nExpect: something\r\nContent-Length: 1\r\n\r\na"),
 ];
 
