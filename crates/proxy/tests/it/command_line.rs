@@ -368,11 +368,13 @@ fn serve_as_a_process() {
         errors: Box::new(std::io::stderr()),
     };
     let arguments = arguments.split('\n').map(Into::into).collect();
-    let code = run(arguments, Invocation::KamalProxy, &BTreeMap::new(), console).unwrap();
+    const ROLE: &str = "FREEHOLD_PROXY_HANDOVER";
+    let environment = std::env::var(ROLE).ok().map(|role| (ROLE.to_owned(), role)).into_iter().collect();
+    let code = run(arguments, Invocation::KamalProxy, &environment, console).unwrap();
     assert_eq!(code, 0);
 }
 
-fn start_process(folder: &std::path::Path) -> Child {
+pub(crate) fn start_process(folder: &std::path::Path) -> Child {
     let arguments = [
         "run",
         "--http-port=0",
@@ -390,7 +392,7 @@ fn start_process(folder: &std::path::Path) -> Child {
         .unwrap()
 }
 
-async fn client_of(folder: &std::path::Path) -> ProxyClient {
+pub(crate) async fn client_of(folder: &std::path::Path) -> ProxyClient {
     soon(async {
         loop {
             if let Ok(mut client) = ProxyClient::connect(&folder.join("proxy.sock"), LIMIT).await
@@ -404,12 +406,12 @@ async fn client_of(folder: &std::path::Path) -> ProxyClient {
     .await
 }
 
-fn terminate(child: &Child) {
+pub(crate) fn terminate(child: &Child) {
     let status = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().unwrap();
     assert!(status.success());
 }
 
-fn end(mut child: Child) -> String {
+pub(crate) fn end(mut child: Child) -> String {
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");

@@ -37,3 +37,4 @@ mod strictness;
 mod switching;
 mod trial;
 mod tunnels;
+mod upgrade;
