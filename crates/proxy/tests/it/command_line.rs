@@ -374,10 +374,14 @@ fn serve_as_a_process() {
     assert_eq!(code, 0);
 }
 
-pub(crate) fn start_process(folder: &std::path::Path) -> Child {
+fn start_process(folder: &std::path::Path) -> Child {
+    start_process_on(folder, 0)
+}
+
+pub(crate) fn start_process_on(folder: &std::path::Path, port: u16) -> Child {
     let arguments = [
         "run",
-        "--http-port=0",
+        &format!("--http-port={port}"),
         "--https-port=0",
         "--bind=127.0.0.1",
         &format!("--socket={}/proxy.sock", folder.display()),
@@ -411,7 +415,7 @@ pub(crate) fn terminate(child: &Child) {
     assert!(status.success());
 }
 
-pub(crate) fn end(mut child: Child) -> String {
+fn end(mut child: Child) -> String {
     let mut text = String::new();
     child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
     assert!(child.wait().unwrap().success(), "{text}");

@@ -9,6 +9,7 @@
 mod client;
 mod name_server;
 mod pebble;
+mod process;
 mod renewal_front;
 mod rig;
 mod target;
@@ -20,6 +21,7 @@ mod buffers;
 mod command_line;
 mod draining;
 mod encrypted;
+mod endurance;
 mod failures;
 mod flags;
 mod forwarding;

@@ -1,7 +1,6 @@
 //! One process in the place of another.
 
 use std::path::Path;
-use std::process::Child;
 use std::time::{Duration, Instant};
 
 use freehold_wire::{
@@ -12,14 +11,15 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 
 use crate::client::{Connection, LIMIT, soon};
-use crate::command_line::{client_of, end, start_process, terminate};
+use crate::command_line::client_of;
+use crate::process::Process;
 use crate::rig::{Rig, name, request_for};
 use crate::target::Target;
 
 /// A proxy in a process of its own, with a target.
 struct Scene {
     folder: TempDir,
-    first: Option<Child>,
+    first: Process,
     port: u16,
     target: Target,
 }
@@ -27,7 +27,7 @@ struct Scene {
 impl Scene {
     async fn start() -> Self {
         let (folder, target) = (tempfile::tempdir().unwrap(), Target::start("t").await);
-        let first = Some(start_process(folder.path()));
+        let first = Process::start(folder.path(), 0);
         let mut client = client_of(folder.path()).await;
         let port = client.version(LIMIT).await.unwrap().http_port;
         client.deploy(&name("shop"), &request_for(&target), LIMIT).await.unwrap();
@@ -47,24 +47,8 @@ impl Scene {
         self.client().await.upgrade(&request, LIMIT).await.unwrap()
     }
 
-    fn first_id(&self) -> u32 {
-        self.first.as_ref().unwrap().id()
-    }
-
-    async fn end(mut self) -> String {
-        let first = self.first.take().unwrap();
-        terminate(&first);
-        tokio::task::spawn_blocking(|| end(first)).await.unwrap()
-    }
-}
-
-impl Drop for Scene {
-    fn drop(&mut self) {
-        if let Some(mut first) = self.first.take() {
-            // A test that has failed must not leave processes behind.
-            terminate(&first);
-            first.wait().unwrap();
-        }
+    async fn end(self) -> String {
+        self.first.end().await
     }
 }
 
@@ -100,7 +84,7 @@ async fn a_new_process_serves_and_the_earlier_one_ends_what_it_has_begun() {
     let before = scene.client().await.version(LIMIT).await.unwrap();
 
     let reply = scene.upgrade(60_000).await;
-    assert!(process_exists(reply.process_id) && process_exists(scene.first_id()));
+    assert!(process_exists(reply.process_id) && process_exists(scene.first.id()));
     let mut client = scene.client().await;
     let after = client.version(LIMIT).await.unwrap();
     assert_ne!(after.started_at, before.started_at);
@@ -145,7 +129,7 @@ async fn streams_end_at_the_deadline_and_the_first_process_stays_until_the_last_
     let third = scene.upgrade(0).await;
     let fourth = scene.upgrade(0).await;
     soon(async { while process_exists(second.process_id) || process_exists(third.process_id) {} }).await;
-    assert!(process_exists(fourth.process_id) && process_exists(scene.first_id()));
+    assert!(process_exists(fourth.process_id) && process_exists(scene.first.id()));
     assert_eq!(scene.open().await.get("/n").await.status, 200);
     let status = scene.client().await.service(&name("shop"), LIMIT).await.unwrap();
     assert_eq!(status.generation, 1);
@@ -218,14 +202,13 @@ async fn a_proxy_inside_another_program_does_not_hand_over() {
 
 #[tokio::test]
 async fn a_process_that_took_over_and_crashes_takes_the_first_one_with_it() {
-    let mut scene = Scene::start().await;
+    let scene = Scene::start().await;
     let mut socket = websocket(&scene).await;
     let reply = scene.upgrade(600_000).await;
     echo(&mut socket, b"x").await;
     let killed = std::process::Command::new("kill").args(["-KILL", &reply.process_id.to_string()]).status();
     assert!(killed.unwrap().success());
     // Whoever supervises the first one sees its end and starts it again.
-    let mut first = scene.first.take().unwrap();
-    let status = tokio::task::spawn_blocking(move || first.wait().unwrap()).await.unwrap();
-    assert!(!status.success());
+    let (is_well, log) = soon(scene.first.wait()).await;
+    assert!(!is_well && log.contains("The process that took over has ended"), "{log}");
 }
