@@ -9,6 +9,7 @@ mod list;
 mod request;
 mod rollout;
 mod serve;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -78,6 +79,9 @@ pub enum CommandError {
         /// Why not.
         source: io::Error,
     },
+    /// The process that took over, or was to hand over, has ended.
+    #[error("the other process of a hand-over has ended")]
+    Deserted,
     /// A file that the command line or the environment names cannot be read.
     #[error("cannot read a file")]
     File {
@@ -99,7 +103,7 @@ impl Diagnose for CommandError {
             Self::Start(error) => error.kind(),
             Self::Call(error) => error.kind(),
             Self::File { .. } => ErrorKind::Configuration,
-            Self::Bridge { .. } | Self::Output { .. } => ErrorKind::Failed,
+            Self::Bridge { .. } | Self::Output { .. } | Self::Deserted => ErrorKind::Failed,
         }
     }
 
@@ -109,7 +113,9 @@ impl Diagnose for CommandError {
             Self::Start(error) => error.help(),
             Self::Call(error) => error.help(),
             Self::Bridge { .. } => vec!["see whether the proxy runs in this container".to_owned()],
-            Self::Value(_) | Self::Name(_) | Self::File { .. } | Self::Output { .. } => Vec::new(),
+            Self::Value(_) | Self::Name(_) | Self::File { .. } | Self::Output { .. } | Self::Deserted => {
+                Vec::new()
+            }
         }
     }
 }
@@ -164,7 +170,8 @@ fn dispatch(
     };
     let arguments = Arguments::from_arg_matches(&matches).map_err(|error| usage(&error))?;
     match arguments.verb {
-        Verb::Serve(arguments) => serve::run(arguments, environment, console)?,
+        Verb::Serve(arguments) => return serve::run(arguments, environment, console),
+        Verb::Upgrade(arguments) => upgrade::run(&arguments, environment, console)?,
         Verb::Deploy(arguments) => request::deploy(*arguments, environment)?,
         Verb::Remove(arguments) => request::remove(&arguments, environment)?,
         Verb::Pause(arguments) => gate::pause(&arguments, environment)?,

@@ -12,7 +12,7 @@ mod gate;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
@@ -21,7 +21,7 @@ use freehold_wire::{
     HealthGate, HealthState, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
 };
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{RwLock, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use crate::acme::Keeper;
 use crate::canary::Trial;
 use crate::generation::{Generation, Members};
+use crate::handover::{Departure, Flights, Program, Sockets};
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
@@ -58,6 +59,24 @@ pub(crate) struct Control {
     pub(crate) keeper: Arc<Keeper>,
     /// What is counted, if there is somebody to read it.
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// Held by every change, so that a hand-over happens between two.
+    pub(crate) changes: RwLock<()>,
+    /// How this process was started, where a new one can be started in the same way.
+    pub(crate) program: Option<Program>,
+    /// How long a hand-over may take.
+    pub(crate) hand_over_limit: Duration,
+    /// What is listened on, until it is handed over or closed.
+    pub(crate) sockets: Mutex<Option<Sockets>>,
+    /// Set once another process serves.
+    pub(crate) departure: OnceLock<Departure>,
+    /// What goes on between this process and those before and after it.
+    pub(crate) company: TaskTracker,
+    /// Cancelled when nothing more is to be said between them.
+    pub(crate) over: CancellationToken,
+    /// The state that was stored last, for the process before this one; none yet, or nobody follows.
+    pub(crate) changed: watch::Sender<Option<Arc<State>>>,
+    /// What is in flight in the process before this one.
+    pub(crate) elsewhere: watch::Sender<Flights>,
 }
 
 /// What services are made with when the proxy starts.
@@ -68,13 +87,15 @@ pub(crate) struct Means<'a> {
     pub(crate) log: &'a Log,
     pub(crate) keeper: &'a Keeper,
     pub(crate) metrics: Option<&'a Metrics>,
+    /// The addresses of targets that are known not to be healthy.
+    pub(crate) unhealthy: &'a BTreeSet<String>,
 }
 
 /// What is known beside the routing table.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
-    generation: u64,
-    fences: BTreeMap<ProxyServiceName, u64>,
+    pub(crate) generation: u64,
+    pub(crate) fences: BTreeMap<ProxyServiceName, u64>,
     draining: BTreeMap<ProxyServiceName, Vec<Retired>>,
     /// The health checks of the current targets; dropping them ends them.
     checks: BTreeMap<ProxyServiceName, JoinSet<()>>,
@@ -82,14 +103,14 @@ pub(crate) struct Ledger {
     canary_checks: BTreeMap<ProxyServiceName, JoinSet<()>>,
 }
 
-fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
+pub(crate) fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
     ErrorReply { code, message: message.into(), probes: Vec::new() }
 }
 
 /// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
 /// be called inside a runtime, which then carries their health checks.
 pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
-    let Means { thread_count, resolver, log, keeper, metrics } = *means;
+    let Means { thread_count, resolver, log, keeper, metrics, unhealthy } = *means;
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
     for ServiceSnapshot { name, targets, read_targets, settings, generation: number, gate, canary } in
@@ -98,6 +119,7 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
         let members = Members { targets: &targets, read_targets: &read_targets };
         let generation = Arc::new(Generation::new(members, HealthState::Healthy, thread_count));
         generation.set_number(number);
+        generation.note_unhealthy(unhealthy);
         let check = &settings.health_check;
         ledger.checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
         let canary = canary.map(|canary| {
@@ -105,6 +127,7 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             let generation = Arc::new(Generation::new(members, HealthState::Healthy, thread_count));
             ledger.generation += 1;
             generation.set_number(ledger.generation);
+            generation.note_unhealthy(unhealthy);
             ledger.canary_checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
             Trial { generation, split: canary.split }
         });
@@ -364,7 +387,7 @@ impl Control {
     }
 
     /// Lets the threads serve another table.
-    fn install(&self, table: Table) {
+    pub(crate) fn install(&self, table: Table) {
         let targets = table.services().flat_map(|service| service.targets());
         let hosts: BTreeSet<String> = targets.map(|target| target.address.host().to_owned()).collect();
         self.shared.store(table);
@@ -395,7 +418,37 @@ impl Control {
                 ErrorCode::State,
                 format!("nothing was changed, because the state cannot be stored: {text}"),
             )
-        })
+        })?;
+        if self.changed.receiver_count() > 0 {
+            self.changed.send_replace(Some(Arc::new(state.clone())));
+        }
+        Ok(())
+    }
+
+    /// Returns the state as it would be stored now.
+    pub(crate) fn state_now(&self) -> State {
+        let ledger = self.ledger.lock();
+        let (_, table) = self.shared.load();
+        let services = table.services().map(|service| service.snapshot()).collect();
+        State::new(ledger.generation, ledger.fences.clone(), services)
+    }
+
+    /// Makes the table of a state, and what belongs to it.
+    pub(crate) fn restored(&self, state: State, unhealthy: &BTreeSet<String>) -> (Table, Ledger) {
+        let Self { thread_count, resolver, log, keeper, metrics, .. } = self;
+        let metrics = metrics.as_deref();
+        restore(state, &Means { thread_count: *thread_count, resolver, log, keeper, metrics, unhealthy })
+    }
+
+    /// Refuses what comes to a proxy that stops.
+    pub(crate) fn check_not_stopping(&self) -> Result<(), ErrorReply> {
+        match (self.stopping.is_cancelled(), self.departure.get()) {
+            (false, _) => Ok(()),
+            (true, None) => Err(refusal(ErrorCode::Stopping, "the proxy is stopping")),
+            (true, Some(_)) => {
+                Err(refusal(ErrorCode::Stopping, "the proxy has handed over to a new process: connect again"))
+            }
+        }
     }
 }
 

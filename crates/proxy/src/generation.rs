@@ -1,6 +1,6 @@
 //! The targets that one switch installed, what is in flight at them and what happened there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -160,6 +160,13 @@ impl Generation {
     /// Gives it its number, just before it is installed.
     pub(crate) fn set_number(&self, number: u64) {
         self.number.store(number, Ordering::Relaxed);
+    }
+
+    /// Takes targets with some addresses as not healthy until a check of theirs succeeds.
+    pub(crate) fn note_unhealthy(&self, addresses: &BTreeSet<String>) {
+        for target in self.targets.iter().filter(|target| addresses.contains(target.address.as_str())) {
+            target.health.store(encode(HealthState::Unhealthy), Ordering::Release);
+        }
     }
 
     /// Says whether all targets are healthy now.

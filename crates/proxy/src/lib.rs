@@ -13,6 +13,7 @@
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
 //! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
+//! - `handover`: another process in the place of this one.
 //! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
 //! - `command`: the command line, ours and kamal-proxy's.
 //!
@@ -34,6 +35,7 @@ mod exchange;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod generation;
+mod handover;
 mod health;
 mod http1;
 mod http2;
@@ -59,6 +61,7 @@ mod worker;
 
 pub use acme::{AcmeConfig, ExternalAccount};
 pub use command::{CommandError, Console, Invocation, run};
+pub use handover::Program;
 pub use limits::Limits;
 pub use resolve::NameFiles;
-pub use server::{Server, ServerConfig, StartError};
+pub use server::{Ended, Server, ServerConfig, StartError};

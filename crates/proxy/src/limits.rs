@@ -35,6 +35,8 @@ pub struct Limits {
     pub reorder: Duration,
     /// For a client to take an answer that came before its upload ended.
     pub linger: Duration,
+    /// For a new process to take over.
+    pub hand_over: Duration,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             order_retry: Duration::from_secs(60),
             reorder: Duration::from_secs(12 * 60 * 60),
             linger: Duration::from_secs(2),
+            hand_over: Duration::from_secs(30),
         }
     }
 }

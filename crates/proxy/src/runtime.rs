@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,10 +19,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::serve::serve;
 use crate::watch::{Phase, SWEEP_INTERVAL};
-use crate::worker::{Start, Worker};
+use crate::worker::{Leaving, Start, Worker};
 
 /// How many connections the system may hold for a thread that has not accepted them.
 const BACKLOG: i32 = 1024;
+
+/// How long a connection that waits for its next request may go on to wait after a hand-over. Closed at once, it might
+/// meet a request that is on its way; this one is answered, and the client told that the connection ends.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// What a thread can be told.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +35,8 @@ pub(crate) enum Command {
     Cut { phase: Phase, generation: u64 },
     /// Take nothing new, and end after what is in flight or after a deadline.
     Stop { deadline: Duration },
+    /// Leave everything new to the process that has the same listeners, and end after what is in flight or after a deadline.
+    HandOver { deadline: Duration },
 }
 
 /// The threads, as the one who directs them sees them.
@@ -155,7 +162,7 @@ async fn accept(worker: Rc<Worker>, listeners: Listeners, mut commands: Receiver
     let mut connections = JoinSet::new();
     let mut sweep = interval(SWEEP_INTERVAL);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let deadline = loop {
+    let (deadline, leaving) = loop {
         tokio::select! {
             accepted = plain.accept() => match accepted {
                 Ok((client, peer)) => begin(&worker, &mut connections, (client, peer), None),
@@ -168,23 +175,28 @@ async fn accept(worker: Rc<Worker>, listeners: Listeners, mut commands: Receiver
             },
             command = commands.recv() => match command {
                 Some(Command::Cut { phase, generation }) => worker.watches.cut(phase, generation),
-                Some(Command::Stop { deadline }) => break deadline,
-                None => break Duration::ZERO,
+                Some(Command::Stop { deadline }) => break (deadline, Leaving::Now),
+                Some(Command::HandOver { deadline }) => break (deadline, Leaving::Soon),
+                None => break (Duration::ZERO, Leaving::Now),
             },
             _ = sweep.tick() => tick(&worker),
             Some(ended) = connections.join_next() => report(&worker, ended),
         }
     };
-    // Connections that the system has accepted for us would be reset with the listener.
-    while let Ok(Ok(accepted)) = timeout(Duration::ZERO, plain.accept()).await {
+    // Connections that the system has accepted for us would be reset with the listener, unless another process has it, too.
+    while leaving == Leaving::Now
+        && let Ok(Ok(accepted)) = timeout(Duration::ZERO, plain.accept()).await
+    {
         begin(&worker, &mut connections, accepted, None);
     }
-    while let Ok(Ok(accepted)) = timeout(Duration::ZERO, encrypted.accept()).await {
+    while leaving == Leaving::Now
+        && let Ok(Ok(accepted)) = timeout(Duration::ZERO, encrypted.accept()).await
+    {
         begin(&worker, &mut connections, accepted, Some(Arc::clone(&tls)));
     }
     drop((plain, encrypted));
-    worker.quit();
-    drain(&worker, &mut connections, deadline).await;
+    worker.quit(leaving);
+    drain(&worker, &mut connections, (deadline, &mut commands)).await;
 }
 
 fn begin(
@@ -199,25 +211,38 @@ fn begin(
 }
 
 /// Lets connections end by themselves until the deadline, then ends them.
-async fn drain(worker: &Rc<Worker>, connections: &mut JoinSet<()>, deadline: Duration) {
+async fn drain(
+    worker: &Rc<Worker>,
+    connections: &mut JoinSet<()>,
+    (deadline, commands): (Duration, &mut Receiver<Command>),
+) {
     let mut sweep = interval(SWEEP_INTERVAL);
-    let ended = async {
-        loop {
-            tokio::select! {
-                _ = sweep.tick() => tick(worker),
-                ended = connections.join_next() => match ended {
-                    Some(ended) => report(worker, ended),
-                    None => return,
-                },
-            }
+    let mut end = pin!(sleep(deadline));
+    let mut grace = pin!(sleep(GRACE));
+    let mut is_directed = true;
+    loop {
+        tokio::select! {
+            _ = sweep.tick() => tick(worker),
+            ended = connections.join_next() => match ended {
+                Some(ended) => report(worker, ended),
+                None => return,
+            },
+            command = commands.recv(), if is_directed => match command {
+                Some(Command::Cut { phase, generation }) => worker.watches.cut(phase, generation),
+                Some(Command::Stop { deadline } | Command::HandOver { deadline }) => {
+                    let sooner = end.deadline().min(tokio::time::Instant::now() + deadline);
+                    end.as_mut().reset(sooner);
+                }
+                None => is_directed = false,
+            },
+            () = &mut grace, if worker.leaving() == Leaving::Soon => worker.quit(Leaving::Now),
+            () = &mut end => break,
         }
-    };
-    if timeout(deadline, ended).await.is_err() {
-        worker.watches.cut_all();
-        // Time to say so to the clients; what does not end is dropped with the thread.
-        let all = async { while connections.join_next().await.is_some() {} };
-        timeout(Duration::from_millis(500), all).await.ok();
     }
+    worker.watches.cut_all();
+    // Time to say so to the clients; what does not end is dropped with the thread.
+    let all = async { while connections.join_next().await.is_some() {} };
+    timeout(Duration::from_millis(500), all).await.ok();
 }
 
 fn tick(worker: &Worker) {

@@ -24,7 +24,7 @@ use crate::inlet::{Inlet, send};
 use crate::page;
 use crate::stream::{ClientStream, say_goodbye};
 use crate::watch::{Phase, Registered, Signal, Watch};
-use crate::worker::Worker;
+use crate::worker::{Leaving, Worker};
 
 /// A client's connection.
 #[derive(Debug)]
@@ -162,7 +162,7 @@ impl Connection {
                     admission => return Some(admission),
                 }
             }
-            let received = if self.worker.is_quitting() && self.inlet.is_empty() {
+            let received = if self.worker.leaving() == Leaving::Now && self.inlet.is_empty() {
                 // A request that came before the client could know is still served.
                 self.inlet.fill_now(&mut self.client).await
             } else {

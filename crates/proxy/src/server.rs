@@ -1,26 +1,29 @@
 //! The whole proxy: threads that serve, one that directs them, and an orderly end.
 
+mod load;
+
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind};
-use freehold_wire::KamalService;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::acme::{AcmeConfig, Keeper};
 use crate::certificate::server_config;
-use crate::control::{Control, Means, api, chain, restore};
+use crate::control::{Control, Means, api, restore};
+use crate::handover::{Inheritance, Legacy, Link, Program, Signals, Sockets, accompany, linger, supervise};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
 use crate::metrics::{Metrics, serve};
@@ -59,6 +62,8 @@ pub struct ServerConfig {
     pub spill_folder: PathBuf,
     /// How certificates are ordered where a service says nothing else.
     pub acme: AcmeConfig,
+    /// How this process was started; none where no other can be started in its place.
+    pub program: Option<Program>,
 }
 
 /// The proxy cannot start.
@@ -100,6 +105,12 @@ pub enum StartError {
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What an earlier process was to hand over cannot be used.
+    #[error("cannot take over from the earlier process")]
+    TakeOver {
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The system gives no thread or event loop.
     #[error("cannot start the threads")]
     Threads {
@@ -111,7 +122,7 @@ pub enum StartError {
 impl Diagnose for StartError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Threads { .. } | Self::Tls { .. } => ErrorKind::Failed,
+            Self::Threads { .. } | Self::Tls { .. } | Self::TakeOver { .. } => ErrorKind::Failed,
             Self::Listen { .. } | Self::Socket { .. } | Self::State { .. } | Self::Acme { .. } => {
                 ErrorKind::Configuration
             }
@@ -124,7 +135,7 @@ impl Diagnose for StartError {
             Self::Socket { .. } => vec!["choose another path with `--socket`".to_owned()],
             Self::State { .. } => vec!["choose another folder with `--state-dir`".to_owned()],
             Self::Acme { .. } => vec!["give a file with certificates in PEM to `--acme-ca-file`".to_owned()],
-            Self::Threads { .. } | Self::Tls { .. } => Vec::new(),
+            Self::Threads { .. } | Self::Tls { .. } | Self::TakeOver { .. } => Vec::new(),
         }
     }
 }
@@ -136,53 +147,77 @@ pub struct Server {
     https_port: u16,
     metrics_port: Option<u16>,
     stopping: CancellationToken,
-    control: JoinHandle<()>,
+    control: JoinHandle<Ended>,
     log: LogWriter,
+}
+
+/// How a proxy ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to.
+    Stopped,
+    /// Another process serves in its place.
+    HandedOver {
+        /// The exit code of the last of those after it, where this was the first one and has waited for them.
+        code: u8,
+    },
+    /// It had handed over to a process that has ended.
+    Deserted,
+    /// The earlier process did not hand over after all.
+    Refused,
 }
 
 /// Everything that the control thread needs to begin.
 struct Parts {
     control: Arc<Control>,
-    socket: std::os::unix::net::UnixListener,
+    sockets: Sockets,
     socket_path: PathBuf,
     own_uid: u32,
     stop_deadline: Duration,
     ports: (u16, u16),
-    /// Where what is counted is read.
-    metrics: Option<TcpListener>,
-    /// The time between two looks at the files of certificates.
-    certificates: Duration,
+    limits: Limits,
+    /// The way to the process before this one.
+    link: Option<Link>,
 }
 
-/// Everything that is listened on, one listener for each thread.
-struct Ports {
-    plain: Vec<TcpListener>,
-    encrypted: Vec<TcpListener>,
-    metrics: Option<TcpListener>,
+/// What a proxy begins with: its sockets, and the state of an earlier run or process.
+struct Beginning {
+    sockets: Sockets,
+    own_uid: u32,
+    state: Option<State>,
+    unhealthy: BTreeSet<String>,
+    link: Option<Link>,
 }
 
-impl Ports {
-    fn listen(config: &ServerConfig, threads: usize) -> Result<Self, StartError> {
+impl Beginning {
+    fn anew(config: &ServerConfig, state_file: &StateFile, log: &Log) -> Result<Self, StartError> {
+        let state = load::load(state_file, log).map_err(|error| state_error(config, error))?;
+        let threads = config.threads.max(1);
         let listen_on = |port, threads| {
             listen(config.bind, port, threads)
                 .map_err(|source| StartError::Listen { address: address_text(config.bind, port), source })
         };
         let metrics = config.metrics_port.map(|port| listen_on(port, 1)).transpose()?;
-        Ok(Self {
-            plain: listen_on(config.http_port, threads)?,
-            encrypted: listen_on(config.https_port, threads)?,
-            metrics: metrics.into_iter().flatten().next(),
-        })
+        let (plain, encrypted) =
+            (listen_on(config.http_port, threads)?, listen_on(config.https_port, threads)?);
+        let (control, own_uid) = make_socket(&config.socket)
+            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
+        let metrics = metrics.into_iter().flatten().next();
+        let sockets = Sockets { plain, encrypted, metrics, control };
+        Ok(Self { sockets, own_uid, state, unhealthy: BTreeSet::new(), link: None })
     }
 
-    /// Returns the numbers, also of those that were free to choose.
-    fn numbers(&self) -> (u16, u16, Option<u16>) {
-        (
-            port_of(&self.plain),
-            port_of(&self.encrypted),
-            self.metrics.as_ref().map(|listener| port_of([listener])),
-        )
+    fn inherited(config: &ServerConfig, inheritance: Inheritance) -> Result<Self, StartError> {
+        let own_uid = fs_err::metadata(&config.socket)
+            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?
+            .uid();
+        let (sockets, Legacy { state, unhealthy, .. }, link) = inheritance.split();
+        Ok(Self { sockets, own_uid, state: Some(state), unhealthy, link: Some(link) })
     }
+}
+
+fn state_error(config: &ServerConfig, source: StateError) -> StartError {
+    StartError::State { folder: config.state_folder.clone(), source: Box::new(source) }
 }
 
 impl Server {
@@ -191,86 +226,104 @@ impl Server {
     /// # Errors
     /// [`StartError`], with the port, socket or folder that cannot be used.
     pub fn start(config: ServerConfig, output: Box<dyn Write + Send>) -> Result<Self, StartError> {
-        let (log, writer) =
-            Log::start(output, config.debug).map_err(|source| StartError::Threads { source })?;
+        Self::begin(config, output, None)
+    }
+
+    /// Starts a proxy in the place of the process at the other end of standard input, which is told where that fails.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn take_over(config: ServerConfig, output: Box<dyn Write + Send>) -> Result<Self, StartError> {
+        let failed = |source: Box<dyn std::error::Error + Send + Sync>| StartError::TakeOver { source };
+        let inheritance =
+            Inheritance::receive(config.limits.hand_over).map_err(|error| failed(Box::new(error)))?;
+        let reporter = inheritance.reporter().map_err(|error| failed(Box::new(error)))?;
+        let started = Self::begin(config, output, Some(inheritance));
+        if let Err(error) = &started {
+            reporter.fail(error);
+        }
+        started
+    }
+
+    fn begin(
+        config: ServerConfig,
+        output: Box<dyn Write + Send>,
+        inheritance: Option<Inheritance>,
+    ) -> Result<Self, StartError> {
+        let threads_error = |source| StartError::Threads { source };
+        let (log, writer) = Log::start(output, config.debug).map_err(threads_error)?;
         let resolver = Arc::new(Resolver::new(config.names.clone(), log.clone()));
         let certificates = config.state_folder.join("certs");
         let tools = (Arc::clone(&resolver), log.clone());
         let keeper = Keeper::new(config.acme.clone(), certificates, config.limits, tools)
             .map_err(|error| StartError::Acme { source: Box::new(error) })?;
-        let state_error = |source: StateError| StartError::State {
-            folder: config.state_folder.clone(),
-            source: Box::new(source),
+        let state_file =
+            StateFile::in_folder(&config.state_folder).map_err(|error| state_error(&config, error))?;
+        let beginning = match inheritance {
+            Some(inheritance) => Beginning::inherited(&config, inheritance)?,
+            None => Beginning::anew(&config, &state_file, &log)?,
         };
-        let state_file = StateFile::in_folder(&config.state_folder).map_err(state_error)?;
-        let state = load(&state_file, &log).map_err(state_error)?;
-        let threads = config.threads.max(1);
-        let ports = Ports::listen(&config, threads)?;
-        let (http_port, https_port, metrics_port) = ports.numbers();
-        let (socket, own_uid) = make_socket(&config.socket)
-            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
-        let runtime = Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|source| StartError::Threads { source })?;
-        let metrics = ports.metrics.as_ref().map(|_| Arc::new(Metrics::new(threads)));
-        let (table, ledger) = {
+        let Beginning { sockets, own_uid, state, unhealthy, link } = beginning;
+        let ports = (port_of(&sockets.plain), port_of(&sockets.encrypted));
+        let metrics_port = sockets.metrics.as_ref().map(|listener| port_of([listener]));
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(threads_error)?;
+        // One thread for each listener: on one that nobody looks at, connections would wait for ever.
+        let thread_count = sockets.plain.len();
+        let metrics = sockets.metrics.as_ref().map(|_| Arc::new(Metrics::new(thread_count)));
+        let (signals, (table, ledger)) = {
             let _inside = runtime.enter();
+            let signals = Signals::new().map_err(threads_error)?;
             let metrics = metrics.as_deref();
-            let means =
-                Means { thread_count: threads, resolver: &resolver, log: &log, keeper: &keeper, metrics };
-            state.map_or_else(Default::default, |state| restore(state, &means))
+            let (resolver, log, keeper, unhealthy) = (&resolver, &log, &keeper, &unhealthy);
+            let means = Means { thread_count, resolver, log, keeper, metrics, unhealthy };
+            (signals, state.map_or_else(Default::default, |state| restore(state, &means)))
         };
         let shared = Arc::new(Shared::default());
         shared.store(table);
-        let challenges = keeper.challenges();
-        let tls = server_config(Arc::clone(&shared), Arc::clone(&challenges))
-            .map_err(|source| StartError::Tls { source })?;
         let start = Start {
             lane: 0,
-            port: http_port,
-            https_port,
+            port: ports.0,
+            https_port: ports.1,
             limits: config.limits,
             shared: Arc::clone(&shared),
             resolver: Arc::clone(&resolver),
             spill_folder: config.spill_folder.into(),
             log: log.clone(),
-            challenges,
+            challenges: keeper.challenges(),
             unrouted: metrics.as_ref().map(|metrics| metrics.service("")),
         };
-        let starts = ports.plain.into_iter().zip(ports.encrypted).enumerate().map(|(lane, (http, https))| {
-            (Start { lane, ..start.clone() }, Listeners { http, https, tls: Arc::clone(&tls) })
-        });
-        let stopping = CancellationToken::new();
+        let (threads, stopping) = (serve_on(&sockets, start)?, CancellationToken::new());
         let control = Arc::new(Control {
-            threads: Threads::start(starts.collect()).map_err(|source| StartError::Threads { source })?,
+            threads,
             shared,
             resolver,
-            thread_count: threads,
+            thread_count,
             log,
             state_file,
-            http_port,
+            http_port: ports.0,
             started_at: Timestamp::now().to_string(),
             stopping: stopping.clone(),
             tasks: TaskTracker::new(),
             ledger: Mutex::new(ledger),
             keeper: Arc::new(keeper),
-            metrics: metrics.clone(),
+            metrics,
+            changes: RwLock::new(()),
+            program: config.program,
+            hand_over_limit: config.limits.hand_over,
+            sockets: Mutex::new(Some(sockets.try_clone().map_err(threads_error)?)),
+            departure: OnceLock::new(),
+            company: TaskTracker::new(),
+            over: CancellationToken::new(),
+            changed: watch::Sender::new(None),
+            elsewhere: watch::Sender::default(),
         });
-        let (socket_path, stop_deadline) = (config.socket, config.stop_deadline);
-        let certificates = config.limits.certificates;
-        let parts = Parts {
-            control,
-            socket,
-            socket_path,
-            own_uid,
-            stop_deadline,
-            ports: (http_port, https_port),
-            metrics: ports.metrics,
-            certificates,
-        };
-        let thread =
-            std::thread::Builder::new().name("control".to_owned()).spawn(move || run(runtime, parts));
-        let control = thread.map_err(|source| StartError::Threads { source })?;
-        Ok(Self { http_port, https_port, metrics_port, stopping, control, log: writer })
+        let (socket_path, stop_deadline, limits) = (config.socket, config.stop_deadline, config.limits);
+        let parts = Parts { control, sockets, socket_path, own_uid, stop_deadline, ports, limits, link };
+        let thread = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || run(runtime, signals, parts));
+        let control = thread.map_err(threads_error)?;
+        Ok(Self { http_port: ports.0, https_port: ports.1, metrics_port, stopping, control, log: writer })
     }
 
     /// Returns the port on which it takes HTTP requests.
@@ -296,77 +349,12 @@ impl Server {
         self.stopping.cancel();
     }
 
-    /// Waits until it has stopped, by [`Server::stop`] or by a signal.
-    pub fn join(self) {
+    /// Waits until it has stopped, by [`Server::stop`] or by a signal, or has handed over and ended what it had begun.
+    pub fn join(self) -> Ended {
         // A panic of the control thread was printed by it; the process ends either way.
-        self.control.join().ok();
+        let ended = self.control.join().unwrap_or(Ended::Stopped);
         self.log.join();
-    }
-}
-
-/// Loads the state. A damaged file is reported and set aside; only one that may not be touched is a reason not to start.
-fn load(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
-    let own = load_own(file, log)?;
-    match file.load_kamal() {
-        Ok(None) => Ok(own),
-        Ok(Some(services)) => {
-            let state = carry_over(own, &services, log);
-            if state.services.len() < services.len() {
-                keep_kamal(file, log);
-            }
-            Ok(Some(state))
-        }
-        Err(error) => {
-            log.error("The state of kamal-proxy is not carried over", &[("error", &chain(&error))]);
-            keep_kamal(file, log);
-            Ok(own)
-        }
-    }
-}
-
-fn keep_kamal(file: &StateFile, log: &Log) {
-    match file.keep_kamal() {
-        Ok(path) => log.info("Kept a copy of the state of kamal-proxy", &[("path", &path.display())]),
-        Err(error) => log.error("No copy of the state of kamal-proxy kept", &[("error", &chain(&error))]),
-    }
-}
-
-/// Takes over what kamal-proxy served in our place. Our fencing numbers stay.
-fn carry_over(own: Option<State>, services: &[KamalService], log: &Log) -> State {
-    let (generation, fences) = own.map(|own| (own.generation, own.fences)).unwrap_or_default();
-    let generation = generation + 1;
-    let mut carried = Vec::new();
-    for service in services {
-        match service.snapshot(generation) {
-            Ok(snapshot) => carried.push(snapshot),
-            Err(error) => {
-                let error = chain(&error);
-                log.error(
-                    "Service of kamal-proxy not carried over",
-                    &[("service", &service.name), ("error", &error)],
-                );
-            }
-        }
-    }
-    log.info("Carried over the state of kamal-proxy", &[("services", &carried.len())]);
-    State::new(generation, fences, carried)
-}
-
-fn load_own(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
-    match file.load() {
-        Ok(Some(state)) => {
-            log.info("Restored saved state", &[("services", &state.services.len())]);
-            Ok(Some(state))
-        }
-        Ok(None) => {
-            log.info("No previous state to restore", &[]);
-            Ok(None)
-        }
-        Err(error @ (StateError::Damaged { .. } | StateError::Format { .. })) => {
-            log.error("Failed to decode saved state", &[("error", &chain(&error))]);
-            Ok(None)
-        }
-        Err(error) => Err(error),
+        ended
     }
 }
 
@@ -396,37 +384,95 @@ fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32
     Ok((listener, fs_err::metadata(path)?.uid()))
 }
 
-/// The control thread from its begin to the end of the proxy.
-fn run(runtime: Runtime, parts: Parts) {
-    let Parts { control, socket, socket_path, own_uid, stop_deadline, ports, metrics, certificates } = parts;
-    let log = control.log.clone();
-    runtime.block_on(async {
-        let listener = match UnixListener::from_std(socket) {
-            Ok(listener) => listener,
-            Err(error) => {
-                log.error("The control socket cannot be used", &[("error", &error)]);
-                return;
-            }
-        };
-        log.info("Server started", &[("http", &ports.0), ("https", &ports.1)]);
-        tokio::join!(
-            api::serve(Arc::clone(&control), listener, own_uid),
-            control.watch_certificates(certificates),
-            Arc::clone(&control.keeper).run(&control.shared, &control.stopping),
-            serve_metrics(&control, metrics),
-            await_signal(&control.stopping, &log)
-        );
-        log.info("Server stopping", &[]);
-        control.threads.tell(Command::Stop { deadline: stop_deadline }).await;
-        control.tasks.close();
-        control.tasks.wait().await;
+/// Starts the threads that serve, each with descriptors of its own.
+fn serve_on(sockets: &Sockets, start: Start) -> Result<Threads, StartError> {
+    let tls = server_config(Arc::clone(&start.shared), Arc::clone(&start.challenges))
+        .map_err(|source| StartError::Tls { source })?;
+    let threads_error = |source| StartError::Threads { source };
+    let Sockets { plain, encrypted, .. } = sockets.try_clone().map_err(threads_error)?;
+    let starts = plain.into_iter().zip(encrypted).enumerate().map(|(lane, (http, https))| {
+        (Start { lane, ..start.clone() }, Listeners { http, https, tls: Arc::clone(&tls) })
     });
-    runtime.shutdown_background();
-    // A new proxy may have put its own socket there; it is then unlinked under its feet, as kamal-proxy does.
-    fs_err::remove_file(&socket_path).ok();
+    Threads::start(starts.collect()).map_err(threads_error)
+}
+
+/// The control thread from its begin to the end of the proxy.
+fn run(runtime: Runtime, mut signals: Signals, parts: Parts) -> Ended {
+    let (socket_path, is_first) = (parts.socket_path.clone(), parts.link.is_none());
+    let control = Arc::clone(&parts.control);
+    let ended = runtime.block_on(direct(parts, &mut signals));
+    if ended == Ended::Stopped {
+        // A new proxy may have put its own socket there; it is then unlinked under its feet, as kamal-proxy does.
+        fs_err::remove_file(&socket_path).ok();
+    }
     control.threads.join();
+    let log = control.log.clone();
+    // What it holds is not needed by a process that only waits.
     drop(control);
     log.info("Server stopped", &[]);
+    let ended = match ended {
+        Ended::HandedOver { .. } if is_first => match runtime.block_on(supervise(&mut signals)) {
+            Ok(code) => Ended::HandedOver { code },
+            Err(error) => {
+                log.error("Those that took over cannot be waited for", &[("error", &error)]);
+                Ended::Deserted
+            }
+        },
+        ended => ended,
+    };
+    runtime.shutdown_background();
+    ended
+}
+
+/// Directs everything until the proxy ends, and says how it does.
+async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
+    let Parts { control, sockets, socket_path: _, own_uid, stop_deadline, ports, limits, link } = parts;
+    let log = control.log.clone();
+    if let Some(link) = &link
+        && let Err(error) = link.take_over(limits.hand_over)
+    {
+        log.error("Not taken over", &[("error", &error)]);
+        control.sockets.lock().take();
+        control.threads.tell(Command::Stop { deadline: Duration::ZERO }).await;
+        return Ended::Refused;
+    }
+    let Sockets { plain, encrypted, metrics, control: socket } = sockets;
+    // The threads have descriptors of their own.
+    drop((plain, encrypted));
+    let listener = match UnixListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            log.error("The control socket cannot be used", &[("error", &error)]);
+            return Ended::Stopped;
+        }
+    };
+    log.info("Server started", &[("http", &ports.0), ("https", &ports.1)]);
+    tokio::join!(
+        api::serve(Arc::clone(&control), listener, own_uid),
+        control.watch_certificates(limits.certificates),
+        Arc::clone(&control.keeper).run(&control.shared, &control.stopping),
+        serve_metrics(&control, metrics),
+        accompany(Arc::clone(&control), link),
+        await_signal(&control.stopping, (signals, &log))
+    );
+    log.info("Server stopping", &[]);
+    let ended = match control.departure.get() {
+        Some(departure) if linger(&control, departure, (signals, stop_deadline)).await => {
+            Ended::HandedOver { code: 0 }
+        }
+        Some(_) => Ended::Deserted,
+        None => {
+            control.sockets.lock().take();
+            control.threads.tell(Command::Stop { deadline: stop_deadline }).await;
+            Ended::Stopped
+        }
+    };
+    control.over.cancel();
+    for tasks in [&control.tasks, &control.company] {
+        tasks.close();
+        tasks.wait().await;
+    }
+    ended
 }
 
 /// Answers with what is counted, if it is.
@@ -443,17 +489,10 @@ async fn serve_metrics(control: &Arc<Control>, listener: Option<TcpListener>) {
 }
 
 /// Waits for the wish to stop, from inside or by a signal.
-async fn await_signal(stopping: &CancellationToken, log: &Log) {
-    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
-    if let (Ok(mut terminate), Ok(mut interrupt)) = signals {
-        tokio::select! {
-            () = stopping.cancelled() => {}
-            _ = terminate.recv() => log.info("Signal received", &[("signal", &"SIGTERM")]),
-            _ = interrupt.recv() => log.info("Signal received", &[("signal", &"SIGINT")]),
-        }
-    } else {
-        log.error("Signals cannot be received", &[]);
-        stopping.cancelled().await;
+async fn await_signal(stopping: &CancellationToken, (signals, log): (&mut Signals, &Log)) {
+    tokio::select! {
+        () = stopping.cancelled() => {}
+        name = signals.next() => log.info("Signal received", &[("signal", &name)]),
     }
     stopping.cancel();
 }

@@ -47,6 +47,17 @@ pub(crate) struct Start {
     pub(crate) unrouted: Option<Arc<ServiceCounts>>,
 }
 
+/// Whether the proxy stops, and what that means for a connection that waits for its next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// It does not.
+    No,
+    /// It may wait for a moment; the next request is its last.
+    Soon,
+    /// It ends.
+    Now,
+}
+
 /// One thread's state.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -67,7 +78,7 @@ pub(crate) struct Worker {
     log: Log,
     lines: RefCell<Vec<u8>>,
     texts: RefCell<Vec<Vec<u8>>>,
-    quitting: Cell<bool>,
+    leaving: Cell<Leaving>,
     random: Cell<u64>,
 }
 
@@ -104,7 +115,7 @@ impl Worker {
             unrouted,
             lines: RefCell::default(),
             texts: RefCell::default(),
-            quitting: Cell::new(false),
+            leaving: Cell::new(Leaving::No),
             random: Cell::new(RandomState::new().build_hasher().finish()),
         }
     }
@@ -121,15 +132,22 @@ impl Worker {
         (known.0, Arc::clone(&known.1))
     }
 
-    /// Says whether the proxy stops.
+    /// Says whether the proxy stops, so that no connection takes a further request.
     pub(crate) fn is_quitting(&self) -> bool {
-        self.quitting.get()
+        self.leaving.get() != Leaving::No
     }
 
-    /// Lets every connection end after what it is doing.
-    pub(crate) fn quit(&self) {
-        self.quitting.set(true);
-        self.watches.quit();
+    /// Says how the proxy stops.
+    pub(crate) fn leaving(&self) -> Leaving {
+        self.leaving.get()
+    }
+
+    /// Lets every connection end after what it is doing, or after its next request.
+    pub(crate) fn quit(&self, leaving: Leaving) {
+        self.leaving.set(leaving);
+        if leaving == Leaving::Now {
+            self.watches.quit();
+        }
     }
 
     /// Makes a request id: a version 4 UUID. It tells requests apart and is no secret.

@@ -13,7 +13,7 @@ use crate::call::{Call, CallFailure, CallLine};
 use crate::{
     CanaryReply, CanaryRequest, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainReport,
     DrainRequest, ErrorReply, Gate, GateReply, GateRequest, ProbeReport, ProbeRequest, ProxyError,
-    RemoveReply, ServiceList, ServiceStatus, SplitRequest, VersionReply,
+    RemoveReply, ServiceList, ServiceStatus, SplitRequest, UpgradeReply, UpgradeRequest, VersionReply,
 };
 
 /// Calls the proxy's API over one byte stream: a socket, or a tunnel to one.
@@ -228,6 +228,22 @@ impl ProxyClient {
         let path = format!("/v4/services/{name}{query}");
         let operation = format!("remove service `{name}`");
         self.call(Call { operation, method: Method::DELETE, path, body: Bytes::new() }, deadline).await
+    }
+
+    /// Lets the proxy hand over to a new process. The connection ends afterwards: connect again to speak with the new one.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the new process may or may not have taken over, and this client cannot be used any more.
+    ///
+    /// # Errors
+    /// [`ProxyError::Refused`] where the new process does not come up; the earlier one goes on. Else see [`ProxyError`].
+    pub async fn upgrade(
+        &mut self,
+        request: &UpgradeRequest,
+        deadline: Duration,
+    ) -> Result<UpgradeReply, ProxyError> {
+        let operation = "hand over to a new process".to_owned();
+        self.call(with_body(operation, Method::POST, "/v4/upgrade".to_owned(), request)?, deadline).await
     }
 
     async fn get<R: DeserializeOwned>(

@@ -25,8 +25,10 @@ pub enum ErrorCode {
     Unhealthy,
     /// The state cannot be stored (500).
     State,
-    /// The proxy is stopping (503).
+    /// The proxy is stopping, or has just handed over to a new process: connect again (503).
     Stopping,
+    /// The new process that was to take over did not come up; the earlier one goes on (500).
+    Upgrade,
 }
 
 impl ErrorCode {
@@ -38,7 +40,7 @@ impl ErrorCode {
             Self::UnknownRequest | Self::UnknownService => 404,
             Self::HostConflict | Self::Fenced => 409,
             Self::Unhealthy => 422,
-            Self::State => 500,
+            Self::State | Self::Upgrade => 500,
             Self::Stopping => 503,
         }
     }
@@ -162,9 +164,11 @@ impl ProxyError {
             ErrorCode::HostConflict => Self::HostConflict { operation, message },
             ErrorCode::UnknownService => Self::UnknownService { operation, message },
             ErrorCode::Unhealthy => Self::Unhealthy { operation, message, probes },
-            ErrorCode::Invalid | ErrorCode::UnknownRequest | ErrorCode::State | ErrorCode::Stopping => {
-                Self::Refused { operation, code, message }
-            }
+            ErrorCode::Invalid
+            | ErrorCode::UnknownRequest
+            | ErrorCode::State
+            | ErrorCode::Stopping
+            | ErrorCode::Upgrade => Self::Refused { operation, code, message },
         }
     }
 

@@ -18,6 +18,7 @@
 //! | `PUT /v4/services/{name}/canary` | [`CanaryRequest`] | [`CanaryReply`] |
 //! | `POST /v4/services/{name}/split` | [`SplitRequest`] | [`CanaryReply`] |
 //! | `DELETE /v4/services/{name}?fence=N` | – | [`RemoveReply`] |
+//! | `POST /v4/upgrade` | [`UpgradeRequest`] | [`UpgradeReply`] |
 //!
 //! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
 //! fields, so a setting that a proxy does not know is refused by name and never ignored. Spans of time are whole
@@ -40,6 +41,7 @@ mod kamal;
 mod probe;
 mod service;
 mod tls;
+mod upgrade;
 mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
@@ -59,4 +61,5 @@ pub use service::{
     ServiceList, ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
 pub use tls::{Acme, CertificateSource, Tls};
+pub use upgrade::{UpgradeReply, UpgradeRequest};
 pub use version::API_VERSION;

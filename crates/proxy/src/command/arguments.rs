@@ -40,6 +40,8 @@ pub(super) enum Verb {
     /// Tries other targets with a part of the visitors.
     #[command(subcommand, arg_required_else_help = true)]
     Rollout(Rollout),
+    /// Hands over to a new process, without a refused connection.
+    Upgrade(UpgradeArguments),
     /// Connects standard input and output to the control socket, byte for byte.
     Api(ApiArguments),
 }
@@ -92,6 +94,18 @@ pub(super) struct RolloutSetArguments {
 pub(super) struct RolloutStopArguments {
     /// The service.
     pub(super) service: String,
+    #[command(flatten)]
+    pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct UpgradeArguments {
+    /// The executable of the new process; the one that runs where none is given.
+    #[arg(long)]
+    pub(super) executable: Option<String>,
+    /// How long requests, WebSockets and streams may go on in the earlier process.
+    #[arg(long, default_value = "30s", value_parser = duration::parse)]
+    pub(super) drain_timeout: Duration,
     #[command(flatten)]
     pub(super) socket: SocketArgument,
 }

@@ -9,9 +9,10 @@ use secrecy::SecretString;
 use super::arguments::ServeArguments;
 use super::{CommandError, Console, socket_path, temporary_folder};
 use crate::acme::{AcmeConfig, ExternalAccount, is_directory};
+use crate::handover::{Program, Role};
 use crate::limits::Limits;
 use crate::resolve::NameFiles;
-use crate::server::{Server, ServerConfig};
+use crate::server::{Ended, Server, ServerConfig};
 
 /// Docker kills a container 10 s after it has asked it to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(9);
@@ -20,7 +21,7 @@ pub(super) fn run(
     arguments: ServeArguments,
     environment: &BTreeMap<String, String>,
     console: &mut Console,
-) -> Result<(), CommandError> {
+) -> Result<u8, CommandError> {
     let http_port = arguments.http_port.or_else(|| setting(environment, "HTTP_PORT")).unwrap_or(80);
     let https_port = arguments.https_port.or_else(|| setting(environment, "HTTPS_PORT")).unwrap_or(443);
     if http_port != 0 && http_port == https_port {
@@ -43,10 +44,19 @@ pub(super) fn run(
         names: NameFiles::default(),
         spill_folder: temporary_folder(environment),
         acme,
+        // Without it the proxy serves as well; only it cannot hand over.
+        program: Program::running().ok(),
     };
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
-    Server::start(config, output)?.join();
-    Ok(())
+    let server = match Role::of(environment) {
+        Role::First => Server::start(config, output)?,
+        Role::Later => Server::take_over(config, output)?,
+    };
+    match server.join() {
+        Ended::Stopped => Ok(0),
+        Ended::HandedOver { code } => Ok(code),
+        Ended::Deserted | Ended::Refused => Err(CommandError::Deserted),
+    }
 }
 
 /// Returns how certificates are ordered. `SSL_CERT_FILE` says whom to trust, as it does to kamal-proxy.

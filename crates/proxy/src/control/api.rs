@@ -1,7 +1,9 @@
 //! The control API over a Unix socket.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use freehold_model::ProxyServiceName;
@@ -26,12 +28,15 @@ use crate::log::Level;
 
 const MAX_REQUEST_BYTES: usize = 1024 * 1024;
 
+/// How long answers may take that are on their way when the proxy has handed over.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+
 /// Serves the API until the proxy stops. Only the proxy's own user and root are let in.
 pub(crate) async fn serve(control: Arc<Control>, listener: UnixListener, own_uid: u32) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            () = control.stopping.cancelled() => return,
+            () = control.stopping.cancelled() => break,
             Some(ended) = connections.join_next() => report(&control, ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if is_allowed(&stream, own_uid) => {
@@ -44,6 +49,11 @@ pub(crate) async fn serve(control: Arc<Control>, listener: UnixListener, own_uid
                 }
             },
         }
+    }
+    if control.departure.get().is_some() {
+        // Whoever asked for the hand-over is to get the answer.
+        let all = async { while connections.join_next().await.is_some() {} };
+        tokio::time::timeout(ANSWER_LIMIT, all).await.ok();
     }
 }
 
@@ -58,12 +68,21 @@ fn report(control: &Control, ended: Result<(), tokio::task::JoinError>) {
 }
 
 async fn serve_connection(control: Arc<Control>, stream: UnixStream) {
-    let log = control.log.clone();
+    let (log, stopping) = (control.log.clone(), control.stopping.clone());
     let service = service_fn(move |request| {
         let control = Arc::clone(&control);
         async move { Ok::<_, Infallible>(respond(&control, request).await) }
     });
-    if let Err(error) = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await {
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
         log.line(Level::Debug, "Control connection ended", &[("error", &error)]);
     }
 }
@@ -87,48 +106,58 @@ fn reply(status: StatusCode, body: Vec<u8>) -> Response<Full<Bytes>> {
 }
 
 async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec<u8>, ErrorReply> {
-    if control.stopping.is_cancelled() {
-        return Err(refusal(ErrorCode::Stopping, "the proxy is stopping"));
-    }
+    control.check_not_stopping()?;
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
+    if let (&Method::POST, [_, "upgrade"]) = (&method, segments.as_slice()) {
+        return json(&control.upgrade(read(request).await?).await?);
+    }
+    let _change = match segments.as_slice() {
+        // These change nothing, and may take long.
+        [_, "probe"] | [_, "services", _, "drain"] => None,
+        _ if method == Method::GET => None,
+        _ => Some(control.changes.read().await),
+    };
+    control.check_not_stopping()?;
     match (&method, segments.as_slice()) {
-        (&Method::GET, ["v1" | "v2" | "v3", "version"]) => json(&control.version()),
-        (&Method::GET, ["v1" | "v2" | "v3", "services"]) => {
+        (&Method::GET, ["v1" | "v2" | "v3" | "v4", "version"]) => json(&control.version()),
+        (&Method::GET, ["v1" | "v2" | "v3" | "v4", "services"]) => {
             json(&ServiceList { services: control.statuses() })
         }
-        (&Method::GET, ["v1" | "v2" | "v3", "services", name]) => json(&control.status(&service(name)?)?),
-        (&Method::POST, ["v1" | "v2" | "v3", "probe"]) => {
+        (&Method::GET, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
+            json(&control.status(&service(name)?)?)
+        }
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "probe"]) => {
             let body: ProbeRequest = read(request).await?;
             bounds::probe(&body)?;
             json(&probe(&control.resolver, &body).await)
         }
-        (&Method::PUT, ["v1" | "v2" | "v3", "services", name]) => {
+        (&Method::PUT, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
             let name = service(name)?;
             json(&control.deploy(name, read(request).await?).await?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "drain"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "drain"]) => {
             let body: DrainRequest = read(request).await?;
             json(&control.drain(&service(name)?, &body).await?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "confirm"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "confirm"]) => {
             let body: ConfirmRequest = read(request).await?;
             json(&control.confirm(&service(name)?, &body)?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "gate"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "gate"]) => {
             let body: GateRequest = read(request).await?;
             json(&control.set_gate(&service(name)?, &body).await?)
         }
-        (&Method::PUT, ["v1" | "v2" | "v3", "services", name, "canary"]) => {
+        (&Method::PUT, ["v1" | "v2" | "v3" | "v4", "services", name, "canary"]) => {
             let body: CanaryRequest = read(request).await?;
             json(&control.install_canary(&service(name)?, &body).await?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "split"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "split"]) => {
             let body: SplitRequest = read(request).await?;
             json(&control.split(&service(name)?, &body)?)
         }
-        (&Method::DELETE, ["v1" | "v2" | "v3", "services", name]) => {
+        (&Method::DELETE, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
             json(&control.remove(&service(name)?, fence(request.uri().query())?)?)
         }
         _ => Err(refusal(ErrorCode::UnknownRequest, format!("there is no `{method} {path}` in this API"))),

@@ -3,7 +3,7 @@
 use freehold_wire::{
     CanaryRequest, CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate,
     GateRequest, HealthCheck, HostPattern, PathPrefix, ProbeRequest, ServiceSettings, SplitRequest,
-    TargetAddress,
+    TargetAddress, UpgradeRequest,
 };
 
 use super::refusal;
@@ -50,6 +50,17 @@ pub(super) fn canary(request: &CanaryRequest) -> Result<(), ErrorReply> {
     targets(&request.targets, &request.read_targets)?;
     span("deploy_timeout_ms", request.deploy_timeout_ms, 0)?;
     span("drain_timeout_ms", request.drain_timeout_ms, 0)
+}
+
+/// Checks a hand-over.
+pub(crate) fn upgrade(request: &UpgradeRequest) -> Result<(), ErrorReply> {
+    span("drain_timeout_ms", request.drain_timeout_ms, 0)?;
+    match request.executable.as_deref() {
+        Some(path) if !path.starts_with('/') => {
+            Err(invalid(format!("`executable` must be a path from the root, not `{path}`")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The most values in a list.

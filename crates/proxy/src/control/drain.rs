@@ -19,6 +19,24 @@ pub(super) struct Retired {
     pub(super) generation: Arc<Generation>,
 }
 
+impl Ledger {
+    /// Remembers a generation for as long as the process lives.
+    pub(crate) fn keep_draining(&mut self, name: &ProxyServiceName, generation: &Arc<Generation>) {
+        self.draining.entry(name.clone()).or_default().push(Retired { generation: Arc::clone(generation) });
+    }
+
+    /// Returns all generations that get nothing new.
+    pub(crate) fn all_draining(&self) -> Vec<Arc<Generation>> {
+        self.draining.values().flatten().map(|retired| Arc::clone(&retired.generation)).collect()
+    }
+
+    /// Takes the health checks of another ledger in place of its own.
+    pub(crate) fn take_checks(&mut self, other: Self) {
+        self.checks = other.checks;
+        self.canary_checks = other.canary_checks;
+    }
+}
+
 impl Control {
     /// Lets a generation end; with limits, what is left after them is cut. The receiver gets the report.
     pub(super) fn retire(
@@ -65,14 +83,25 @@ impl Control {
             generation.wait_until(|in_flight| in_flight.requests == 0 && in_flight.tunnels == 0).await;
             return report(started, 0, 0);
         };
+        let addresses: Vec<String> =
+            generation.targets.iter().map(|target| target.address.to_string()).collect();
         let requests_cut = async {
-            if timeout(requests, generation.wait_until(|in_flight| in_flight.requests == 0)).await.is_ok() {
+            let idle = async {
+                generation.wait_until(|in_flight| in_flight.requests == 0).await;
+                self.idle_elsewhere(&addresses, |in_flight| in_flight.requests).await;
+            };
+            if timeout(requests, idle).await.is_ok() {
                 return 0;
             }
-            self.cut(generation, Phase::Request).await
+            let elsewhere = self.count_elsewhere(&addresses, |in_flight| in_flight.requests);
+            elsewhere + self.cut(generation, Phase::Request).await
         };
         let tunnels_cut = async {
-            if timeout(tunnels, generation.wait_until(|in_flight| in_flight.tunnels == 0)).await.is_ok() {
+            let idle = async {
+                generation.wait_until(|in_flight| in_flight.tunnels == 0).await;
+                self.idle_elsewhere(&addresses, |in_flight| in_flight.tunnels).await;
+            };
+            if timeout(tunnels, idle).await.is_ok() {
                 return 0;
             }
             self.cut(generation, Phase::Tunnel).await

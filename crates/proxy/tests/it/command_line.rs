@@ -368,14 +368,20 @@ fn serve_as_a_process() {
         errors: Box::new(std::io::stderr()),
     };
     let arguments = arguments.split('\n').map(Into::into).collect();
-    let code = run(arguments, Invocation::KamalProxy, &BTreeMap::new(), console).unwrap();
+    const ROLE: &str = "FREEHOLD_PROXY_HANDOVER";
+    let environment = std::env::var(ROLE).ok().map(|role| (ROLE.to_owned(), role)).into_iter().collect();
+    let code = run(arguments, Invocation::KamalProxy, &environment, console).unwrap();
     assert_eq!(code, 0);
 }
 
 fn start_process(folder: &std::path::Path) -> Child {
+    start_process_on(folder, 0)
+}
+
+pub(crate) fn start_process_on(folder: &std::path::Path, port: u16) -> Child {
     let arguments = [
         "run",
-        "--http-port=0",
+        &format!("--http-port={port}"),
         "--https-port=0",
         "--bind=127.0.0.1",
         &format!("--socket={}/proxy.sock", folder.display()),
@@ -390,7 +396,7 @@ fn start_process(folder: &std::path::Path) -> Child {
         .unwrap()
 }
 
-async fn client_of(folder: &std::path::Path) -> ProxyClient {
+pub(crate) async fn client_of(folder: &std::path::Path) -> ProxyClient {
     soon(async {
         loop {
             if let Ok(mut client) = ProxyClient::connect(&folder.join("proxy.sock"), LIMIT).await
@@ -404,7 +410,7 @@ async fn client_of(folder: &std::path::Path) -> ProxyClient {
     .await
 }
 
-fn terminate(child: &Child) {
+pub(crate) fn terminate(child: &Child) {
     let status = Command::new("sh").args(["-c", &format!("kill -TERM {}", child.id())]).status().unwrap();
     assert!(status.success());
 }

@@ -140,6 +140,7 @@ impl Rig {
             names: self.names.clone(),
             spill_folder: self.spill_folder(),
             acme: self.acme.clone(),
+            program: None,
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
     }
