@@ -8,6 +8,7 @@ mod list;
 mod request;
 mod rollout;
 mod serve;
+mod traffic;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;

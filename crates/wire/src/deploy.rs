@@ -1,4 +1,4 @@
-use freehold_model::ProxyServiceName;
+use freehold_model::{ProxyServiceName, Traffic};
 use serde::{Deserialize, Serialize};
 
 use crate::{Canary, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, Tls};
@@ -60,6 +60,13 @@ pub struct ServiceSettings {
     /// The paths, as the target sees them, whose requests are not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude_metrics_paths: Vec<String>,
+    /// How requests are shared out, limited and changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Box<Traffic>>,
+    /// The file, in the proxy's file system, with a line `USER:HASH` for each of those who may come; the hashes are bcrypt's,
+    /// as `htpasswd -B` makes them. Everybody may come where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth_file: Option<String>,
 }
 
 impl ServiceSettings {
@@ -160,6 +167,8 @@ impl Default for ServiceSettings {
             writer_affinity_ms: one_second(),
             client_ip_header: None,
             exclude_metrics_paths: Vec::new(),
+            traffic: None,
+            basic_auth_file: None,
         }
     }
 }

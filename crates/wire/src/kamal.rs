@@ -169,6 +169,8 @@ impl KamalService {
             writer_affinity_ms: options.writer_affinity_timeout / MILLISECOND,
             client_ip_header: filled(&options.client_ip_header),
             exclude_metrics_paths: options.exclude_metrics_paths.clone().unwrap_or_default(),
+            traffic: None,
+            basic_auth_file: None,
         })
     }
 

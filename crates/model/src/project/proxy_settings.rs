@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::ContainerOptions;
+use super::{ContainerOptions, Traffic};
 use crate::SecretName;
 
 /// How the proxy serves a role.
@@ -36,6 +36,12 @@ pub struct ProxySettings {
     /// The headers that the proxy logs with each request.
     #[serde(default, skip_serializing_if = "LoggedHeaders::is_default")]
     pub logged_headers: LoggedHeaders,
+    /// How requests are shared out, limited and changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Box<Traffic>>,
+    /// The secret with the lines `USER:HASH` of those who may come, where not everybody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<SecretName>,
 }
 
 impl Default for ProxySettings {
@@ -52,6 +58,8 @@ impl Default for ProxySettings {
             tls: Tls::Off,
             redirect_to_https: true,
             logged_headers: LoggedHeaders::default(),
+            traffic: None,
+            basic_auth: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::duration;
+use super::traffic::TrafficArguments;
 
 /// The reverse proxy of a host.
 #[derive(Debug, Parser)]
@@ -262,6 +263,8 @@ pub(super) struct DeployArguments {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(super) forward_headers: Option<bool>,
     #[command(flatten)]
+    pub(super) traffic: TrafficArguments,
+    #[command(flatten)]
     pub(super) socket: SocketArgument,
 }
 
@@ -353,7 +356,7 @@ fn values(text: &str) -> Vec<String> {
 }
 
 /// Reads a boolean as Go does.
-fn parse_bool(text: &str) -> Result<bool, String> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),

@@ -32,6 +32,7 @@ mod options;
 mod probes;
 mod readers;
 mod routing;
+mod rules;
 mod standby;
 mod strictness;
 mod switching;
