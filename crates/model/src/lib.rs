@@ -24,14 +24,15 @@ pub use name::{
 };
 pub use printable::printable;
 pub use project::{
-    Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Boot, BootLimit, Buffering, BuildCache,
+    Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Balance, Boot, BootLimit, Buffering, BuildCache,
     BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, CertificateAuthority, Compression,
     ConnectionSettings, ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, Environment,
-    FileContent, FileMode, GpuRequest, HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost,
-    LoggedHeaders, Logging, Mount, MountKind, NewVolume, OutputSettings, Overlap, PlainSecret, Project,
-    ProjectImage, ProxyImage, ProxyRun, ProxySettings, RareOptions, Registry, RegistryCredentials,
-    RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState,
-    ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol, Timeouts, Tls, Ulimit,
+    FileContent, FileMode, GpuRequest, HeaderChanges, HeaderField, HealthCheck, HookOutput, HookSettings,
+    Hsts, InvalidSchedule, InvalidTraffic, JumpHost, LoggedHeaders, Logging, Mount, MountKind, Network,
+    NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project, ProjectImage, ProxyImage,
+    ProxyRun, ProxySettings, RareOptions, Rate, Redirect, Registry, RegistryCredentials, RegistryPlace,
+    RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState, ScheduledJob,
+    SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol, Timeouts, Tls, Traffic, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -25,6 +25,10 @@ pub use rare_options::{
 pub use registry::{Credential, PlainSecret, Registry, RegistryCredentials, RegistryPlace};
 pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduleState, ScheduledJob};
 pub use ssh::{ConnectionSettings, JumpHost, SshConfigFiles, SshLogLevel, SshSettings};
+pub use traffic::{
+    Balance, HeaderChanges, HeaderField, Hsts, InvalidTraffic, Network, PassiveHealth, Rate, Redirect,
+    Traffic,
+};
 
 mod accessory;
 mod boot;
@@ -37,6 +41,7 @@ mod rare_options;
 mod registry;
 mod schedule;
 mod ssh;
+mod traffic;
 
 /// A deploy file after checking: everything that a deploy needs to know, with nothing left to check.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,11 +11,12 @@ use crate::acme::HTTP_PATH;
 use crate::clock::Clock;
 use crate::cookie::{CookieRules, CookieScope};
 use crate::duty::{self, Duty};
-use crate::generation::{Flight, Target};
+use crate::generation::{Flight, Seat, Target};
 use crate::http1::header::Kind;
 use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
 use crate::http1::response::Asked;
 use crate::http1::{Framing, Version, slots};
+use crate::rules::{Edits, Ruling, Ticket, Visit};
 use crate::table::{Route, Security, Service};
 use crate::view::RequestView;
 use crate::worker::Worker;
@@ -49,9 +50,18 @@ pub(crate) struct Admitted {
     pub(crate) asked: Asked,
     /// What is done to the answer's cookies.
     pub(crate) cookies: Option<Box<CookieRules>>,
+    /// Whether the client came by HTTPS.
+    pub(crate) is_secure: bool,
+    /// Further lines of an answer of the proxy's own.
+    pub(crate) lines: Vec<u8>,
 }
 
 impl Admitted {
+    /// Returns what is changed in the head of the answer, if anything is.
+    pub(crate) fn edits(&self) -> Option<&Edits> {
+        self.record.service.as_ref()?.rules.as_ref()?.response.as_ref()
+    }
+
     /// How long the head of the answer may take, from the end of the request.
     pub(crate) fn response_limit(&self) -> Option<Duration> {
         let milliseconds =
@@ -73,6 +83,8 @@ pub(crate) struct Local {
     /// The service that it counts for.
     pub(crate) flight: Option<Flight>,
     pub(crate) body: LocalBody,
+    /// Further lines of its head, each with its end.
+    pub(crate) lines: Vec<u8>,
 }
 
 /// What an answer of the proxy itself says.
@@ -89,7 +101,7 @@ pub(crate) enum LocalBody {
 impl Local {
     /// Makes a page about a status.
     pub(crate) fn new(status: u16, reason: impl Into<Option<Reason>>) -> Self {
-        Self { status, reason: reason.into(), flight: None, body: LocalBody::Page }
+        Self { status, reason: reason.into(), flight: None, body: LocalBody::Page, lines: Vec::new() }
     }
 
     /// Makes an answer to a certificate authority.
@@ -110,9 +122,11 @@ pub(crate) struct Arrival<'a> {
     pub(crate) scheme: &'static str,
     /// What the log says is spoken, where the first line does not tell.
     pub(crate) protocol: Option<&'static str>,
+    /// Whether the request was here before, and only waited.
+    pub(crate) is_again: bool,
 }
 
-/// A request that waits for its service to be resumed.
+/// A request that waits for its service to be resumed, or for its password to be looked at.
 #[derive(Debug)]
 pub(crate) struct Held {
     pub(crate) admitted: Admitted,
@@ -120,7 +134,20 @@ pub(crate) struct Held {
     pub(crate) version: u64,
     pub(crate) limit: Duration,
     pub(crate) gate_moved: Arc<Notify>,
+    /// What it is answered with when it has waited for too long.
+    pub(crate) too_long: (u16, Reason),
 }
+
+impl Held {
+    /// Lets a request wait until its password was looked at.
+    fn at_the_desk(admitted: Admitted, version: u64, ticket: Ticket) -> Self {
+        let too_long = (503, Reason::AuthUnavailable);
+        Self { admitted, version, limit: PASSWORD_LIMIT, gate_moved: ticket, too_long }
+    }
+}
+
+/// How long it may take until a password was looked at, while others are.
+const PASSWORD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The way to a target.
 #[derive(Debug)]
@@ -137,6 +164,8 @@ pub(crate) struct Passage {
     request_id: [u8; 36],
     started_unix_ms: u64,
     scheme: &'static str,
+    /// Its place at the target, where places are counted.
+    seat: Option<Seat>,
 }
 
 /// Decides about the head at the front of the buffer.
@@ -162,6 +191,8 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
             websocket: request.view.upgrades_to_websocket,
         },
         cookies: None,
+        is_secure: arrival.scheme == "https",
+        lines: Vec::new(),
     };
     match request.form {
         Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
@@ -206,9 +237,24 @@ impl Judge<'_, '_, '_> {
             if route.security == Security::Off && self.arrival.scheme == "https" {
                 return Admission::Local(admitted, Local::new(503, Reason::TlsOff));
             }
+            let visit = service.rules.as_ref().map(|rules| (rules, self.visit()));
+            if let Some((rules, visit)) = &visit
+                && let Some(local) = rules.screen(visit, &mut admitted.record)
+            {
+                return Admission::Local(admitted, local);
+            }
             if let Some(location) = self.redirect(&service.settings, route.security) {
                 let local = Local { body: LocalBody::Redirect(location), ..Local::new(301, None) };
                 return Admission::Local(admitted, local);
+            }
+            if let Some((rules, visit)) = &visit {
+                match rules.greet(visit) {
+                    Ruling::Pass => {}
+                    Ruling::Answer(local) => return Admission::Local(admitted, local),
+                    Ruling::Wait(ticket) => {
+                        return Admission::Held(Held::at_the_desk(admitted, version, ticket));
+                    }
+                }
             }
             match &service.gate {
                 Gate::Open => {}
@@ -221,7 +267,8 @@ impl Judge<'_, '_, '_> {
                 Gate::Paused { max_pause_ms } => {
                     let limit = Duration::from_millis(*max_pause_ms);
                     let gate_moved = Arc::clone(&service.gate_moved);
-                    return Admission::Held(Held { admitted, version, limit, gate_moved });
+                    let too_long = (504, Reason::PauseTimeout);
+                    return Admission::Held(Held { admitted, version, limit, gate_moved, too_long });
                 }
             }
             let generation = service.generation_for(&request.view);
@@ -246,6 +293,16 @@ impl Judge<'_, '_, '_> {
             let mut passage = self.passage(flight, target, (route.strip, duty));
             passage.write_head(request, self.arrival.peer, &mut admitted.record);
             return Admission::Forward(admitted, passage);
+        }
+    }
+
+    fn visit(&self) -> Visit<'_, '_, '_> {
+        Visit {
+            view: &self.request.view,
+            peer: &self.arrival.peer.ip,
+            scheme: self.arrival.scheme,
+            is_again: self.arrival.is_again,
+            trusted: &[],
         }
     }
 
@@ -281,6 +338,7 @@ impl Judge<'_, '_, '_> {
         let waited = u64::try_from(self.arrival.at.elapsed().as_millis()).unwrap_or_default();
         let now = u64::try_from(Clock::unix().as_millis()).unwrap_or_default();
         Passage {
+            seat: flight.generation.seat(&target),
             flight,
             target,
             head: self.worker.text(),
@@ -316,9 +374,11 @@ impl Passage {
     fn write_head(&mut self, request: &Request<'_, '_>, peer: &Peer, record: &mut Record) {
         let settings = record.service.as_ref().map(|service| &service.settings);
         let client_ip_header = settings.and_then(|settings| settings.client_ip_header.as_deref());
+        let rules = record.service.as_ref().and_then(|service| service.rules.as_ref());
+        let believed = rules.and_then(|rules| rules.believes(&peer.ip, &[]));
         let forwarding = Forwarding {
             peer: &peer.ip,
-            trusted: settings.is_some_and(|settings| settings.forward_headers),
+            trusted: believed.unwrap_or_else(|| settings.is_some_and(|settings| settings.forward_headers)),
             client_ip: client_ip_header.and_then(|name| request.view.named(name)),
             scheme: self.scheme,
             strip: self.strip,
@@ -328,6 +388,9 @@ impl Passage {
         };
         self.head.clear();
         request.write(&forwarding, &mut self.head);
+        if let Some(edits) = rules.and_then(|rules| rules.request.as_ref()) {
+            edits.apply(&mut self.head, 0, false);
+        }
         record.target = Some(Arc::clone(&self.target));
     }
 
@@ -386,9 +449,17 @@ impl Passage {
     fn go_to(&mut self, target: Arc<Target>, again: &Again<'_>, record: &mut Record) -> bool {
         let mut slots = slots();
         let Ok(Some(request)) = parse(again.head, &mut slots) else { return false };
+        self.seat = self.flight.generation.seat(&target);
         self.target = target;
         self.write_head(&request, again.peer, record);
         true
+    }
+
+    /// Takes note of what became of the request at a target that was asked.
+    pub(crate) fn judge(&self, worker: &Worker, target: &Target, reason: Option<Reason>) {
+        if let Some(pause) = self.flight.generation.judge(target, reason) {
+            worker.log_left_out(target, pause, reason);
+        }
     }
 }
 

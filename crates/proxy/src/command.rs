@@ -9,6 +9,7 @@ mod list;
 mod request;
 mod rollout;
 mod serve;
+mod traffic;
 mod upgrade;
 
 use std::collections::BTreeMap;

@@ -33,6 +33,7 @@ use crate::handover::{Departure, Flights, Program, Sockets};
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
+use crate::rules::Rules;
 use crate::runtime::Threads;
 use crate::state::{State, StateFile};
 use crate::table::{Service, ServiceCertificate, Shared, Table};
@@ -117,14 +118,16 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
         state.services
     {
         let members = Members { targets: &targets, read_targets: &read_targets };
-        let generation = Arc::new(Generation::new(members, HealthState::Healthy, thread_count));
+        let generation =
+            Arc::new(Generation::new(members, HealthState::Healthy, thread_count).caring(&settings));
         generation.set_number(number);
         generation.note_unhealthy(unhealthy);
         let check = &settings.health_check;
         ledger.checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
         let canary = canary.map(|canary| {
             let members = Members { targets: &canary.targets, read_targets: &canary.read_targets };
-            let generation = Arc::new(Generation::new(members, HealthState::Healthy, thread_count));
+            let generation =
+                Arc::new(Generation::new(members, HealthState::Healthy, thread_count).caring(&settings));
             ledger.generation += 1;
             generation.set_number(ledger.generation);
             generation.note_unhealthy(unhealthy);
@@ -140,6 +143,10 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
+        let (rules, error) = Rules::of(&settings);
+        if let Some(error) = error {
+            log.error("Nobody is let in", &[("service", &name), ("error", &chain(&error))]);
+        }
         let service = Arc::new(Service {
             name: name.clone(),
             settings,
@@ -150,6 +157,7 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             gate_moved,
             pages,
             certificate,
+            rules,
             counts: metrics.map(|metrics| metrics.service(name.as_str())),
         });
         services.push(service);
@@ -223,14 +231,18 @@ impl Control {
         let health =
             if request.health == HealthGate::Trust { HealthState::Healthy } else { HealthState::Adding };
         let members = Members { targets: &request.targets, read_targets: &request.read_targets };
-        let generation = Arc::new(Generation::new(members, health, self.thread_count));
         let settings = request.settings.clone();
+        let generation = Arc::new(Generation::new(members, health, self.thread_count).caring(&settings));
         let pages = load_pages(&settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
         })?;
         let certificate = load_certificate(&self.keeper, &name, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;
+        let rules = match Rules::of(&settings) {
+            (rules, None) => rules,
+            (_, Some(error)) => return Err(refusal(ErrorCode::Invalid, chain(&error))),
+        };
         let (gate, gate_moved) = (Gate::Open, Arc::default());
         let service = Service {
             name: name.clone(),
@@ -242,6 +254,7 @@ impl Control {
             gate_moved,
             pages,
             certificate,
+            rules,
             counts: self.metrics.as_ref().map(|metrics| metrics.service(name.as_str())),
         };
         let (check, tools) = (&service.settings.health_check, (&self.resolver, &self.log));
@@ -318,6 +331,9 @@ impl Control {
         if let Some(replaced) = &replaced {
             service.gate = replaced.gate.clone();
             service.canary = replaced.canary.clone();
+            // What clients have asked is not forgotten at a deploy that changes nothing of it.
+            let kept = replaced.rules.as_ref().filter(|rules| rules.are_those_of(&service.settings));
+            service.rules = kept.or(service.rules.as_ref()).cloned();
             service.gate_moved = Arc::clone(&replaced.gate_moved);
         }
         let last = number + u64::from(standby.is_some());

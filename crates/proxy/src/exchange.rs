@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 
 use freehold_wire::{Gate, Reason};
@@ -111,9 +112,12 @@ pub(crate) async fn answer(connection: &mut Connection, mut admitted: Admitted, 
     let is_redirect = matches!(local.body, LocalBody::Redirect(_));
     let keep_alive = admitted.keep_alive && complete && !is_redirect && !connection.worker.is_quitting();
     admitted.record.reason = local.reason;
+    admitted.lines = local.lines;
     let sent = match &local.body {
         LocalBody::Page => send_page(connection, &mut admitted, local.status, keep_alive).await,
-        LocalBody::Redirect(location) => send_redirect(connection, &mut admitted, location).await,
+        LocalBody::Redirect(location) => {
+            send_redirect(connection, &mut admitted, (local.status, location)).await
+        }
         LocalBody::Text(text) => send_text(connection, &mut admitted, (local.status, text), keep_alive).await,
     };
     if let Some(flight) = &local.flight {
@@ -162,14 +166,18 @@ async fn send_page(
 }
 
 /// Sends the client elsewhere; says whether it took the answer.
-async fn send_redirect(connection: &mut Connection, admitted: &mut Admitted, location: &str) -> bool {
+async fn send_redirect(
+    connection: &mut Connection,
+    admitted: &mut Admitted,
+    (status, location): (u16, &str),
+) -> bool {
     let mut out = Vec::with_capacity(512);
     let length = connection.worker.clock.with_date(|date| {
         let form =
             page::Form { version: admitted.version, head: admitted.asked.head, keep_alive: false, date };
-        page::write_redirect(location, &form, admitted.asked.get, &mut out)
+        page::write_redirect((status, location), &form, admitted.asked.get, &mut out)
     });
-    send_own(connection, admitted, Own { status: 301, length, kind: page::HTML, text: out }).await
+    send_own(connection, admitted, Own { status, length, kind: page::HTML, text: out }).await
 }
 
 /// Sends plain text; says whether the client took it.
@@ -198,7 +206,13 @@ struct Own {
     text: Vec<u8>,
 }
 
-async fn send_own(connection: &mut Connection, admitted: &mut Admitted, own: Own) -> bool {
+async fn send_own(connection: &mut Connection, admitted: &mut Admitted, mut own: Own) -> bool {
+    if !admitted.lines.is_empty() {
+        page::add_lines(&mut own.text, &admitted.lines);
+    }
+    if let Some(edits) = admitted.edits() {
+        edits.apply(&mut own.text, 0, admitted.is_secure);
+    }
     admitted.record.status = own.status;
     admitted.record.response_bytes = own.length;
     admitted.record.response_type = if own.length > 0 { own.kind.as_bytes().to_vec() } else { Vec::new() };
@@ -227,6 +241,7 @@ pub(crate) async fn forward(
     let failure = match outcome {
         Ok(Ok(finished)) => {
             passage.flight.count(admitted.record.status, None);
+            passage.judge(&connection.worker, &passage.target, None);
             connection.worker.log_request(admitted.record);
             connection.worker.recycle(passage.head);
             return match finished {
@@ -321,6 +336,7 @@ async fn conclude(
     };
     let counted = if admitted.record.status == 499 { 0 } else { admitted.record.status };
     passage.flight.count(counted, Some(reason));
+    passage.judge(&connection.worker, &passage.target, Some(reason));
     connection.worker.log_request(admitted.record);
     after
 }
@@ -377,8 +393,13 @@ impl Run<'_> {
         let Connection { worker, inlet, watch, peer, .. } = &*self.connection;
         let head = self.body.as_ref().map_or(inlet.filled(), |body| &body.head);
         let again = Again { peer, head };
+        let (generation, target) =
+            (Arc::clone(&self.passage.flight.generation), Arc::clone(&self.passage.target));
         if !way(self.passage, worker, tried, &again, &mut self.admitted.record) {
             return Err(Failure::Target(tried.reason));
+        }
+        if let Some(pause) = generation.judge(&target, Some(tried.reason)) {
+            worker.log_left_out(&target, pause, Some(tried.reason));
         }
         watch.enter(Phase::Request, self.passage.flight.generation.number());
         watch.disarm();

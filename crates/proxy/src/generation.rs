@@ -1,5 +1,7 @@
 //! The targets that one switch installed, what is in flight at them and what happened there.
 
+mod care;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +15,9 @@ use tokio::sync::Notify;
 
 use crate::duty::Duty;
 
+use care::Care;
+pub(crate) use care::Seat;
+
 /// A container's address and what its health checks found.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -22,6 +27,7 @@ pub(crate) struct Target {
     health: AtomicU8,
     checks: AtomicU32,
     last_check: Mutex<Option<ProbeOutcome>>,
+    record: care::Record,
 }
 
 impl Target {
@@ -34,6 +40,7 @@ impl Target {
             health: AtomicU8::new(encode(health)),
             checks: AtomicU32::new(0),
             last_check: Mutex::new(None),
+            record: care::Record::default(),
         }
     }
 
@@ -133,6 +140,8 @@ pub(crate) struct Generation {
     ended: Notify,
     /// Told when a target's health changed.
     pub(crate) health_changed: Notify,
+    /// How targets are chosen where not one after the other.
+    care: Option<Box<Care>>,
 }
 
 impl Generation {
@@ -149,6 +158,7 @@ impl Generation {
             waiting: AtomicUsize::new(0),
             ended: Notify::new(),
             health_changed: Notify::new(),
+            care: None,
         }
     }
 
@@ -191,6 +201,11 @@ impl Generation {
     /// reads only, if there is one.
     pub(crate) fn choose(&self, lane: usize, tried: &[u64], duty: Duty) -> Option<&Arc<Target>> {
         let lane = self.lanes.get(lane)?;
+        if let Some(care) = &self.care {
+            let turns = [&lane.next_reader, &lane.next_target];
+            let turns = turns.map(|turn| turn.fetch_add(1, Ordering::Relaxed));
+            return self.choose_with_care(care, turns, tried, duty);
+        }
         if duty == Duty::Read
             && let Some(target) = next(self.readers(), &lane.next_reader, tried)
         {
@@ -284,12 +299,22 @@ impl Generation {
 
     /// Returns each target that takes every request, with its health.
     pub(crate) fn statuses(&self) -> Vec<TargetStatus> {
-        statuses(self.writers())
+        self.statuses_of(self.writers())
+    }
+
+    fn statuses_of(&self, targets: &[Arc<Target>]) -> Vec<TargetStatus> {
+        let status = |target: &Arc<Target>| TargetStatus {
+            address: target.address.clone(),
+            health: target.health(),
+            last_check: target.last_check(),
+            left_out_ms: self.left_out_ms(target),
+        };
+        targets.iter().map(status).collect()
     }
 
     /// Returns each target that gets reads only, with its health.
     pub(crate) fn read_statuses(&self) -> Vec<TargetStatus> {
-        statuses(self.readers())
+        self.statuses_of(self.readers())
     }
 
     /// Returns the addresses of the targets that take every request.
@@ -301,15 +326,6 @@ impl Generation {
     pub(crate) fn read_addresses(&self) -> Vec<TargetAddress> {
         addresses(self.readers())
     }
-}
-
-fn statuses(targets: &[Arc<Target>]) -> Vec<TargetStatus> {
-    let status = |target: &Arc<Target>| TargetStatus {
-        address: target.address.clone(),
-        health: target.health(),
-        last_check: target.last_check(),
-    };
-    targets.iter().map(status).collect()
 }
 
 fn addresses(targets: &[Arc<Target>]) -> Vec<TargetAddress> {

@@ -10,6 +10,7 @@
 //! - `http1`: heads in, rewritten heads and body framing out; no input or output.
 //! - `view`, `table`, `generation`, `duty`, `canary`: what a request looks like, which service and which of its targets get it,
 //!   what is in flight where.
+//! - `rules`: what a service wants done with its requests before a target gets them: limits, passwords, changes.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
 //! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
@@ -47,6 +48,7 @@ mod metrics;
 mod page;
 mod pool;
 mod resolve;
+mod rules;
 mod runtime;
 mod serve;
 mod server;

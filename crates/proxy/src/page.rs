@@ -63,9 +63,12 @@ fn write_whole(status: u16, (kind, body): (&str, &str), form: &Form<'_>, out: &m
 fn body(status: u16, message: &str) -> String {
     let (title, text) = match status {
         200 => return String::new(),
+        401 => ("Unauthorized", "A user and a password are needed here."),
+        403 => ("Forbidden", "This address may not be asked from where you are."),
         404 => ("Not Found", "There is nothing at this address."),
         408 => ("Request Timeout", "The request did not arrive in time."),
         413 => ("Content Too Large", "What was sent is too large."),
+        429 => ("Too Many Requests", "There were too many requests. Please try again in a moment."),
         431 => ("Request Header Fields Too Large", "The head of the request is too large."),
         502 => ("Bad Gateway", "The application could not be reached. Please try again in a moment."),
         503 => {
@@ -86,12 +89,18 @@ fn body(status: u16, message: &str) -> String {
 }
 
 /// Appends an answer that sends the client elsewhere; only a `GET` gets a body. Returns its length.
-pub(crate) fn write_redirect(location: &str, form: &Form<'_>, is_get: bool, out: &mut Vec<u8>) -> u64 {
+pub(crate) fn write_redirect(
+    (status, location): (u16, &str),
+    form: &Form<'_>,
+    is_get: bool,
+    out: &mut Vec<u8>,
+) -> u64 {
+    let title = if matches!(status, 301 | 308) { "Moved Permanently" } else { "Found" };
     let body = match is_get {
-        true => format!("<a href=\"{}\">Moved Permanently</a>.\n\n", escape_html(location)),
+        true => format!("<a href=\"{}\">{title}</a>.\n\n", escape_html(location)),
         false => String::new(),
     };
-    write_status_line(301, out);
+    write_status_line(status, out);
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(form.date);
     let length = body.len();
@@ -101,6 +110,12 @@ pub(crate) fn write_redirect(location: &str, form: &Form<'_>, is_get: bool, out:
     out.extend_from_slice(lines.as_bytes());
     out.extend_from_slice(body.as_bytes());
     length as u64
+}
+
+/// Puts further lines, each with its end, behind the first line of an answer.
+pub(crate) fn add_lines(answer: &mut Vec<u8>, lines: &[u8]) {
+    let end = answer.windows(2).position(|two| two == b"\r\n").map_or(answer.len(), |end| end + 2);
+    answer.splice(end..end, lines.iter().copied());
 }
 
 /// Writes a text so that it is one in HTML, also inside an attribute's quotes.

@@ -151,7 +151,7 @@ impl Connection {
         self.watch.arm(if is_first_byte { limits.idle } else { limits.head });
         loop {
             if !self.inlet.is_empty() {
-                match self.admit(Instant::now()) {
+                match self.admit(Instant::now(), false) {
                     Admission::Incomplete => {}
                     Admission::Held(held) => return Some(Box::pin(self.hold(held)).await),
                     Admission::Refused(refusal) if is_first => match http2::begins(self.inlet.filled()) {
@@ -186,17 +186,18 @@ impl Connection {
         }
     }
 
-    fn admit(&self, at: Instant) -> Admission {
+    fn admit(&self, at: Instant, is_again: bool) -> Admission {
         let (port, scheme) = match self.client.is_encrypted() {
             true => (self.worker.https_port, "https"),
             false => (self.worker.port, "http"),
         };
         let protocol = self.client.protocol();
-        let arrival = Arrival { peer: &self.peer, at, port, scheme, protocol };
+        let arrival = Arrival { peer: &self.peer, at, port, scheme, protocol, is_again };
         admit(&self.worker, &arrival, self.inlet.filled())
     }
 
-    /// Lets a request wait until its service is resumed, stopped or gone, or it has waited for too long.
+    /// Lets a request wait until its service is resumed, stopped or gone, its password was looked at, or it has waited for
+    /// too long.
     async fn hold(&mut self, mut held: Held) -> Admission {
         let arrived = Instant::now();
         // A later pause does not change how long this one waits.
@@ -207,10 +208,11 @@ impl Connection {
             moved.as_mut().enable();
             if self.worker.shared.is_current(held.version) && self.watch.guard(moved).await.is_err() {
                 self.watch.disarm();
-                let local = Local::new(504, Reason::PauseTimeout);
+                let (status, reason) = held.too_long;
+                let local = Local::new(status, reason);
                 return Admission::Local(held.admitted, local);
             }
-            match self.admit(arrived) {
+            match self.admit(arrived, true) {
                 Admission::Held(again) => held = again,
                 admission => return admission,
             }

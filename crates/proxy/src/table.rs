@@ -16,6 +16,7 @@ use crate::canary::Trial;
 use crate::certificate::Certificate;
 use crate::generation::{Generation, Target};
 use crate::metrics::ServiceCounts;
+use crate::rules::Rules;
 use crate::template::ErrorPages;
 use crate::view::RequestView;
 
@@ -35,6 +36,8 @@ pub(crate) struct Service {
     /// The pages that stand for the proxy's own.
     pub(crate) pages: Option<Arc<ErrorPages>>,
     pub(crate) certificate: Option<ServiceCertificate>,
+    /// What is done with its requests before a target gets them.
+    pub(crate) rules: Option<Arc<Rules>>,
     /// Where its requests are counted, if they are.
     pub(crate) counts: Option<Arc<ServiceCounts>>,
 }
@@ -270,7 +273,7 @@ impl Table {
 /// Says how many bytes of a path, as it was sent, a prefix covers; none where it does not match.
 ///
 /// A prefix matches whole segments of the decoded path.
-fn match_prefix(prefix: &str, path: &str) -> Option<usize> {
+pub(crate) fn match_prefix(prefix: &str, path: &str) -> Option<usize> {
     if prefix == "/" {
         return path.starts_with('/').then_some(0);
     }

@@ -6,14 +6,18 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_wire::Reason;
 
 use crate::access::Record;
 use crate::acme::Challenges;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
 use crate::digits::hexadecimal;
+use crate::generation::Target;
 use crate::limits::Limits;
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::metrics::ServiceCounts;
 use crate::pool::TargetPool;
 use crate::resolve::Resolver;
@@ -209,6 +213,14 @@ impl Worker {
     /// Writes a line about a bug that ended a connection.
     pub(crate) fn log_panic(&self, what: &str) {
         self.log.error("Connection panicked", &[("error", &what)]);
+    }
+
+    /// Writes a line about a target that is left out for a while because its requests failed.
+    pub(crate) fn log_left_out(&self, target: &Target, pause: Duration, reason: Option<Reason>) {
+        let reason = reason.map_or("", Reason::as_str);
+        let fields: [(&str, &dyn std::fmt::Display); 3] =
+            [("target", &target.address), ("pause_ms", &pause.as_millis()), ("reason", &reason)];
+        self.log.line(Level::Warn, "Target left out", &fields);
     }
 
     /// Hands the log lines so far to the writing thread.

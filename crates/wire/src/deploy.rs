@@ -1,4 +1,4 @@
-use freehold_model::ProxyServiceName;
+use freehold_model::{ProxyServiceName, Traffic};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -68,6 +68,13 @@ pub struct ServiceSettings {
     /// The codings by which answers are compressed for clients that accept one, the most wanted first; none for not at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compression: Vec<Compression>,
+    /// How requests are shared out, limited and changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Box<Traffic>>,
+    /// The file, in the proxy's file system, with a line `USER:HASH` for each of those who may come; the hashes are bcrypt's,
+    /// as `htpasswd -B` makes them. Everybody may come where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth_file: Option<String>,
 }
 
 impl ServiceSettings {
@@ -170,6 +177,8 @@ impl Default for ServiceSettings {
             exclude_metrics_paths: Vec::new(),
             target_protocol: TargetProtocol::default(),
             compression: Vec::new(),
+            traffic: None,
+            basic_auth_file: None,
         }
     }
 }

@@ -127,6 +127,9 @@ pub struct TargetStatus {
     /// What the last check saw; none where it was taken as healthy without a check, as after a restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_check: Option<ProbeOutcome>,
+    /// For how much longer it is left out because its requests failed, see [`PassiveHealth`](freehold_model::PassiveHealth).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out_ms: Option<u64>,
 }
 
 /// Whether a target gets requests.
@@ -234,6 +237,14 @@ pub enum Reason {
     ClientGone,
     /// The client did not send its request in time (408).
     ClientTimeout,
+    /// The client's address is not among those that are served (403).
+    ClientBlocked,
+    /// The client, or all of them together, ask more often than they may (429).
+    RateLimited,
+    /// The client has not said who it is, or is not known (401).
+    Unauthorized,
+    /// Who may come cannot be told: the file cannot be read, or too many ask at once (503).
+    AuthUnavailable,
 }
 
 impl Reason {
@@ -261,6 +272,10 @@ impl Reason {
             Self::TlsOff => "tls_off",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
+            Self::ClientBlocked => "client_blocked",
+            Self::RateLimited => "rate_limited",
+            Self::Unauthorized => "unauthorized",
+            Self::AuthUnavailable => "auth_unavailable",
         }
     }
 
@@ -279,6 +294,10 @@ impl Reason {
                 | Self::BufferFailed
                 | Self::ClientGone
                 | Self::ClientTimeout
+                | Self::ClientBlocked
+                | Self::RateLimited
+                | Self::Unauthorized
+                | Self::AuthUnavailable
                 | Self::DrainTimeout
         )
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, ContainerOptions, TargetProtocol};
+use super::{Compression, ContainerOptions, TargetProtocol, Traffic};
 use crate::SecretName;
 
 /// How the proxy serves a role.
@@ -42,6 +42,12 @@ pub struct ProxySettings {
     /// The codings by which answers are compressed, the most wanted first; none for not at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compression: Vec<Compression>,
+    /// How requests are shared out, limited and changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Box<Traffic>>,
+    /// The secret with the lines `USER:HASH` of those who may come, where not everybody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<SecretName>,
 }
 
 impl Default for ProxySettings {
@@ -60,6 +66,8 @@ impl Default for ProxySettings {
             logged_headers: LoggedHeaders::default(),
             target_protocol: TargetProtocol::default(),
             compression: Vec::new(),
+            traffic: None,
+            basic_auth: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use freehold_wire::TargetProtocol;
 
+use super::traffic::TrafficArguments;
 use super::{content, duration};
 
 /// The reverse proxy of a host.
@@ -284,6 +285,8 @@ pub(super) struct DeployArguments {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = content::parse_codings)]
     pub(super) compress: content::Codings,
     #[command(flatten)]
+    pub(super) traffic: TrafficArguments,
+    #[command(flatten)]
     pub(super) socket: SocketArgument,
 }
 
@@ -375,7 +378,7 @@ fn values(text: &str) -> Vec<String> {
 }
 
 /// Reads a boolean as Go does.
-fn parse_bool(text: &str) -> Result<bool, String> {
+pub(super) fn parse_bool(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "True" | "TRUE" => Ok(true),
         "0" | "f" | "F" | "false" | "False" | "FALSE" => Ok(false),

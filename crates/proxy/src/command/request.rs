@@ -29,7 +29,8 @@ pub(super) fn deploy(
     check_limits(&arguments)?;
     check_certificate(&arguments)?;
     let name = ProxyServiceName::parse(&arguments.service)?;
-    let request = deploy_request(&arguments)?;
+    let mut request = deploy_request(&arguments)?;
+    request.settings.traffic = arguments.traffic.traffic()?;
     // The proxy checks them, too; whether it runs is not to matter for what is wrong here.
     bounds::settings(&request.settings).map_err(|error| CommandError::Usage { message: error.message })?;
     let limit = arguments.deploy_timeout + arguments.drain_timeout + arguments.tunnel_timeout + CALL_LIMIT;
@@ -78,6 +79,8 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         exclude_metrics_paths: list(&arguments.exclude_metrics_path),
         target_protocol: arguments.target_protocol,
         compression: arguments.compress.0.clone(),
+        traffic: None,
+        basic_auth_file: filled(&arguments.traffic.basic_auth_file),
     };
     let mut request = DeployRequest::new(addresses(&arguments.target)?, settings);
     request.read_targets = addresses(&arguments.read_target)?;

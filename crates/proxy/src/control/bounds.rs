@@ -97,6 +97,9 @@ pub(crate) fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
             return Err(invalid(format!("`{name}` is not the name of a header")));
         }
     }
+    if let Some(Err(error)) = settings.traffic.as_ref().map(|traffic| traffic.check()) {
+        return Err(invalid(format!("{error}: {}", error.rule())));
+    }
     if let Some(rule) = broken_rule_of_tls(settings) {
         return Err(invalid(format!("service options invalid: {rule}")));
     }

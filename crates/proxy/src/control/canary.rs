@@ -33,7 +33,9 @@ impl Control {
         let targets = targets.join(",");
         self.log.info("Deploying for rollout", &[("service", name), ("targets", &targets)]);
         let members = Members { targets: &request.targets, read_targets: &request.read_targets };
-        let generation = Arc::new(Generation::new(members, HealthState::Adding, self.thread_count));
+        let generation = Arc::new(
+            Generation::new(members, HealthState::Adding, self.thread_count).caring(&service.settings),
+        );
         let check = &service.settings.health_check;
         let checks = follow_all(&generation, check, (&self.resolver, &self.log));
         self.await_health(&generation, check, Duration::from_millis(request.deploy_timeout_ms)).await?;

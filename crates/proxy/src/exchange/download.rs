@@ -127,10 +127,14 @@ impl Download<'_, '_> {
                 if let Some(names) = settings.map(|settings| &settings.log_response_headers) {
                     write_headers("resp", &response.headers, names, &mut self.progress.further.borrow_mut());
                 }
+                let start = out.len();
                 self.worker.clock.with_date(|date| {
                     let cookies = self.admitted.cookies.as_deref();
                     response.write(&Delivery { version, keep_alive: keep_client, date, cookies }, out);
                 });
+                if let Some(edits) = self.admitted.edits() {
+                    edits.apply(out, start, self.admitted.is_secure);
+                }
                 if uploaded {
                     self.watch.disarm();
                 }

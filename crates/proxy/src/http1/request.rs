@@ -328,9 +328,8 @@ impl Request<'_, '_> {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
         if self.view.upgrades_to_websocket {
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
-            out.extend_from_slice(self.view.first(Kind::Upgrade).unwrap_or(b"websocket"));
-            out.extend_from_slice(b"\r\n");
+            // The name alone, and not a line of the client's: there may be several, and they may say different things.
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
         } else if self.view.values(Kind::Te).any(|value| tokens(value).any(|token| token == b"trailers")) {
             out.extend_from_slice(b"TE: trailers\r\n");
         }

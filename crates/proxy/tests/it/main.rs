@@ -37,6 +37,7 @@ mod options;
 mod probes;
 mod readers;
 mod routing;
+mod rules;
 mod smuggling;
 mod standby;
 mod strictness;
