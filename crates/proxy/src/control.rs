@@ -38,7 +38,7 @@ use crate::table::{Service, ServiceCertificate, Shared, Table};
 
 use checks::{follow_all, follow_installed};
 use drain::Retired;
-use files::{load_certificate, load_pages};
+use files::{Encryption, load_encryption, load_pages};
 
 /// Directs the threads.
 #[derive(Debug)]
@@ -67,6 +67,7 @@ pub(crate) struct Means<'a> {
     pub(crate) resolver: &'a Arc<Resolver>,
     pub(crate) log: &'a Log,
     pub(crate) keeper: &'a Keeper,
+    pub(crate) shared: &'a Arc<Shared>,
     pub(crate) metrics: Option<&'a Metrics>,
 }
 
@@ -89,7 +90,7 @@ fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
 /// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
 /// be called inside a runtime, which then carries their health checks.
 pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
-    let Means { thread_count, resolver, log, keeper, metrics } = *means;
+    let Means { thread_count, resolver, log, keeper, shared, metrics } = *means;
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
     for ServiceSnapshot { name, targets, read_targets, settings, generation: number, gate, canary } in
@@ -113,9 +114,9 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             log.error("Error pages not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
-        let certificate = load_certificate(keeper, &name, &settings).unwrap_or_else(|error| {
+        let encryption = load_encryption(keeper, shared, &name, &settings).unwrap_or_else(|error| {
             log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
-            None
+            Encryption::default()
         });
         let service = Arc::new(Service {
             name: name.clone(),
@@ -126,7 +127,8 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             gate,
             gate_moved,
             pages,
-            certificate,
+            certificate: encryption.certificate,
+            client_auth: encryption.client_auth,
             counts: metrics.map(|metrics| metrics.service(name.as_str())),
         });
         services.push(service);
@@ -205,7 +207,7 @@ impl Control {
         let pages = load_pages(&settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
         })?;
-        let certificate = load_certificate(&self.keeper, &name, &settings).map_err(|error| {
+        let encryption = load_encryption(&self.keeper, &self.shared, &name, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;
         let (gate, gate_moved) = (Gate::Open, Arc::default());
@@ -218,7 +220,8 @@ impl Control {
             gate,
             gate_moved,
             pages,
-            certificate,
+            certificate: encryption.certificate,
+            client_auth: encryption.client_auth,
             counts: self.metrics.as_ref().map(|metrics| metrics.service(name.as_str())),
         };
         let (check, tools) = (&service.settings.health_check, (&self.resolver, &self.log));

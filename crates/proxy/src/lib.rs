@@ -12,7 +12,7 @@
 //!   what is in flight where.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
-//! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
+//! - `acme`, `certificate`, `client_auth`: certificates, ordered or given, and those of clients; `metrics`: what is counted.
 //! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
 //! - `command`: the command line, ours and kamal-proxy's.
 //!
@@ -24,6 +24,7 @@ mod admit;
 mod buffer;
 mod canary;
 mod certificate;
+mod client_auth;
 mod clock;
 mod command;
 mod control;

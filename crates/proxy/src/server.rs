@@ -212,14 +212,14 @@ impl Server {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| StartError::Threads { source })?;
         let metrics = ports.metrics.as_ref().map(|_| Arc::new(Metrics::new(threads)));
+        let shared = Arc::new(Shared::default());
         let (table, ledger) = {
             let _inside = runtime.enter();
-            let metrics = metrics.as_deref();
+            let (metrics, keeper, shared) = (metrics.as_deref(), &keeper, &shared);
             let means =
-                Means { thread_count: threads, resolver: &resolver, log: &log, keeper: &keeper, metrics };
+                Means { thread_count: threads, resolver: &resolver, log: &log, keeper, shared, metrics };
             state.map_or_else(Default::default, |state| restore(state, &means))
         };
-        let shared = Arc::new(Shared::default());
         shared.store(table);
         let challenges = keeper.challenges();
         let tls = server_config(Arc::clone(&shared), Arc::clone(&challenges))

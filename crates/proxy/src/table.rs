@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::acme::Automatic;
 use crate::canary::Trial;
 use crate::certificate::Certificate;
+use crate::client_auth::ClientAuth;
 use crate::generation::{Generation, Target};
 use crate::metrics::ServiceCounts;
 use crate::template::ErrorPages;
@@ -35,6 +36,8 @@ pub(crate) struct Service {
     /// The pages that stand for the proxy's own.
     pub(crate) pages: Option<Arc<ErrorPages>>,
     pub(crate) certificate: Option<ServiceCertificate>,
+    /// How its clients are known, where they show certificates.
+    pub(crate) client_auth: Option<Arc<ClientAuth>>,
     /// Where its requests are counted, if they are.
     pub(crate) counts: Option<Arc<ServiceCounts>>,
 }
@@ -94,6 +97,16 @@ impl Service {
     /// Returns every target that a request may go to.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.generations().flat_map(|generation| &generation.targets)
+    }
+
+    /// Says whether it is to be served over HTTPS and cannot, because its certificate is not there.
+    pub(crate) fn lacks_certificate(&self) -> bool {
+        self.certificate.is_none() && self.settings.tls.is_some()
+    }
+
+    /// Says whether clients have to show certificates, or may.
+    pub(crate) fn wants_clients_known(&self) -> bool {
+        self.settings.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
     }
 
     /// Says whether its certificates are ordered, so that proofs for the authority are never its own business.
@@ -163,6 +176,7 @@ pub(crate) struct Table {
     services: BTreeMap<ProxyServiceName, Arc<Service>>,
     /// By host; a pattern `*.suffix` stands under `.suffix`, any host under nothing.
     hosts: BTreeMap<String, Vec<Binding>>,
+    knows_clients: bool,
 }
 
 impl Table {
@@ -178,6 +192,7 @@ impl Table {
                     security: Security::of(&service.settings),
                 });
             }
+            table.knows_clients |= service.wants_clients_known();
             table.services.insert(service.name.clone(), service);
         }
         for bindings in table.hosts.values_mut() {
@@ -216,6 +231,11 @@ impl Table {
                 binding.security = *security;
             }
         }
+    }
+
+    /// Says whether any service wants its clients to show certificates.
+    pub(crate) fn knows_clients(&self) -> bool {
+        self.knows_clients
     }
 
     /// Returns a service by its name.

@@ -25,6 +25,7 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         gate_moved: Arc::default(),
         pages: None,
         certificate: None,
+        client_auth: None,
         counts: None,
     })
 }
