@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use freehold_wire::Reason;
 
 use crate::admit::Arrival;
+use crate::client_auth::ClientIdentity;
 use crate::clock::Clock;
 use crate::digits::write_decimal;
 use crate::generation::Target;
@@ -23,12 +24,14 @@ use crate::table::Service;
 pub(crate) struct Peer {
     pub(crate) ip: String,
     port: u16,
+    /// What is known of it by a certificate, where the connection was agreed on in a way that asks for one.
+    pub(crate) identity: Option<Arc<ClientIdentity>>,
 }
 
 impl Peer {
     /// Notes a client's address.
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { ip: address.ip().to_canonical().to_string(), port: address.port() }
+        Self { ip: address.ip().to_canonical().to_string(), port: address.port(), identity: None }
     }
 }
 
@@ -102,7 +105,7 @@ impl Record {
         }
         text_field!(text, "req_content_type", view.first(Kind::ContentType).unwrap_or_default());
         record.second_part = text.len();
-        let Peer { ip, port } = arrival.peer;
+        let Peer { ip, port, .. } = arrival.peer;
         text_field!(text, "client_addr", ip.as_bytes());
         text.extend_from_slice(b",\"client_port\":\"");
         write_decimal(u64::from(*port), text);

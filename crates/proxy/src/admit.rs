@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::access::{Peer, Record, decode};
 use crate::acme::HTTP_PATH;
+use crate::client_auth::ClientAuth;
 use crate::clock::Clock;
 use crate::cookie::{CookieRules, CookieScope};
 use crate::duty::{self, Duty};
@@ -17,7 +18,7 @@ use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
 use crate::http1::response::Asked;
 use crate::http1::{Framing, Version, slots};
 use crate::rules::{Edits, Ruling, Ticket, Visit};
-use crate::table::{Route, Security, Service};
+use crate::table::{Route, Security, Service, Table};
 use crate::view::RequestView;
 use crate::worker::Worker;
 
@@ -166,6 +167,14 @@ pub(crate) struct Passage {
     scheme: &'static str,
     /// Its place at the target, where places are counted.
     seat: Option<Seat>,
+    door: Door,
+}
+
+/// Whether a service has its clients known by certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    Known,
 }
 
 /// Decides about the head at the front of the buffer.
@@ -234,9 +243,10 @@ impl Judge<'_, '_, '_> {
             {
                 return Admission::Local(admitted, Local::proof(None));
             }
-            if route.security == Security::Off && self.arrival.scheme == "https" {
-                return Admission::Local(admitted, Local::new(503, Reason::TlsOff));
-            }
+            let door = match self.door(&table, &route) {
+                Ok(door) => door,
+                Err((status, reason)) => return Admission::Local(admitted, Local::new(status, reason)),
+            };
             let visit = service.rules.as_ref().map(|rules| (rules, self.visit()));
             if let Some((rules, visit)) = &visit
                 && let Some(local) = rules.screen(visit, &mut admitted.record)
@@ -291,6 +301,7 @@ impl Judge<'_, '_, '_> {
             admitted.record.note_headers(&request.view.headers, &service.settings.log_request_headers);
             admitted.cookies = CookieRules { scope: cookie_scope(&request.view, &route), affinity }.if_any();
             let mut passage = self.passage(flight, target, (route.strip, duty));
+            passage.door = door;
             passage.write_head(request, self.arrival.peer, &mut admitted.record);
             return Admission::Forward(admitted, passage);
         }
@@ -304,6 +315,37 @@ impl Judge<'_, '_, '_> {
             is_again: self.arrival.is_again,
             trusted: &[],
         }
+    }
+
+    /// Looks at the connection by which a request came: status and reason of a refusal where it is the wrong one.
+    fn door(&self, table: &Table, route: &Route<'_>) -> Result<Door, (u16, Reason)> {
+        let is_encrypted = self.arrival.scheme == "https";
+        match route.security {
+            Security::Off if is_encrypted => return Err((503, Reason::TlsOff)),
+            // There would be nobody to talk to where a redirect leads.
+            Security::Required
+                if !is_encrypted && self.root(table).is_some_and(Service::lacks_certificate) =>
+            {
+                return Err((503, Reason::NoCertificate));
+            }
+            _ => {}
+        }
+        if !is_encrypted || !table.knows_clients() {
+            return Ok(Door::Open);
+        }
+        let Some(root) = self.root(table).filter(|root| root.wants_clients_known()) else {
+            return Ok(Door::Open);
+        };
+        let accepts = |auth: &Arc<ClientAuth>| auth.accepts(self.arrival.peer.identity.as_deref());
+        match root.client_auth.as_ref().is_some_and(accepts) {
+            true => Ok(Door::Known),
+            false => Err((421, Reason::Misdirected)),
+        }
+    }
+
+    /// Returns the service that has the root path of the host, by which connections are agreed on.
+    fn root<'t>(&self, table: &'t Table) -> Option<&'t Service> {
+        table.route(self.request.view.host, "/").map(|root| &**root.service)
     }
 
     /// Says where a request belongs that came to another host than the canonical one, or not by HTTPS.
@@ -348,6 +390,7 @@ impl Judge<'_, '_, '_> {
             request_id: self.made,
             started_unix_ms: now.saturating_sub(waited),
             scheme: self.arrival.scheme,
+            door: Door::Open,
         }
     }
 }
@@ -385,6 +428,11 @@ impl Passage {
             target: self.target.address.as_str(),
             request_id: &self.request_id,
             started_unix_ms: self.started_unix_ms,
+            client: peer
+                .identity
+                .as_ref()
+                .filter(|_| self.door == Door::Known)
+                .and_then(|known| known.shown.as_ref()),
         };
         self.head.clear();
         request.write(&forwarding, &mut self.head);

@@ -13,10 +13,12 @@ use rustls::ServerConfig;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
 use crate::acme::{Challenges, Managed, OnDemand, TLS_PROTOCOL};
+use crate::client_auth::ClientAuth;
 use crate::http2::ALPN;
 use details::Details;
 
@@ -165,13 +167,38 @@ pub(crate) fn server_config(
     shared: Arc<Shared>,
     challenges: Arc<Challenges>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let versions = builder.with_safe_default_protocol_versions()?;
-    let mut config =
-        versions.with_no_client_auth().with_cert_resolver(Arc::new(Chooser { shared, challenges }));
-    config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec(), TLS_PROTOCOL.to_vec()];
+    let mut config = config(Chooser { shared, challenges }, WebPkiClientVerifier::no_client_auth())?;
     config.ticketer = ring::Ticketer::new()?;
     Ok(Arc::new(config))
+}
+
+/// Makes what encrypted connections are accepted with whose clients show certificates. Nothing is resumed.
+pub(crate) fn config_for_clients(
+    shared: Arc<Shared>,
+    challenges: Arc<Challenges>,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let mut config = config(Chooser { shared, challenges }, verifier)?;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+fn config(chooser: Chooser, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    // TLS 1.3 and 1.2; the ciphers are those of the provider, all of them with forward secrecy and authenticated.
+    let versions = builder.with_safe_default_protocol_versions()?;
+    let mut config = versions.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(chooser));
+    config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec(), TLS_PROTOCOL.to_vec()];
+    Ok(config)
+}
+
+/// Returns how the clients of a name are known, where they have to be.
+pub(crate) fn clients_of(table: &Table, server_name: &str) -> Option<Arc<ClientAuth>> {
+    if !table.knows_clients() {
+        return None;
+    }
+    table.route(server_name, "/")?.service.client_auth.clone()
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ use crate::table::{Service, ServiceCertificate, Shared, Table};
 
 use checks::{follow_all, follow_installed};
 use drain::Retired;
-use files::{load_certificate, load_pages};
+use files::{Encryption, load_encryption, load_pages};
 
 /// Directs the threads.
 #[derive(Debug)]
@@ -87,6 +87,7 @@ pub(crate) struct Means<'a> {
     pub(crate) resolver: &'a Arc<Resolver>,
     pub(crate) log: &'a Log,
     pub(crate) keeper: &'a Keeper,
+    pub(crate) shared: &'a Arc<Shared>,
     pub(crate) metrics: Option<&'a Metrics>,
     /// The addresses of targets that are known not to be healthy.
     pub(crate) unhealthy: &'a BTreeSet<String>,
@@ -111,7 +112,7 @@ pub(crate) fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply
 /// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
 /// be called inside a runtime, which then carries their health checks.
 pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
-    let Means { thread_count, resolver, log, keeper, metrics, unhealthy } = *means;
+    let Means { thread_count, resolver, log, keeper, shared, metrics, unhealthy } = *means;
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
     for ServiceSnapshot { name, targets, read_targets, settings, generation: number, gate, canary } in
@@ -139,9 +140,9 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             log.error("Error pages not loaded", &[("service", &name), ("error", &chain(&error))]);
             None
         });
-        let certificate = load_certificate(keeper, &name, &settings).unwrap_or_else(|error| {
+        let encryption = load_encryption(keeper, shared, &name, &settings).unwrap_or_else(|error| {
             log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
-            None
+            Encryption::default()
         });
         let (rules, error) = Rules::of(&settings);
         if let Some(error) = error {
@@ -156,7 +157,8 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             gate,
             gate_moved,
             pages,
-            certificate,
+            certificate: encryption.certificate,
+            client_auth: encryption.client_auth,
             rules,
             counts: metrics.map(|metrics| metrics.service(name.as_str())),
         });
@@ -236,7 +238,7 @@ impl Control {
         let pages = load_pages(&settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
         })?;
-        let certificate = load_certificate(&self.keeper, &name, &settings).map_err(|error| {
+        let encryption = load_encryption(&self.keeper, &self.shared, &name, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;
         let rules = match Rules::of(&settings) {
@@ -253,7 +255,8 @@ impl Control {
             gate,
             gate_moved,
             pages,
-            certificate,
+            certificate: encryption.certificate,
+            client_auth: encryption.client_auth,
             rules,
             counts: self.metrics.as_ref().map(|metrics| metrics.service(name.as_str())),
         };
@@ -451,9 +454,12 @@ impl Control {
 
     /// Makes the table of a state, and what belongs to it.
     pub(crate) fn restored(&self, state: State, unhealthy: &BTreeSet<String>) -> (Table, Ledger) {
-        let Self { thread_count, resolver, log, keeper, metrics, .. } = self;
+        let Self { thread_count, resolver, log, keeper, shared, metrics, .. } = self;
         let metrics = metrics.as_deref();
-        restore(state, &Means { thread_count: *thread_count, resolver, log, keeper, metrics, unhealthy })
+        restore(
+            state,
+            &Means { thread_count: *thread_count, resolver, log, keeper, shared, metrics, unhealthy },
+        )
     }
 
     /// Refuses what comes to a proxy that stops.

@@ -13,7 +13,7 @@
 //! - `rules`: what a service wants done with its requests before a target gets them: limits, passwords, changes.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
-//! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
+//! - `acme`, `certificate`, `client_auth`: certificates, ordered or given, and those of clients; `metrics`: what is counted.
 //! - `handover`: another process in the place of this one.
 //! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
 //! - `command`: the command line, ours and kamal-proxy's.
@@ -26,6 +26,7 @@ mod admit;
 mod buffer;
 mod canary;
 mod certificate;
+mod client_auth;
 mod clock;
 mod command;
 mod control;

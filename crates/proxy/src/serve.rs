@@ -16,7 +16,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::access::{Peer, Record};
 use crate::admit::{Admission, Arrival, Held, Local, admit};
-use crate::certificate::{asks_for_proof, awaited, choose, to_ask};
+use crate::certificate::{asks_for_proof, awaited, choose, clients_of, to_ask};
+use crate::client_auth::ClientIdentity;
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
 use crate::http2::{self, Beginning};
@@ -44,18 +45,21 @@ pub(crate) async fn serve(
     tls: Option<Arc<ServerConfig>>,
 ) {
     let registered = worker.watches.register();
+    let mut identity = None;
     let client = match tls {
         None => ClientStream::Plain(socket),
         Some(config) => {
             registered.watch.arm(worker.limits.handshake);
             // In a box, so that a connection that has agreed holds no room for it. One that does not agree is closed.
             let handshake = Box::pin(agree(&worker, &registered.watch, socket, config));
-            let Ok(Some(stream)) = registered.watch.guard(handshake).await else { return };
-            ClientStream::Tls(Box::new(stream))
+            let Ok(Some(agreed)) = registered.watch.guard(handshake).await else { return };
+            identity = agreed.identity;
+            ClientStream::Tls(Box::new(agreed.stream))
         }
     };
     let inlet = Inlet::new(&worker.buffers);
-    let peer = Peer::new(address);
+    let mut peer = Peer::new(address);
+    peer.identity = identity;
     let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
     if connection.client.is_agreed_on_http2() {
         // In a box, so that a connection by HTTP/1 holds no room for it.
@@ -91,6 +95,12 @@ pub(crate) async fn serve_stream(mut connection: Connection, _registered: Regist
     }
 }
 
+/// An encrypted connection, and what is known of its client.
+struct Agreed {
+    stream: TlsStream<TcpStream>,
+    identity: Option<Arc<ClientIdentity>>,
+}
+
 /// Agrees with a client on an encrypted connection. It waits for a certificate that is just being ordered for the first
 /// time, as whoever has deployed wants to see the result.
 async fn agree(
@@ -98,7 +108,7 @@ async fn agree(
     watch: &Watch,
     socket: TcpStream,
     config: Arc<ServerConfig>,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<Agreed> {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), socket).await.ok()?;
     let hello = start.client_hello();
     let name = hello.server_name().map(str::to_owned);
@@ -122,13 +132,20 @@ async fn agree(
             return None;
         }
     }
+    let clients = name.filter(|_| !is_proof).and_then(|name| clients_of(&worker.table().1, &name));
+    if let Some(clients) = clients {
+        let check = clients.check();
+        let stream = start.into_stream(Arc::clone(&check.config)).await.ok()?;
+        let identity = Some(Arc::new(check.identity(stream.get_ref().1.peer_certificates())));
+        return Some(Agreed { stream, identity });
+    }
     let mut stream = start.into_stream(config).await.ok()?;
     if is_proof {
         // The certificate was all that the authority wanted to see.
         stream.shutdown().await.ok();
         return None;
     }
-    Some(stream)
+    Some(Agreed { stream, identity: None })
 }
 
 /// Waits until a client that has nothing more to say for now ends the connection.

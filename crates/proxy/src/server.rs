@@ -270,15 +270,15 @@ impl Server {
         // One thread for each listener: on one that nobody looks at, connections would wait for ever.
         let thread_count = sockets.plain.len();
         let metrics = sockets.metrics.as_ref().map(|_| Arc::new(Metrics::new(thread_count)));
+        let shared = Arc::new(Shared::default());
         let (signals, (table, ledger)) = {
             let _inside = runtime.enter();
             let signals = Signals::new().map_err(threads_error)?;
             let metrics = metrics.as_deref();
-            let (resolver, log, keeper, unhealthy) = (&resolver, &log, &keeper, &unhealthy);
-            let means = Means { thread_count, resolver, log, keeper, metrics, unhealthy };
+            let (resolver, log, keeper, shared, unhealthy) = (&resolver, &log, &keeper, &shared, &unhealthy);
+            let means = Means { thread_count, resolver, log, keeper, shared, metrics, unhealthy };
             (signals, state.map_or_else(Default::default, |state| restore(state, &means)))
         };
-        let shared = Arc::new(Shared::default());
         shared.store(table);
         let start = Start {
             lane: 0,

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::acme::Automatic;
 use crate::canary::Trial;
 use crate::certificate::Certificate;
+use crate::client_auth::ClientAuth;
 use crate::generation::{Generation, Target};
 use crate::metrics::ServiceCounts;
 use crate::rules::Rules;
@@ -38,6 +39,8 @@ pub(crate) struct Service {
     pub(crate) certificate: Option<ServiceCertificate>,
     /// What is done with its requests before a target gets them.
     pub(crate) rules: Option<Arc<Rules>>,
+    /// How its clients are known, where they show certificates.
+    pub(crate) client_auth: Option<Arc<ClientAuth>>,
     /// Where its requests are counted, if they are.
     pub(crate) counts: Option<Arc<ServiceCounts>>,
 }
@@ -97,6 +100,16 @@ impl Service {
     /// Returns every target that a request may go to.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Arc<Target>> {
         self.generations().flat_map(|generation| &generation.targets)
+    }
+
+    /// Says whether it is to be served over HTTPS and cannot, because its certificate is not there.
+    pub(crate) fn lacks_certificate(&self) -> bool {
+        self.certificate.is_none() && self.settings.tls.is_some()
+    }
+
+    /// Says whether clients have to show certificates, or may.
+    pub(crate) fn wants_clients_known(&self) -> bool {
+        self.settings.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
     }
 
     /// Says whether its certificates are ordered, so that proofs for the authority are never its own business.
@@ -166,6 +179,7 @@ pub(crate) struct Table {
     services: BTreeMap<ProxyServiceName, Arc<Service>>,
     /// By host; a pattern `*.suffix` stands under `.suffix`, any host under nothing.
     hosts: BTreeMap<String, Vec<Binding>>,
+    knows_clients: bool,
 }
 
 impl Table {
@@ -181,6 +195,7 @@ impl Table {
                     security: Security::of(&service.settings),
                 });
             }
+            table.knows_clients |= service.wants_clients_known();
             table.services.insert(service.name.clone(), service);
         }
         for bindings in table.hosts.values_mut() {
@@ -219,6 +234,11 @@ impl Table {
                 binding.security = *security;
             }
         }
+    }
+
+    /// Says whether any service wants its clients to show certificates.
+    pub(crate) fn knows_clients(&self) -> bool {
+        self.knows_clients
     }
 
     /// Returns a service by its name.

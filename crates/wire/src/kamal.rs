@@ -193,7 +193,7 @@ impl KamalService {
                 private_key_path: options.tls_private_key_path.clone(),
             }
         };
-        Some(Tls { certificate, redirect: options.tls_redirect })
+        Some(Tls { certificate, redirect: options.tls_redirect, clients: None })
     }
 
     /// Returns the targets that a part of the visitors gets; a split without targets has no effect.

@@ -233,6 +233,10 @@ pub enum Reason {
     BufferFailed,
     /// It came by HTTPS to a service that is not served so (503).
     TlsOff,
+    /// The service's certificate cannot be loaded (503).
+    NoCertificate,
+    /// It came over a connection that was agreed on for another name, on which this service's clients are not known (421).
+    Misdirected,
     /// The client left before the answer was complete (499).
     ClientGone,
     /// The client did not send its request in time (408).
@@ -270,6 +274,8 @@ impl Reason {
             Self::ResponseTooLarge => "response_too_large",
             Self::BufferFailed => "buffer_failed",
             Self::TlsOff => "tls_off",
+            Self::NoCertificate => "no_certificate",
+            Self::Misdirected => "misdirected",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
             Self::ClientBlocked => "client_blocked",
@@ -289,6 +295,8 @@ impl Reason {
                 | Self::ServiceStopped
                 | Self::PauseTimeout
                 | Self::TlsOff
+                | Self::NoCertificate
+                | Self::Misdirected
                 | Self::RequestTooLarge
                 | Self::ResponseTooLarge
                 | Self::BufferFailed

@@ -10,6 +10,39 @@ pub struct Tls {
     pub certificate: CertificateSource,
     /// Whether plain HTTP is redirected to HTTPS.
     pub redirect: bool,
+    /// Which certificates clients have to show; none are asked for where nothing is given.
+    pub clients: Option<ClientCertificates>,
+}
+
+/// Whose certificates clients show (mutual TLS).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificates {
+    /// The file, in the proxy's file system, with the certificates of the authorities that are trusted, in PEM. It is read
+    /// again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_path: Option<String>,
+    /// Those certificates themselves, in PEM, in place of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// What becomes of a client without a certificate.
+    #[serde(default)]
+    pub mode: ClientMode,
+    /// The file, in the proxy's file system, with the lists of revoked certificates, in PEM: one of each authority. It is
+    /// read again when it changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl_path: Option<String>,
+}
+
+/// What becomes of a client that shows no certificate. One that cannot be trusted is refused either way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientMode {
+    /// It is refused.
+    #[default]
+    Required,
+    /// It is served, and the target sees that it showed none.
+    Optional,
 }
 
 /// Where a service's certificate comes from.
@@ -57,6 +90,8 @@ struct TlsFields {
     acme: Option<Acme>,
     #[serde(default = "yes")]
     redirect: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clients: Option<ClientCertificates>,
 }
 
 impl Tls {
@@ -81,7 +116,7 @@ impl TryFrom<TlsFields> for Tls {
             (None, None, Some(acme)) => CertificateSource::Acme(acme),
             _ => return Err("`tls` needs `certificate_path` and `private_key_path`, or `acme`"),
         };
-        Ok(Self { certificate, redirect: fields.redirect })
+        Ok(Self { certificate, redirect: fields.redirect, clients: fields.clients })
     }
 }
 
@@ -93,7 +128,7 @@ impl From<Tls> for TlsFields {
             }
             CertificateSource::Acme(acme) => (None, None, Some(acme)),
         };
-        Self { certificate_path, private_key_path, acme, redirect: tls.redirect }
+        Self { certificate_path, private_key_path, acme, redirect: tls.redirect, clients: tls.clients }
     }
 }
 
@@ -105,7 +140,8 @@ mod tests {
     fn what_is_written_is_read() {
         let files = r#"{"certificate_path":"/a","private_key_path":"/b","redirect":false}"#;
         let acme = r#"{"acme":{"directory":"https://ca.example/directory"},"redirect":true}"#;
-        for text in [files, acme] {
+        let clients = r#"{"acme":{},"redirect":true,"clients":{"ca_path":"/ca.pem","mode":"optional","crl_path":"/crl.pem"}}"#;
+        for text in [files, acme, clients] {
             let tls: Tls = serde_json::from_str(text).unwrap();
             assert_eq!(serde_json::to_string(&tls).unwrap(), text);
         }

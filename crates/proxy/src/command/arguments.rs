@@ -236,6 +236,16 @@ pub(super) struct DeployArguments {
     /// The file with the private key, in PEM.
     #[arg(long, default_value = "")]
     pub(super) tls_private_key_path: String,
+    /// The file with the certificates, in PEM, of the authorities whose clients are served; clients have to show a certificate
+    /// then.
+    #[arg(long, default_value = "")]
+    pub(super) tls_client_ca_path: String,
+    /// The file with the lists of clients' certificates that were revoked, in PEM, one of each authority.
+    #[arg(long, default_value = "")]
+    pub(super) tls_client_crl_path: String,
+    /// Serve clients that show no certificate, too; the target sees which did.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) tls_client_optional: bool,
     /// Redirect plain HTTP to HTTPS.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "true", default_missing_value = "true", value_parser = parse_bool)]
     pub(super) tls_redirect: bool,

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    Acme, Buffering, CertificateSource, DeployRequest, HealthCheck, HealthGate, HostPattern, InvalidAddress,
-    PathPrefix, ProxyClient, ProxyError, ServiceSettings, TargetProtocol, Tls,
+    Acme, Buffering, CertificateSource, ClientCertificates, ClientMode, DeployRequest, HealthCheck,
+    HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient, ProxyError, ServiceSettings,
+    TargetProtocol, Tls,
 };
 
 use super::arguments::{DeployArguments, RemoveArguments, list};
@@ -72,7 +73,11 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         },
         error_pages: filled(&arguments.error_pages),
         scope_cookie_paths: arguments.scope_cookie_paths,
-        tls: arguments.tls.then(|| Tls { certificate: source(arguments), redirect: arguments.tls_redirect }),
+        tls: arguments.tls.then(|| Tls {
+            certificate: source(arguments),
+            redirect: arguments.tls_redirect,
+            clients: clients(arguments),
+        }),
         read_targets_take_websockets: arguments.read_target_websockets,
         writer_affinity_ms: milliseconds(arguments.writer_affinity_timeout),
         client_ip_header: filled(&arguments.client_ip_header),
@@ -93,6 +98,16 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
 
 fn filled(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Says how the service's clients are known.
+fn clients(arguments: &DeployArguments) -> Option<ClientCertificates> {
+    Some(ClientCertificates {
+        ca_path: Some(filled(&arguments.tls_client_ca_path)?),
+        ca_pem: None,
+        mode: if arguments.tls_client_optional { ClientMode::Optional } else { ClientMode::Required },
+        crl_path: filled(&arguments.tls_client_crl_path),
+    })
 }
 
 /// Says where the service's certificate comes from.
@@ -131,6 +146,20 @@ fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
         ("--tls-staging", arguments.tls_staging),
         ("--tls-acme-directory", !arguments.tls_acme_directory.is_empty()),
     ];
+    let has_authority = !arguments.tls_client_ca_path.is_empty();
+    for (flag, is_set, needed) in [
+        ("--tls-client-ca-path", has_authority, ("--tls", arguments.tls)),
+        (
+            "--tls-client-crl-path",
+            !arguments.tls_client_crl_path.is_empty(),
+            ("--tls-client-ca-path", has_authority),
+        ),
+        ("--tls-client-optional", arguments.tls_client_optional, ("--tls-client-ca-path", has_authority)),
+    ] {
+        if is_set && !needed.1 {
+            return usage(format!("`{flag}` can only be set with `{}`", needed.0));
+        }
+    }
     let with_url = !arguments.tls_on_demand_url.is_empty();
     if with_url && !arguments.tls {
         return usage("service options invalid: TLS must be enabled to use a TLS on-demand URL".to_owned());

@@ -139,6 +139,17 @@ fn broken_rule_of_tls(settings: &ServiceSettings) -> Option<String> {
         }
         None => {}
     }
+    if let Some(clients) = &tls.clients {
+        if clients.ca_path.is_some() == clients.ca_pem.is_some() {
+            return Some(
+                "clients are known by the authorities in a file or by those that are given".to_owned(),
+            );
+        }
+        // Without it, plain HTTP would be a way in without a certificate.
+        if !tls.redirect {
+            return Some("plain HTTP must be redirected where clients show certificates".to_owned());
+        }
+    }
     let has_root =
         settings.path_prefixes.is_empty() || settings.path_prefixes.iter().any(PathPrefix::is_root);
     (!has_root).then(|| "TLS settings must be specified on the root path service".to_owned())

@@ -12,8 +12,9 @@ use tokio::time::sleep;
 use super::{Control, chain};
 use crate::acme::{AcmeError, Keeper, time_text};
 use crate::certificate::{Certificate, CertificateError};
+use crate::client_auth::{ClientAuth, ClientAuthError};
 use crate::clock::Clock;
-use crate::table::{Service, ServiceCertificate};
+use crate::table::{Service, ServiceCertificate, Shared};
 use crate::template::{ErrorPages, PagesError};
 
 pub(super) fn load_pages(settings: &ServiceSettings) -> Result<Option<Arc<ErrorPages>>, PagesError> {
@@ -28,9 +29,31 @@ pub(super) enum ServiceCertificateError {
     Files(#[from] CertificateError),
     #[error(transparent)]
     Automatic(#[from] AcmeError),
+    #[error(transparent)]
+    Clients(#[from] ClientAuthError),
 }
 
-pub(super) fn load_certificate(
+/// What a service is served over HTTPS with.
+#[derive(Debug, Default)]
+pub(super) struct Encryption {
+    pub(super) certificate: Option<ServiceCertificate>,
+    pub(super) client_auth: Option<Arc<ClientAuth>>,
+}
+
+/// Loads a service's certificate and, where clients are to show theirs, by whom those are trusted.
+pub(super) fn load_encryption(
+    keeper: &Keeper,
+    shared: &Arc<Shared>,
+    service: &ProxyServiceName,
+    settings: &ServiceSettings,
+) -> Result<Encryption, ServiceCertificateError> {
+    let clients = settings.tls.as_ref().and_then(|tls| tls.clients.as_ref());
+    let load = |clients| ClientAuth::load(clients, shared, &keeper.challenges()).map(Arc::new);
+    let client_auth = clients.map(load).transpose()?;
+    Ok(Encryption { certificate: load_certificate(keeper, service, settings)?, client_auth })
+}
+
+fn load_certificate(
     keeper: &Keeper,
     service: &ProxyServiceName,
     settings: &ServiceSettings,
@@ -85,6 +108,9 @@ impl Control {
         while self.stopping.run_until_cancelled(sleep(interval)).await.is_some() {
             let (_, table) = self.shared.load();
             for service in table.services() {
+                if let Some(clients) = &service.client_auth {
+                    self.refresh_clients(service, clients);
+                }
                 match &service.certificate {
                     Some(ServiceCertificate::Files(certificate)) => self.refresh(service, certificate),
                     None if service.settings.tls.is_some() => self.load_late(service),
@@ -105,16 +131,31 @@ impl Control {
         }
     }
 
+    fn refresh_clients(&self, service: &Service, clients: &ClientAuth) {
+        match clients.refresh() {
+            Ok(false) => {}
+            Ok(true) => self.log.info("Authorities of clients reloaded", &[("service", &service.name)]),
+            Err(error) => {
+                let fields: [(&str, &dyn std::fmt::Display); 2] =
+                    [("service", &service.name), ("error", &chain(&error))];
+                self.log.error("Authorities of clients not reloaded", &fields);
+            }
+        }
+    }
+
     /// Tries to load the certificate of a service that was restored without one.
     fn load_late(&self, service: &Arc<Service>) {
         // That it cannot be loaded was told when the proxy started.
-        let Ok(certificate) = load_certificate(&self.keeper, &service.name, &service.settings) else {
-            return;
-        };
+        let loaded = load_encryption(&self.keeper, &self.shared, &service.name, &service.settings);
+        let Ok(Encryption { certificate, client_auth }) = loaded else { return };
         let _ledger = self.ledger.lock();
         let (_, table) = self.shared.load();
         if table.service(&service.name).is_some_and(|now| Arc::ptr_eq(now, service)) {
-            self.shared.store(table.with(Arc::new(Service { certificate, ..Service::clone(service) })));
+            self.shared.store(table.with(Arc::new(Service {
+                certificate,
+                client_auth,
+                ..Service::clone(service)
+            })));
             self.log.info("Certificate loaded", &[("service", &service.name)]);
         }
     }

@@ -5,6 +5,8 @@
 pub(crate) enum Kind {
     /// Goes through untouched.
     Other,
+    /// What the proxy tells of a client's certificate; never taken from a client.
+    ClientCertificate,
     Connection,
     ContentLength,
     ContentType,
@@ -75,6 +77,8 @@ pub(crate) fn kind(name: &[u8]) -> Kind {
         17 if is(b"transfer-encoding") => Kind::TransferEncoding,
         18 if is(b"proxy-authenticate") => Kind::HopByHop,
         19 if is(b"proxy-authorization") => Kind::HopByHop,
+        28 if is(b"x-client-certificate-subject") => Kind::ClientCertificate,
+        32 if is(b"x-client-certificate-fingerprint") => Kind::ClientCertificate,
         _ if name.contains(&b'_') => kind_of_underscored(name),
         _ => Kind::Other,
     }
@@ -89,6 +93,7 @@ fn kind_of_underscored(name: &[u8]) -> Kind {
         | Kind::ForwardedFor
         | Kind::ForwardedHost
         | Kind::ForwardedProto
+        | Kind::ClientCertificate
         | Kind::KamalTarget => Kind::Forwarded,
         _ => Kind::Other,
     }
@@ -119,6 +124,7 @@ mod tests {
         assert_eq!(kind(b"X_Forwarded_For"), Kind::Forwarded);
         assert_eq!(kind(b"Content_Length"), Kind::Forwarded);
         assert_eq!(kind(b"my_header"), Kind::Other);
+        assert_eq!(kind(b"X_Client-Certificate_Subject"), Kind::Forwarded);
         assert!(!may_be_trailer(b"Transfer-Encoding"));
         assert!(may_be_trailer(b"Grpc-Status"));
     }

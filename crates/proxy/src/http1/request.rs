@@ -7,6 +7,7 @@ use super::{
     Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
     tokens,
 };
+use crate::client_auth::ShownCertificate;
 use crate::digits::write_decimal;
 use crate::view::RequestView;
 
@@ -287,6 +288,8 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) request_id: &'a [u8],
     /// The Unix time in milliseconds at which the request came.
     pub(crate) started_unix_ms: u64,
+    /// The certificate that the client showed to the service.
+    pub(crate) client: Option<&'a ShownCertificate>,
 }
 
 impl Request<'_, '_> {
@@ -316,6 +319,10 @@ impl Request<'_, '_> {
         let inbound = |kind: Kind| if forwarding.trusted { self.view.first(kind) } else { None };
         line(b"X-Forwarded-Proto: ", inbound(Kind::ForwardedProto).unwrap_or(forwarding.scheme.as_bytes()));
         line(b"X-Forwarded-Host: ", inbound(Kind::ForwardedHost).unwrap_or(self.view.authority.as_bytes()));
+        if let Some(client) = forwarding.client {
+            line(b"X-Client-Certificate-Subject: ", client.subject.as_bytes());
+            line(b"X-Client-Certificate-Fingerprint: ", client.fingerprint.as_bytes());
+        }
         if !found.request_id {
             line(b"X-Request-Id: ", forwarding.request_id);
         }

@@ -26,6 +26,7 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         pages: None,
         certificate: None,
         rules: None,
+        client_auth: None,
         counts: None,
     })
 }

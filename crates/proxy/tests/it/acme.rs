@@ -61,7 +61,7 @@ async fn scene_with(setup: impl FnOnce(&mut Setup), config: impl FnOnce(&mut Acm
 }
 
 pub(crate) fn tls(acme: Acme) -> Tls {
-    Tls { certificate: CertificateSource::Acme(acme), redirect: true }
+    Tls { certificate: CertificateSource::Acme(acme), redirect: true, clients: None }
 }
 
 impl Scene {

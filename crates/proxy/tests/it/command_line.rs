@@ -175,6 +175,26 @@ async fn kamal_proxys_errors_have_its_words() {
             &["deploy", "a", "--target", "web", "--tls-on-demand-url=/x"],
             "service options invalid: TLS must be enabled to use a TLS on-demand URL",
         ),
+        (
+            &["deploy", "a", "--target", "web", "--tls-client-ca-path=/ca.pem"],
+            "`--tls-client-ca-path` can only be set with `--tls`",
+        ),
+        (
+            &["deploy", "a", "--target", "web", "--tls", "--host=a.b", "--tls-client-optional"],
+            "`--tls-client-optional` can only be set with `--tls-client-ca-path`",
+        ),
+        (
+            &[
+                "deploy",
+                "a",
+                "--target=web",
+                "--tls",
+                "--host=a.b",
+                "--tls-client-ca-path=/x",
+                "--tls-redirect=false",
+            ],
+            "plain HTTP must be redirected where clients show certificates",
+        ),
     ] {
         expect_refusal(&rig, arguments, wanted).await;
     }

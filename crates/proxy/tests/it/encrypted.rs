@@ -22,12 +22,12 @@ use crate::target::Target;
 const HOST: &str = "shop.example.com";
 
 /// Certificate files that a test may replace.
-struct Files {
+pub(crate) struct Files {
     folder: TempDir,
 }
 
 impl Files {
-    fn new(which: &str) -> Self {
+    pub(crate) fn new(which: &str) -> Self {
         let files = Self { folder: tempfile::tempdir().unwrap() };
         files.put(which);
         files
@@ -42,11 +42,11 @@ impl Files {
         }
     }
 
-    fn tls(&self, redirect: bool) -> Tls {
+    pub(crate) fn tls(&self, redirect: bool) -> Tls {
         let path = |file: &str| self.folder.path().join(file).to_str().unwrap().to_owned();
         let certificate =
             CertificateSource::Files { certificate_path: path("tls.crt"), private_key_path: path("tls.key") };
-        Tls { certificate, redirect }
+        Tls { certificate, redirect, clients: None }
     }
 }
 
@@ -76,7 +76,7 @@ async fn agree(rig: &Rig, which: &str, server_name: Option<&str>) -> std::io::Re
 }
 
 /// Sends text and reads until the answer has ended as expected.
-async fn exchange(stream: &mut TlsStream<TcpStream>, text: &str, end: &str) -> String {
+pub(crate) async fn exchange(stream: &mut TlsStream<TcpStream>, text: &str, end: &str) -> String {
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut received = Vec::new();
     while !String::from_utf8_lossy(&received).ends_with(end) {
@@ -121,7 +121,7 @@ async fn plain_requests_are_redirected_and_encrypted_ones_served() {
         certificate_path: "/nonexistent".to_owned(),
         private_key_path: "/nonexistent".to_owned(),
     };
-    request.settings.tls = Some(Tls { certificate, redirect: true });
+    request.settings.tls = Some(Tls { certificate, redirect: true, clients: None });
     let error = rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap_err();
     assert!(error.message().unwrap().starts_with("unable to load certificate"), "{error:?}");
     exchange(&mut agree(&rig, "first", Some(HOST)).await.unwrap(), &get("/n"), " 0 0").await;

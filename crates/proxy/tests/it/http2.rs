@@ -200,7 +200,7 @@ fn tls() -> Tls {
     let path = |file| format!("{}/tests/certificates/first.{file}", env!("CARGO_MANIFEST_DIR"));
     let certificate =
         CertificateSource::Files { certificate_path: path("crt"), private_key_path: path("key") };
-    Tls { certificate, redirect: true }
+    Tls { certificate, redirect: true, clients: None }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -114,7 +114,7 @@ async fn it_is_nobodys_name_for_clients_that_name_none() {
         CertificateSource::Files { certificate_path: path("first.crt"), private_key_path: path("first.key") };
     let mut request = scene.request();
     request.settings.hosts = vec![freehold_wire::HostPattern::parse("named.example.com").unwrap()];
-    request.settings.tls = Some(Tls { certificate, redirect: true });
+    request.settings.tls = Some(Tls { certificate, redirect: true, clients: None });
     scene.rig.client().await.deploy(&name("named"), &request, LIMIT).await.unwrap();
     let first = CertificateDer::from_pem_slice(&fs_err::read(folder.join("first.crt")).unwrap()).unwrap();
     agree(&scene.rig, first, "").await.unwrap();

@@ -148,7 +148,7 @@ async fn options_are_replaced_as_a_whole() {
         private_key_path: path("first.key"),
     };
     let mut wanted = request_for(&target);
-    wanted.settings.tls = Some(freehold_wire::Tls { certificate: tls, redirect: true });
+    wanted.settings.tls = Some(freehold_wire::Tls { certificate: tls, redirect: true, clients: None });
     client.deploy(&name("shop"), &wanted, LIMIT).await.unwrap();
     assert_eq!(ask(&rig, "shop.example.com", "/n").await.0, 301);
     wanted.settings.hosts = vec![HostPattern::parse("www.example.com").unwrap()];

@@ -58,7 +58,7 @@ fn tls(route: &Route) -> Option<Tls> {
         }),
         (None, freehold_model::Tls::Off | freehold_model::Tls::Custom { .. }) => return None,
     };
-    Some(Tls { certificate, redirect: route.settings.redirect_to_https })
+    Some(Tls { certificate, redirect: route.settings.redirect_to_https, clients: None })
 }
 
 pub(in crate::engine_host) fn service_settings(

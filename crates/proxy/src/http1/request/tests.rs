@@ -19,6 +19,7 @@ fn forward(text: &[u8], strip: usize) -> Option<Result<(String, usize), Refusal>
         target: "web:3000",
         request_id: b"id",
         started_unix_ms: 5,
+        client: None,
     };
     let mut out = Vec::new();
     request.write(&forwarding, &mut out);
