@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use crate::access::{Peer, Record, decode};
 use crate::acme::HTTP_PATH;
 use crate::clock::Clock;
+use crate::compress::Wish;
 use crate::cookie::{CookieRules, CookieScope};
 use crate::duty::{self, Duty};
 use crate::generation::{Flight, Target};
@@ -49,6 +50,8 @@ pub(crate) struct Admitted {
     pub(crate) asked: Asked,
     /// What is done to the answer's cookies.
     pub(crate) cookies: Option<Box<CookieRules>>,
+    /// Whether and how the answer is compressed.
+    pub(crate) wish: Wish,
 }
 
 impl Admitted {
@@ -162,6 +165,7 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
             websocket: request.view.upgrades_to_websocket,
         },
         cookies: None,
+        wish: Wish::Off,
     };
     match request.form {
         Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
@@ -239,6 +243,7 @@ impl Judge<'_, '_, '_> {
             };
             admitted.record.note_headers(&request.view.headers, &service.settings.log_request_headers);
             admitted.cookies = CookieRules { scope: cookie_scope(&request.view, &route), affinity }.if_any();
+            admitted.wish = Wish::of(&request.view, &service.settings.compression, request.version);
             let mut passage = self.passage(flight, target, (route.strip, duty));
             passage.write_head(request, self.arrival.peer, &mut admitted.record);
             return Admission::Forward(admitted, passage);

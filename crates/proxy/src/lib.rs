@@ -26,6 +26,7 @@ mod canary;
 mod certificate;
 mod clock;
 mod command;
+mod compress;
 mod control;
 mod cookie;
 mod digits;

@@ -18,6 +18,7 @@ mod api;
 mod bodies;
 mod buffers;
 mod command_line;
+mod compressed;
 mod draining;
 mod encrypted;
 mod failures;
