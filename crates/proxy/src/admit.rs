@@ -10,6 +10,7 @@ use crate::access::{Peer, Record, decode};
 use crate::acme::HTTP_PATH;
 use crate::client_auth::ClientAuth;
 use crate::clock::Clock;
+use crate::compress::Wish;
 use crate::cookie::{CookieRules, CookieScope};
 use crate::duty::{self, Duty};
 use crate::generation::{Flight, Seat, Target};
@@ -55,6 +56,8 @@ pub(crate) struct Admitted {
     pub(crate) is_secure: bool,
     /// Further lines of an answer of the proxy's own.
     pub(crate) lines: Vec<u8>,
+    /// Whether and how the answer is compressed.
+    pub(crate) wish: Wish,
 }
 
 impl Admitted {
@@ -202,6 +205,7 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
         cookies: None,
         is_secure: arrival.scheme == "https",
         lines: Vec::new(),
+        wish: Wish::Off,
     };
     match request.form {
         Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
@@ -300,6 +304,7 @@ impl Judge<'_, '_, '_> {
             };
             admitted.record.note_headers(&request.view.headers, &service.settings.log_request_headers);
             admitted.cookies = CookieRules { scope: cookie_scope(&request.view, &route), affinity }.if_any();
+            admitted.wish = Wish::of(&request.view, &service.settings.compression, request.version);
             let mut passage = self.passage(flight, target, (route.strip, duty));
             passage.door = door;
             passage.write_head(request, self.arrival.peer, &mut admitted.record);

@@ -1,5 +1,6 @@
 //! One request from its head to the end of its answer.
 
+mod compressed;
 mod connect;
 mod download;
 mod hold;

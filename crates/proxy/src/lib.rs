@@ -29,6 +29,7 @@ mod certificate;
 mod client_auth;
 mod clock;
 mod command;
+mod compress;
 mod control;
 mod cookie;
 mod digits;

@@ -2,12 +2,13 @@
 
 use std::io;
 
-use freehold_wire::Reason;
+use freehold_wire::{Compression, Reason};
 
 use super::hold::limits;
 use super::{Failure, Progress};
 use crate::access::write_headers;
 use crate::admit::Admitted;
+use crate::compress::{self, Wish};
 use crate::http1::body::{Body, BodyError, write_chunk, write_last_chunk};
 use crate::http1::header::Kind;
 use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse};
@@ -55,6 +56,8 @@ enum Head {
         keep_client: bool,
         /// Whether the body may be held back.
         holds: bool,
+        /// How the body is compressed.
+        compression: Option<Compression>,
     },
 }
 
@@ -78,13 +81,17 @@ impl Download<'_, '_> {
                     self.send(&out).await?;
                     return Ok(Downloaded::Upgrade);
                 }
-                Some(Head::Final { framing, coding, keep_target, keep_client, holds }) => {
-                    if holds && let Framing::Length(length) = framing {
-                        let whole = self.send_held(length, out).await?;
-                        return Ok(Downloaded::Answer { keep_target: keep_target && whole, keep_client });
-                    }
-                    self.progress.head_sent.set(true);
-                    let whole = self.send_body(framing, coding, out).await?;
+                Some(Head::Final { framing, coding, keep_target, keep_client, holds, compression }) => {
+                    let whole = match (framing, compression) {
+                        (Framing::Length(length), _) if holds => {
+                            self.send_held(length, compression, out).await?
+                        }
+                        (_, Some(compression)) => self.send_compressed(framing, compression, out).await?,
+                        (_, None) => {
+                            self.progress.head_sent.set(true);
+                            self.send_body(framing, coding, out).await?
+                        }
+                    };
                     return Ok(Downloaded::Answer { keep_target: keep_target && whole, keep_client });
                 }
             }
@@ -132,6 +139,10 @@ impl Download<'_, '_> {
                     let cookies = self.admitted.cookies.as_deref();
                     response.write(&Delivery { version, keep_alive: keep_client, date, cookies }, out);
                 });
+                let compression = match self.admitted.wish {
+                    Wish::Off => None,
+                    wish => compress::apply(wish, &response, out),
+                };
                 if let Some(edits) = self.admitted.edits() {
                     edits.apply(out, start, self.admitted.is_secure);
                 }
@@ -145,6 +156,7 @@ impl Download<'_, '_> {
                     keep_client,
                     holds: settings.is_some_and(|settings| settings.buffering.responses)
                         && may_be_held(&response),
+                    compression,
                 }
             }
         };
@@ -189,7 +201,12 @@ impl Download<'_, '_> {
     }
 
     /// Receives a body of a known length as a whole, and then sends it; says whether nothing came after its end.
-    async fn send_held(&mut self, length: u64, mut out: Vec<u8>) -> Result<bool, Failure> {
+    async fn send_held(
+        &mut self,
+        length: u64,
+        compression: Option<Compression>,
+        mut out: Vec<u8>,
+    ) -> Result<bool, Failure> {
         let service = self.admitted.record.service.as_ref();
         let buffering = service.map(|service| service.settings.buffering.clone()).unwrap_or_default();
         let limits = limits(self.worker, &buffering, buffering.max_response_bytes);
@@ -209,6 +226,10 @@ impl Download<'_, '_> {
             self.inlet.consume(step.consumed);
         }
         spool.rewind().await.map_err(|_| Failure::Buffer)?;
+        if let Some(compression) = compression {
+            self.send_held_compressed(&mut spool, compression, out).await?;
+            return Ok(self.inlet.is_empty());
+        }
         self.progress.head_sent.set(true);
         self.progress.response_bytes.set(length);
         let stall = self.stall();
@@ -256,7 +277,7 @@ impl Download<'_, '_> {
         self.progress.uploaded.get().then_some(self.worker.limits.stalled_client)
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let limit = self.stall().filter(|_| self.progress.head_sent.get());
         send_all(self.client, self.watch, limit, bytes).await
     }

@@ -20,6 +20,7 @@ mod bodies;
 mod buffers;
 mod client_certificates;
 mod command_line;
+mod compressed;
 mod draining;
 mod encrypted;
 mod endurance;
