@@ -1,5 +1,7 @@
 //! What survives a restart: the services, their targets and the fencing numbers.
 
+mod salvage;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -10,7 +12,12 @@ use freehold_wire::{KAMAL_STATE_FILE, KamalService, ServiceSnapshot, read_kamal_
 use fs_err::os::unix::fs::OpenOptionsExt;
 use serde::{Deserialize, Serialize};
 
+use salvage::{Copy, Salvaged, salvage, write_copy};
+
 const FILE_NAME: &str = "freehold-proxy.state";
+/// The copy, from which a damaged file is put together again.
+const COPY_NAME: &str = "freehold-proxy.state.copy";
+
 const FORMAT: u32 = 1;
 
 /// The state as it stands in the file.
@@ -52,6 +59,22 @@ pub(crate) enum StateError {
     Write { source: io::Error },
 }
 
+/// What was found when the proxy started.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Loaded {
+    pub(crate) state: State,
+    pub(crate) damage: Option<Damage>,
+}
+
+/// That the file was damaged, and what it comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Damage {
+    /// The services that could not be saved.
+    pub(crate) lost: Vec<String>,
+    /// Where the file is kept as it was.
+    pub(crate) aside: PathBuf,
+}
+
 /// The file that holds the state.
 #[derive(Debug)]
 pub(crate) struct StateFile {
@@ -69,39 +92,61 @@ impl StateFile {
         Ok(Self { path: folder.join(FILE_NAME) })
     }
 
-    /// Reads the state; none where there is no file yet.
+    /// Reads the state; none where there is no file yet. Of a damaged file everything is used that is whole, there or in the
+    /// copy; the file is kept aside as it was, so that nothing overwrites it.
     ///
     /// # Errors
-    /// A file that cannot be understood is moved aside, so that nothing overwrites it, and the error says where to.
-    pub(crate) fn load(&self) -> Result<Option<State>, StateError> {
+    /// Where nothing of the file can be used, or a newer version wrote it, it is moved aside, and the error says where to.
+    pub(crate) fn load(&self) -> Result<Option<Loaded>, StateError> {
         #[derive(Deserialize)]
         struct Format {
             format: u32,
         }
-        let text = match fs_err::read(&self.path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StateError::Read { source }),
-        };
+        let Some(text) = read(&self.path)? else { return Ok(None) };
         let path = self.path.clone();
-        match serde_json::from_slice::<Format>(&text) {
-            Ok(Format { format: FORMAT }) => {}
-            Ok(Format { format }) => {
-                return Err(StateError::Format { path, aside: self.set_aside()?, format });
-            }
-            Err(source) => return Err(StateError::Damaged { path, aside: self.set_aside()?, source }),
+        if let Ok(Format { format }) = serde_json::from_slice::<Format>(&text)
+            && format > FORMAT
+        {
+            return Err(StateError::Format { path, aside: self.set_aside()?, format });
         }
-        match serde_json::from_slice(&text) {
-            Ok(state) => Ok(Some(state)),
-            Err(source) => Err(StateError::Damaged { path, aside: self.set_aside()?, source }),
+        // Without a copy, as an earlier version leaves none, the file is what there is.
+        let copy = Copy::read(&read(&self.copy_path()).ok().flatten().unwrap_or_default());
+        let parsed = serde_json::from_slice::<State>(&text).and_then(|state| match state.format {
+            FORMAT => Ok(state),
+            format => Err(serde::de::Error::custom(format!("there is no format {format}"))),
+        });
+        let error = match parsed {
+            Ok(state) if copy.is_of(&text) || !copy.is_newer_than(&state) => {
+                return Ok(Some(Loaded { state, damage: None }));
+            }
+            Ok(_) => None,
+            Err(error) => Some(error),
+        };
+        match (salvage(&text, copy), error) {
+            (Some(Salvaged { state, lost }), _) => {
+                let aside = self.aside();
+                // In a folder that may only be read nothing is overwritten either.
+                fs_err::copy(&self.path, &aside).ok();
+                Ok(Some(Loaded { state, damage: Some(Damage { lost, aside }) }))
+            }
+            (None, Some(source)) => Err(StateError::Damaged { path, aside: self.set_aside()?, source }),
+            (None, None) => Ok(None),
         }
     }
 
     fn set_aside(&self) -> Result<PathBuf, StateError> {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let aside = self.path.with_extension(format!("damaged-{stamp}"));
+        let aside = self.aside();
         fs_err::rename(&self.path, &aside).map_err(|source| StateError::Write { source })?;
         Ok(aside)
+    }
+
+    fn aside(&self) -> PathBuf {
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        self.path.with_extension(format!("damaged-{stamp}"))
+    }
+
+    fn copy_path(&self) -> PathBuf {
+        self.path.with_file_name(COPY_NAME)
     }
 
     /// Reads what kamal-proxy stored after us, as it did where it served in our place. None where it did not.
@@ -153,7 +198,9 @@ impl StateFile {
     fn replace(&self, state: &State) -> io::Result<()> {
         // A kamal-proxy that takes our place serves the same. Ours is written last, which makes it the newer one.
         put(&self.kamal_path(), &write_kamal_state(&state.services)?, 0o644)?;
-        put(&self.path, &serde_json::to_vec_pretty(state)?, 0o600)?;
+        let text = serde_json::to_vec_pretty(state)?;
+        put(&self.copy_path(), &write_copy(state, &text)?, 0o600)?;
+        put(&self.path, &text, 0o600)?;
         match self.path.parent() {
             Some(folder) => fs_err::File::open(folder)?.sync_all(),
             None => Ok(()),
@@ -161,9 +208,18 @@ impl StateFile {
     }
 }
 
+/// Reads a file; none where there is none.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, StateError> {
+    match fs_err::read(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(StateError::Read { source }),
+    }
+}
+
 /// Puts a file in the place of another in one step.
 fn put(path: &Path, text: &[u8], mode: u32) -> io::Result<()> {
-    let fresh = path.with_extension("state.new");
+    let fresh = path.with_added_extension("new");
     let mut file =
         fs_err::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&fresh)?;
     file.write_all(text)?;
@@ -181,15 +237,135 @@ mod tests {
         State::new(3, BTreeMap::from([(name, 7)]), vec![serde_json::from_str(text).unwrap()])
     }
 
+    fn state_in(file: &StateFile) -> Option<State> {
+        let loaded = file.load().unwrap()?;
+        assert_eq!(loaded.damage, None);
+        Some(loaded.state)
+    }
+
+    /// A state of several services, as the file has them.
+    fn several() -> State {
+        let names = ["api", "blog", "shop"];
+        let services = names.map(|name| {
+            let text = format!(
+                r#"{{"name":"{name}","targets":["{name}:3000"],"settings":{{"hosts":["{name}.example.com"]}},"generation":3}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        });
+        let fences = names.map(|name| (ProxyServiceName::parse(name).unwrap(), 7));
+        State::new(5, BTreeMap::from(fences), services.to_vec())
+    }
+
+    /// Damages the file in every way, with the copy and without; returns what was lost each time, and what is left.
+    fn damaged(text: &[u8], original: &[u8], copy: Option<&[u8]>) -> Option<Loaded> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::in_folder(folder.path()).unwrap();
+        fs_err::write(&file.path, text).unwrap();
+        if let Some(copy) = copy {
+            fs_err::write(file.copy_path(), copy).unwrap();
+        }
+        match file.load() {
+            Ok(loaded) => {
+                if let Some(Loaded { damage: Some(damage), .. }) = &loaded {
+                    assert_eq!(fs_err::read(&damage.aside).unwrap(), text, "kept as it was");
+                }
+                loaded
+            }
+            Err(StateError::Damaged { aside, .. } | StateError::Format { aside, .. }) => {
+                assert_eq!(fs_err::read(aside).unwrap(), text);
+                assert_ne!(text, original);
+                None
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    fn written(state: &State) -> (Vec<u8>, Vec<u8>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = StateFile::in_folder(folder.path()).unwrap();
+        file.save(state).unwrap();
+        (fs_err::read(&file.path).unwrap(), fs_err::read(file.copy_path()).unwrap())
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_loses_nothing_that_the_copy_has() {
+        let (text, copy) = written(&several());
+        for length in 0..text.len() {
+            let loaded = damaged(&text[..length], &text, Some(&copy)).unwrap();
+            assert_eq!(loaded.state, several(), "{length}");
+            assert_eq!(loaded.damage.unwrap().lost, [""; 0]);
+        }
+        // Where both are cut, what is in one of them is there, and what is in none is named.
+        for length in 0..text.len() {
+            let cut = length * copy.len() / text.len();
+            let Some(loaded) = damaged(&text[..length], &text, Some(&copy[..cut])) else { continue };
+            let names: Vec<_> =
+                loaded.state.services.iter().map(|service| service.name.to_string()).collect();
+            let lost = loaded.damage.unwrap().lost;
+            assert!(loaded.state.services.iter().all(|service| several().services.contains(service)));
+            if cut > copy.iter().position(|byte| *byte == b'\n').unwrap() {
+                assert_eq!(names.len() + lost.len(), 3, "{names:?} {lost:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_that_is_not_what_it_was_costs_one_service_at_most_and_changes_none() {
+        let (text, copy) = written(&several());
+        for at in 0..text.len() {
+            let mut flipped = text.clone();
+            flipped[at] ^= [1_u8, 0x10, 0x80][at % 3];
+            // In the file: the copy knows better.
+            let loaded = damaged(&flipped, &text, Some(&copy));
+            if let Some(loaded) = &loaded {
+                assert_eq!(loaded.state.services, several().services, "{at}");
+            }
+            assert!(loaded.is_some() || String::from_utf8_lossy(&flipped).contains("\"format\": "), "{at}");
+            // Without a copy, as an earlier version leaves the file, what is not valid any more is one service.
+            if let Some(Loaded { state, damage: Some(damage) }) = damaged(&flipped, &text, None) {
+                assert!(state.services.len() >= 2, "{at} {damage:?}");
+                assert!(damage.lost.len() <= 1, "{at} {damage:?}");
+            }
+        }
+        for at in 0..copy.len() {
+            let mut flipped = copy.clone();
+            flipped[at] ^= 1;
+            // In the copy: the file is whole, and nobody needs it.
+            assert_eq!(
+                damaged(&text, &text, Some(&flipped)).unwrap().state.services,
+                several().services,
+                "{at}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_service_that_this_version_does_not_know_is_named_and_the_others_serve() {
+        let (text, _) = written(&several());
+        let text = String::from_utf8(text).unwrap();
+        let unknown = text.replacen("\"blog:3000\"", "\"blog:3000\"\n      ],\n      \"colour\": [", 1);
+        let loaded = damaged(unknown.as_bytes(), text.as_bytes(), None).unwrap();
+        let names: Vec<_> = loaded.state.services.iter().map(|service| service.name.as_str()).collect();
+        assert_eq!(names, ["api", "shop"]);
+        assert_eq!((loaded.state.generation, loaded.state.fences.len()), (5, 3));
+        assert_eq!(loaded.damage.unwrap().lost, ["blog"]);
+        // A file of a version that leaves no copy, and one that was written after the copy, count as they are.
+        assert_eq!(damaged(text.as_bytes(), b"", None).unwrap(), Loaded { state: several(), damage: None });
+        let (later, _) = written(&State::new(9, BTreeMap::new(), Vec::new()));
+        let (_, copy) = written(&several());
+        let loaded = damaged(&later, b"", Some(&copy)).unwrap();
+        assert_eq!((loaded.state.generation, loaded.damage), (9, None));
+    }
+
     #[test]
     fn what_is_saved_is_loaded() {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::in_folder(&folder.path().join("a/b")).unwrap();
         assert_eq!(file.load().unwrap(), None);
         file.save(&state()).unwrap();
-        assert_eq!(file.load().unwrap(), Some(state()));
+        assert_eq!(state_in(&file), Some(state()));
         file.save(&State::new(4, BTreeMap::new(), Vec::new())).unwrap();
-        assert_eq!(file.load().unwrap().unwrap().generation, 4);
+        assert_eq!(state_in(&file).unwrap().generation, 4);
     }
 
     #[test]
@@ -241,8 +417,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = StateFile::in_folder(folder.path()).unwrap();
         file.save(&state()).unwrap();
-        fs_err::create_dir(file.path.with_extension("state.new")).unwrap();
+        fs_err::create_dir(file.copy_path().with_added_extension("new")).unwrap();
         assert!(file.save(&State::new(9, BTreeMap::new(), Vec::new())).is_err());
-        assert_eq!(file.load().unwrap(), Some(state()));
+        assert_eq!(state_in(&file), Some(state()));
     }
 }

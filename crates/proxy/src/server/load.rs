@@ -4,7 +4,7 @@ use freehold_wire::KamalService;
 
 use crate::control::chain;
 use crate::log::Log;
-use crate::state::{State, StateError, StateFile};
+use crate::state::{Damage, Loaded, State, StateError, StateFile};
 
 /// Loads the state. A damaged file is reported and set aside; only one that may not be touched is a reason not to start.
 pub(super) fn load(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
@@ -56,7 +56,11 @@ fn carry_over(own: Option<State>, services: &[KamalService], log: &Log) -> State
 
 fn load_own(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
     match file.load() {
-        Ok(Some(state)) => {
+        Ok(Some(Loaded { state, damage })) => {
+            if let Some(Damage { lost, aside }) = damage {
+                let (lost, path) = (lost.join(","), aside.display());
+                log.error("The saved state is damaged", &[("lost_services", &lost), ("kept", &path)]);
+            }
             log.info("Restored saved state", &[("services", &state.services.len())]);
             Ok(Some(state))
         }

@@ -159,9 +159,9 @@ async fn requests_outside_the_api_are_refused_in_its_own_shape() {
             "`drain_timeout_ms`",
         ),
         (
-            "GET /v5/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+            "GET /v99/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
             404,
-            "`GET /v5/services`",
+            "`GET /v99/services`",
         ),
         (
             "DELETE /v2/services/a?fence=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
@@ -182,7 +182,7 @@ async fn a_state_that_cannot_be_stored_changes_nothing() {
     let (rig, old, new) = (Rig::start(), Target::start("old").await, Target::start("new").await);
     rig.deploy(&old).await;
     // The file is replaced by way of a new one beside it, in whose place a folder stands.
-    fs_err::create_dir(rig.state_file().with_extension("state.new")).unwrap();
+    fs_err::create_dir(rig.state_file().with_added_extension("new")).unwrap();
     let error = rig.client().await.deploy(&name("shop"), &request_for(&new), LIMIT).await.unwrap_err();
     assert!(error.message().unwrap().contains("cannot be stored"), "{error:?}");
     assert_eq!(rig.open().await.get("/n").await.text(), "old  /n 0 0");

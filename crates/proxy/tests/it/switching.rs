@@ -330,6 +330,15 @@ async fn a_damaged_state_file_is_set_aside_and_reported() {
     let text = fs_err::read(rig.state_file()).unwrap();
     fs_err::write(rig.state_file(), &text[..text.len() / 2]).unwrap();
     rig.restart(Duration::from_secs(5));
+    // The copy tells the same.
+    assert_eq!(rig.open().await.get("/n").await.text(), "kept  /n 0 0");
+    rig.stop();
+    let lines = rig.log.lines();
+    let line = lines.iter().find(|line| line["msg"] == "The saved state is damaged").unwrap();
+    assert_eq!((line["level"].as_str(), line["lost_services"].as_str()), (Some("ERROR"), Some("")));
+    fs_err::write(rig.state_file(), &text[..text.len() / 2]).unwrap();
+    fs_err::remove_file(rig.state_file().with_added_extension("copy")).unwrap();
+    rig.restart(Duration::from_secs(5));
     // What is kept for a kamal-proxy in our place tells the same.
     assert_eq!(rig.open().await.get("/n").await.text(), "kept  /n 0 0");
     rig.stop();
