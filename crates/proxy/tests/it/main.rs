@@ -23,6 +23,7 @@ mod draining;
 mod encrypted;
 mod failures;
 mod flags;
+mod fleet;
 mod forwarding;
 mod gates;
 mod log_lines;
