@@ -7,11 +7,13 @@ mod account;
 mod challenge;
 mod client;
 mod demand;
+mod fleet;
 mod issue;
 mod managed;
 mod order;
 mod permission;
 mod question;
+mod reach;
 mod schedule;
 mod store;
 
@@ -22,9 +24,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ::ring::rand::{SecureRandom, SystemRandom};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use freehold_model::ProxyServiceName;
-use freehold_wire::{Acme, HostPattern};
+use freehold_wire::{Acme, FleetStore, HostPattern};
 use instant_acme::ExternalAccountKey;
 use parking_lot::Mutex;
 use rustls::crypto::ring;
@@ -49,14 +52,15 @@ pub(crate) use challenge::{Challenges, HTTP_PATH, TLS_PROTOCOL};
 pub(crate) use demand::OnDemand;
 pub(crate) use managed::{Automatic, Managed, time_text};
 pub(crate) use question::Question;
+pub use reach::ProofPorts;
 pub(crate) use store::StoreError;
 
-use account::Authority;
+use account::{Authority, Place};
 use demand::Ask;
+use fleet::{Fleet, KeyError};
 use issue::current;
 use managed::{Current, Ending};
 use order::OrderError;
-use store::Store;
 
 /// Let's Encrypt, and the place where it lets people try.
 const USUAL_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -83,6 +87,8 @@ pub struct AcmeConfig {
     /// A file with the certificates, in PEM, that are trusted when the authority is talked to; the public ones where none is
     /// given.
     pub roots: Option<PathBuf>,
+    /// The ports on which authorities look for proofs.
+    pub ports: ProofPorts,
 }
 
 /// An account at a certificate authority to which ours is bound (RFC 8555, section 7.3.4).
@@ -119,6 +125,8 @@ pub(crate) enum AcmeError {
     Directory { directory: String },
     #[error("{message}")]
     Question { message: String },
+    #[error(transparent)]
+    Fleet(#[from] KeyError),
     #[error("cannot use the stored certificates")]
     Store(#[from] StoreError),
 }
@@ -146,7 +154,10 @@ pub(crate) struct Keeper {
     question_tls: TlsConnector,
     log: Log,
     challenges: Arc<Challenges>,
-    authorities: Mutex<BTreeMap<(String, PathBuf), Arc<Authority>>>,
+    /// By directory, folder and the name of the fleet's key.
+    authorities: Mutex<BTreeMap<(String, PathBuf, String), Arc<Authority>>>,
+    /// By the names of their keys.
+    fleets: Mutex<BTreeMap<String, Arc<Fleet>>>,
     /// Told when there may be something to do.
     moved: Notify,
     /// Clients that wait for certificates on demand.
@@ -162,6 +173,14 @@ impl fmt::Debug for Keeper {
 fn whole_seconds(span: Duration) -> i64 {
     let more = u64::from(span.subsec_nanos() > 0);
     i64::try_from(span.as_secs().saturating_add(more)).unwrap_or(i64::MAX)
+}
+
+/// Makes a text that nobody can guess.
+fn random_text() -> String {
+    let mut bytes = [0; 16];
+    // Where the system gives no random bytes, nothing else that is encrypted works either.
+    SystemRandom::new().fill(&mut bytes).ok();
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }
 
 fn now() -> i64 {
@@ -219,6 +238,7 @@ impl Keeper {
             log,
             challenges: Arc::default(),
             authorities: Mutex::default(),
+            fleets: Mutex::default(),
             moved: Notify::new(),
             asks,
             waiting: Mutex::new(Some(waiting)),
@@ -238,10 +258,11 @@ impl Keeper {
         acme: &Acme,
         hosts: &[HostPattern],
     ) -> Result<Automatic, AcmeError> {
+        let checks_names = !acme.skip_name_check;
         if let Some(url) = &acme.on_demand_url {
             let authority = self.authority(acme)?;
-            let on_demand = Arc::new(OnDemand::new(service, url, &authority, &self.asks)?);
-            return Ok(Automatic { authority, names: BTreeMap::new(), on_demand: Some(on_demand) });
+            let on_demand = Some(Arc::new(OnDemand::new(service, url, &authority, &self.asks)?));
+            return Ok(Automatic { authority, names: BTreeMap::new(), on_demand, checks_names });
         }
         if hosts.is_empty() {
             return Err(AcmeError::AnyHost);
@@ -273,7 +294,7 @@ impl Keeper {
             names.insert(name, managed);
         }
         drop(known);
-        Ok(Automatic { authority, names, on_demand: None })
+        Ok(Automatic { authority, names, on_demand: None, checks_names })
     }
 
     fn authority(&self, acme: &Acme) -> Result<Arc<Authority>, AcmeError> {
@@ -283,13 +304,29 @@ impl Keeper {
             return Err(AcmeError::Directory { directory: directory.to_owned() });
         }
         let folder = acme.cache_path.as_ref().map_or_else(|| self.folder.clone(), PathBuf::from);
+        let fleet = acme.fleet.as_ref().map(|store| self.fleet(store)).transpose()?;
+        let fleet_id = fleet.as_ref().map(|fleet| fleet.key.id().to_owned()).unwrap_or_default();
         let mut authorities = self.authorities.lock();
-        let authority =
-            authorities.entry((directory.to_owned(), folder)).or_insert_with_key(|(_, folder)| {
-                let contact = acme.contact.clone().or_else(|| self.config.contact.clone());
-                Arc::new(Authority::new(directory, contact, Store::new(folder, directory), &self.log))
-            });
+        let key = (directory.to_owned(), folder, fleet_id);
+        let authority = authorities.entry(key).or_insert_with_key(|(_, certificates, _)| {
+            let contact = acme.contact.clone().or_else(|| self.config.contact.clone());
+            let retry = whole_seconds(self.limits.order_retry);
+            Arc::new(Authority::new(directory, contact, Place { certificates, fleet, retry }, &self.log))
+        });
         Ok(Arc::clone(authority))
+    }
+
+    /// Returns the fleet of a key, with those who belong to it now.
+    fn fleet(&self, store: &FleetStore) -> Result<Arc<Fleet>, KeyError> {
+        let key = Fleet::key(store)?;
+        let mut fleets = self.fleets.lock();
+        let fleet = fleets.entry(key.id().to_owned()).or_insert_with(|| {
+            let fleet = Arc::new(Fleet::new(key, &self.resolver, self.limits));
+            self.challenges.hear(&fleet);
+            fleet
+        });
+        fleet.meet(&store.peers);
+        Ok(Arc::clone(fleet))
     }
 
     /// Reads a name's certificate; one that cannot be used is reported and ordered anew.
@@ -365,29 +402,33 @@ impl Keeper {
             _ => None,
         });
         let wanted =
-            wanted.flat_map(|automatic| automatic.all().into_iter().map(|name| (&automatic.authority, name)));
-        for (authority, managed) in wanted {
+            wanted.flat_map(|automatic| automatic.all().into_iter().map(move |name| (automatic, name)));
+        for (automatic, managed) in wanted {
             let due = managed.due();
             if due > now {
                 let seconds = u64::try_from(due - now).unwrap_or_default();
                 wait = wait.min(Duration::from_secs(seconds));
             } else if orders.len() < MAX_ORDERS && !managed.is_ordering.swap(true, Ordering::AcqRel) {
-                orders.spawn(attend(Arc::clone(self), Arc::clone(authority), managed));
+                orders.spawn(attend(Arc::clone(self), automatic.clone(), managed));
             }
         }
         wait
     }
 }
 /// Does for a name what is due.
-async fn attend(keeper: Arc<Keeper>, authority: Arc<Authority>, managed: Arc<Managed>) {
+async fn attend(keeper: Arc<Keeper>, automatic: Automatic, managed: Arc<Managed>) {
     let _ending = Ending(&managed);
+    let authority = &automatic.authority;
     if !managed.is_order_due(now()) {
-        keeper.ask_for_renewal(&authority, &managed).await;
+        keeper.ask_for_renewal(authority, &managed).await;
     }
     // What was just heard may be that it is time.
-    if managed.is_order_due(now()) {
+    if managed.is_order_due(now())
+        && keeper.is_our_turn(authority, &managed).await
+        && keeper.leads_here(&automatic, &managed).await
+    {
         managed.progress.lock().tried = now();
-        keeper.order(&authority, &managed).await;
+        keeper.order(authority, &managed).await;
     }
     authority.save(&keeper.log);
 }

@@ -231,7 +231,7 @@ impl Judge<'_, '_, '_> {
     fn judge(&self, mut admitted: Admitted) -> Admission {
         let Self { worker, request, .. } = self;
         let is_proof = request.view.path.starts_with(HTTP_PATH);
-        if is_proof && let Some(text) = worker.challenges.text(request.view.path) {
+        if is_proof && let Some(text) = worker.challenges.answer(request.view.path, request.view.query) {
             return Admission::Local(admitted, Local::proof(Some(text)));
         }
         loop {

@@ -63,7 +63,7 @@ mod view;
 mod watch;
 mod worker;
 
-pub use acme::{AcmeConfig, ExternalAccount};
+pub use acme::{AcmeConfig, ExternalAccount, ProofPorts};
 pub use command::{CommandError, Console, Invocation, run};
 pub use handover::Program;
 pub use limits::Limits;

@@ -21,6 +21,8 @@ pub struct Limits {
     pub certificates: Duration,
     /// For one answer of a certificate authority.
     pub acme_request: Duration,
+    /// For an answer by which the proxy finds out that a name leads to itself.
+    pub reach: Duration,
     /// For a client to wait for a certificate that is just being ordered for the first time.
     pub first_certificate: Duration,
     /// For the answer whether a certificate may be ordered on demand.
@@ -33,6 +35,10 @@ pub struct Limits {
     pub order_retry: Duration,
     /// From an order that succeeded to the next one for the same name, whatever dates and authority say.
     pub reorder: Duration,
+    /// From one look at what the others of a fleet do to the next one.
+    pub fleet_poll: Duration,
+    /// From the last that was heard of a proxy that orders for its fleet until another one does.
+    pub fleet_claim: Duration,
     /// For a client to take an answer that came before its upload ended.
     pub linger: Duration,
     /// For a new process to take over.
@@ -50,12 +56,15 @@ impl Default for Limits {
             handshake: Duration::from_secs(10),
             certificates: Duration::from_secs(10),
             acme_request: Duration::from_secs(30),
+            reach: Duration::from_secs(5),
             first_certificate: Duration::from_secs(60),
             question: Duration::from_secs(2),
             denial: Duration::from_secs(5),
             order: Duration::from_secs(5 * 60),
             order_retry: Duration::from_secs(60),
             reorder: Duration::from_secs(12 * 60 * 60),
+            fleet_poll: Duration::from_secs(2),
+            fleet_claim: Duration::from_secs(15),
             linger: Duration::from_secs(2),
             hand_over: Duration::from_secs(30),
         }

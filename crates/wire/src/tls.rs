@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
-use crate::deploy::yes;
+use crate::TargetAddress;
+use crate::deploy::{is_false, yes};
 
 /// How a service is served over HTTPS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,6 +77,23 @@ pub struct Acme {
     /// service itself or an `http` or `https` URL, asked with the name as `host` in its query; 200 allows it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_demand_url: Option<String>,
+    /// Whether names are ordered without finding out before whether they lead here: where the proxy cannot reach itself by
+    /// its own name, although others can.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub skip_name_check: bool,
+    /// The other proxies that serve the same names, where there are some: what one of them orders, all have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<FleetStore>,
+}
+
+/// The proxies that share their certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FleetStore {
+    /// Where they listen for HTTP. The proxy itself may be among them, so that all may get the same list.
+    pub peers: Vec<TargetAddress>,
+    /// The file, in the proxy's file system, with the key that they share: at least 32 characters.
+    pub key_path: String,
 }
 
 /// As it is written: two paths, or how to order.

@@ -1,6 +1,7 @@
 //! Certificate authorities, and our accounts at them.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
+use super::fleet::Fleet;
 use super::managed::Managed;
 use super::order::OrderError;
 use super::store::{Progress, Store};
@@ -22,6 +24,10 @@ pub(super) struct Authority {
     pub(super) directory: String,
     pub(super) contact: Option<String>,
     pub(super) store: Store,
+    /// The other proxies with which it is shared.
+    pub(super) fleet: Option<Arc<Fleet>>,
+    /// The first pause after a failure, in seconds.
+    pub(super) retry: i64,
     /// How orders stood when the proxy started.
     pub(super) stored: BTreeMap<String, Progress>,
     pub(super) names: Mutex<BTreeMap<String, Arc<Managed>>>,
@@ -30,6 +36,13 @@ pub(super) struct Authority {
     account: tokio::sync::Mutex<Option<Account>>,
     /// Before when it wants to hear nothing more.
     pub(super) not_before: Arc<Mutex<Option<SystemTime>>>,
+}
+
+/// Where an authority's files are.
+pub(super) struct Place<'a> {
+    pub(super) certificates: &'a Path,
+    pub(super) fleet: Option<Arc<Fleet>>,
+    pub(super) retry: i64,
 }
 
 /// The account as it is stored.
@@ -41,7 +54,9 @@ struct StoredAccount {
 }
 impl Authority {
     /// Makes an authority that was not talked to yet.
-    pub(super) fn new(directory: &str, contact: Option<String>, store: Store, log: &Log) -> Self {
+    pub(super) fn new(directory: &str, contact: Option<String>, place: Place<'_>, log: &Log) -> Self {
+        let Place { certificates, fleet, retry } = place;
+        let store = Store::new(certificates, directory, fleet.clone());
         // What cannot be read costs no more than a few orders more.
         let stored = store.orders().unwrap_or_else(|error| {
             log.error("Certificate orders not read", &[("error", &chain(&error))]);
@@ -51,6 +66,8 @@ impl Authority {
             directory: directory.to_owned(),
             contact,
             store,
+            fleet,
+            retry,
             stored,
             names: Mutex::default(),
             on_demand: Mutex::default(),
@@ -95,6 +112,7 @@ impl Keeper {
         if let Some(account) = &*slot {
             return Ok(account.clone());
         }
+        self.fetch_account(authority).await;
         let stored = authority.store.account::<StoredAccount>().unwrap_or_else(|error| {
             self.log.error("Account at the certificate authority not read", &[("error", &chain(&error))]);
             None
@@ -115,6 +133,19 @@ impl Keeper {
         };
         *slot = Some(account.clone());
         Ok(account)
+    }
+
+    /// Fetches the account of the fleet, where there is one and none is stored: some authorities bind only one to a key.
+    async fn fetch_account(&self, authority: &Authority) {
+        let Some(fleet) = &authority.fleet else { return };
+        if matches!(authority.store.account::<StoredAccount>(), Ok(Some(_))) {
+            return;
+        }
+        let subject = authority.store.account_subject();
+        let stored = fleet.ask(&subject).await.into_iter().find_map(|state| state.stored);
+        if let Some(Err(error)) = stored.map(|text| authority.store.put(&subject, &text)) {
+            self.log.error("Account at the certificate authority not stored", &[("error", &chain(&error))]);
+        }
     }
 
     /// Makes a new account, in place of one that the authority does not know.

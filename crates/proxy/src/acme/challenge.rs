@@ -1,8 +1,10 @@
 //! The proofs, asked for by certificate authorities, that a name leads to this proxy.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
 use rcgen::{CertificateParams, CustomExtension, KeyPair};
@@ -10,17 +12,24 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::fleet::{Fleet, Proven, TOKEN};
+
 /// Where an authority looks for a proof by HTTP (RFC 8555, section 8.3).
 pub(crate) const HTTP_PATH: &str = "/.well-known/acme-challenge/";
 
 /// The protocol by which it asks for a proof by TLS (RFC 8737).
 pub(crate) const TLS_PROTOCOL: &[u8] = b"acme-tls/1";
 
+/// How long a proof is shown that another proxy of a fleet was asked for.
+const LENT: Duration = Duration::from_secs(10 * 60);
+
 /// The proofs that are asked for just now, shared by all threads.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Challenges {
     open: AtomicUsize,
     answers: RwLock<Answers>,
+    /// By the names of their keys.
+    fleets: RwLock<BTreeMap<String, Arc<Fleet>>>,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +38,9 @@ struct Answers {
     texts: BTreeMap<String, String>,
     /// By name.
     certificates: BTreeMap<String, Arc<CertifiedKey>>,
+    /// Those that another proxy of a fleet has told, by token and by name, and when.
+    lent_texts: BTreeMap<String, (String, Instant)>,
+    lent_certificates: BTreeMap<String, (Arc<CertifiedKey>, Instant)>,
 }
 
 /// A proof that is there to be looked at until this is dropped.
@@ -51,20 +63,61 @@ pub(super) struct ProofError {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+impl fmt::Debug for Challenges {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Challenges").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
 impl Challenges {
+    /// Returns what is said for a path and query, as they were sent: a proof, or an answer to another proxy of the fleet.
+    pub(crate) fn answer(&self, path: &str, query: Option<&str>) -> Option<String> {
+        if path.strip_prefix(HTTP_PATH) == Some(TOKEN) {
+            let (key, sealed) = query?.split_once('.')?;
+            let fleet = self.fleets.read().get(key).cloned()?;
+            return fleet.receive(self, sealed);
+        }
+        self.text(path)
+    }
+
+    /// Lets the proxies of a fleet be heard.
+    pub(super) fn hear(&self, fleet: &Arc<Fleet>) {
+        self.fleets.write().insert(fleet.key.id().to_owned(), Arc::clone(fleet));
+    }
+
+    /// Shows a proof, for a while, that another proxy of the fleet was asked for.
+    pub(super) fn lend(&self, proven: &Proven) {
+        let certified = proof(&proven.name, &proven.digest).ok();
+        let mut answers = self.answers.write();
+        let now = Instant::now();
+        answers.lent_texts.retain(|_, (_, at)| at.elapsed() < LENT);
+        answers.lent_certificates.retain(|_, (_, at)| at.elapsed() < LENT);
+        answers.lent_texts.insert(proven.token.clone(), (proven.text.clone(), now));
+        if let Some(certified) = certified {
+            answers.lent_certificates.insert(proven.name.clone(), (Arc::new(certified), now));
+        }
+        drop(answers);
+        // Never taken back: from now on there may be some.
+        self.open.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// Returns the proof for a path, as it was sent, if one is asked for.
-    pub(crate) fn text(&self, path: &str) -> Option<String> {
+    fn text(&self, path: &str) -> Option<String> {
         // Nearly always there are none, and no lock is needed to know it.
         if self.open.load(Ordering::Acquire) == 0 {
             return None;
         }
         let token = path.strip_prefix(HTTP_PATH)?;
-        self.answers.read().texts.get(token).cloned()
+        let answers = self.answers.read();
+        let lent = || answers.lent_texts.get(token).filter(|(_, at)| at.elapsed() < LENT);
+        answers.texts.get(token).or_else(|| lent().map(|(text, _)| text)).cloned()
     }
 
     /// Returns the proof for a name, if one is asked for.
     pub(crate) fn certificate(&self, name: &str) -> Option<Arc<CertifiedKey>> {
-        self.answers.read().certificates.get(&name.to_ascii_lowercase()).cloned()
+        let (answers, name) = (self.answers.read(), name.to_ascii_lowercase());
+        let lent = || answers.lent_certificates.get(&name).filter(|(_, at)| at.elapsed() < LENT);
+        answers.certificates.get(&name).or_else(|| lent().map(|(certified, _)| certified)).cloned()
     }
 
     /// Shows a proof by HTTP.

@@ -2,8 +2,10 @@
 
 use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use instant_acme::CertificateIdentifier;
@@ -11,8 +13,9 @@ use rustls::pki_types::{CertificateDer, Der};
 use tokio::time::timeout;
 
 use super::account::Authority;
-use super::managed::{Current, Managed};
-use super::order::{Issued, OrderError, Wanted, explain, order};
+use super::fleet::Turn;
+use super::managed::{Automatic, Current, Managed};
+use super::order::{Issued, OrderError, Stage, Wanted, explain, order};
 use super::store::{Progress, Proof};
 use super::{ASK_SECONDS, Keeper, now, schedule, whole_seconds};
 use crate::acme::managed::time_text;
@@ -20,6 +23,9 @@ use crate::certificate::details::Details;
 use crate::certificate::{CertificateError, parse};
 use crate::control::chain;
 use crate::log::Level;
+
+/// How often an order is begun whose nonces are refused.
+const NONCE_TRIES: usize = 3;
 
 impl Keeper {
     /// Asks the authority when it wants a certificate to be renewed (RFC 9773).
@@ -52,25 +58,109 @@ impl Keeper {
         }
     }
 
+    /// Finds out whether a name leads here, unless it was proven once and nothing was wrong since.
+    pub(super) async fn leads_here(&self, automatic: &Automatic, managed: &Managed) -> bool {
+        let is_proven = {
+            let progress = managed.progress.lock();
+            progress.proof.is_some() && progress.failures == 0
+        };
+        if !automatic.checks_names || is_proven || managed.name.parse::<IpAddr>().is_ok() {
+            return true;
+        }
+        let Err(error) = self.look_for(&automatic.authority, &managed.name).await else { return true };
+        let text = one_line(&chain(&error));
+        let pause = schedule::pause(self.limits.order_retry, 1, share());
+        let failures = managed.note_refusal(&text, now().saturating_add(whole_seconds(pause)));
+        let not_before = managed.progress.lock().not_before;
+        let authority = &automatic.authority;
+        if let Some(fleet) = &authority.fleet {
+            let failed = Some((failures, not_before, text.clone()));
+            fleet.tell_end(&authority.store.subject(&managed.name), failed).await;
+        }
+        self.log.error("Certificate not ordered", &[("host", &managed.name), ("error", &text)]);
+        false
+    }
+
+    /// Finds out whether it is this proxy that orders, where several share their certificates. What another one has is taken.
+    pub(super) async fn is_our_turn(&self, authority: &Authority, managed: &Managed) -> bool {
+        let Some(fleet) = &authority.fleet else { return true };
+        let subject = authority.store.subject(&managed.name);
+        let states = fleet.ask(&subject).await;
+        for text in states.iter().filter_map(|state| state.stored.as_deref()) {
+            self.adopt(authority, managed, text);
+        }
+        if !managed.is_order_due(now()) {
+            return false;
+        }
+        let since = managed.due_since.load(Ordering::Acquire);
+        let since = if since == 0 { now() } else { since };
+        match fleet.turn(&subject, &states, since).await {
+            Turn::Ours => return true,
+            Turn::Wait { until } => {
+                managed.due_since.store(since, Ordering::Release);
+                managed.progress.lock().not_before = until;
+            }
+            Turn::Failed { failures, until, error } => {
+                let mut progress = managed.progress.lock();
+                let error = Some(format!("another proxy of the fleet ordered it: {error}"));
+                let tried = now();
+                *progress = Progress { failures, not_before: until, error, tried, ..progress.clone() };
+            }
+        }
+        false
+    }
+
+    /// Takes over a certificate of another proxy of the fleet if it is newer.
+    fn adopt(&self, authority: &Authority, managed: &Managed, text: &str) {
+        let Ok(fresh) = current(text.as_bytes(), &managed.name) else { return };
+        let valid = &fresh.details.valid;
+        let known = managed.current.read().as_ref().map(|current| current.details.valid.start);
+        if valid.end <= now() || known.is_some_and(|start| start >= valid.start) {
+            return;
+        }
+        let expires = time_text(valid.end).unwrap_or_default();
+        if let Err(error) = authority.store.put(&authority.store.subject(&managed.name), text) {
+            self.log.error("Certificate not stored", &[("host", &managed.name), ("error", &chain(&error))]);
+        }
+        managed.progress.lock().tried = now();
+        managed.install(fresh, None, now().saturating_add(whole_seconds(self.limits.reorder)));
+        let fields: [(&str, &dyn Display); 2] = [("host", &managed.name), ("expires_at", &expires)];
+        self.log.line(Level::Info, "Certificate of the fleet taken over", &fields);
+    }
+
     /// Orders a certificate and serves it, or takes note of why there is none.
     pub(super) async fn order(&self, authority: &Authority, managed: &Managed) {
         self.log.info("Certificate ordered", &[("host", &managed.name), ("directory", &authority.url())]);
-        let outcome = match timeout(self.limits.order, self.try_order(authority, managed)).await {
+        let ordered = timeout(self.limits.order, self.try_order(authority, managed));
+        let subject = authority.store.subject(&managed.name);
+        let outcome = match &authority.fleet {
+            None => ordered.await,
+            Some(fleet) => {
+                let failures = managed.progress.lock().failures;
+                tokio::select! {
+                    outcome = ordered => outcome,
+                    never = fleet.keep_claim(&subject, failures) => match never {},
+                }
+            }
+        };
+        let outcome = match outcome {
             Ok(outcome) => outcome,
             Err(_) => Err(format!("there was no certificate within {} s", self.limits.order.as_secs())),
         };
         match outcome {
             Ok((current, proof)) => {
                 let expires = time_text(current.details.valid.end).unwrap_or_default();
-                *managed.current.write() = Some(current);
-                let mut progress = managed.progress.lock();
-                let proof = proof.or(progress.proof);
-                let not_before = now().saturating_add(whole_seconds(self.limits.reorder));
-                *progress = Progress { tried: progress.tried, proof, not_before, ..Progress::default() };
-                drop(progress);
+                managed.install(current, proof, now().saturating_add(whole_seconds(self.limits.reorder)));
                 self.log.info("Certificate issued", &[("host", &managed.name), ("expires_at", &expires)]);
             }
             Err(text) => self.note_failure(authority, managed, one_line(&text)),
+        }
+        if let Some(fleet) = &authority.fleet {
+            let failed = {
+                let progress = managed.progress.lock();
+                progress.error.clone().map(|error| (progress.failures, progress.not_before, error))
+            };
+            fleet.tell_end(&subject, failed).await;
         }
     }
 
@@ -78,10 +168,9 @@ impl Keeper {
         let asked = authority.not_before.lock().take();
         let asked = asked.and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
         let asked = asked.and_then(|since| i64::try_from(since.as_secs()).ok());
-        let share = f64::from(RandomState::new().build_hasher().finish() as u32) / f64::from(u32::MAX);
         let mut progress = managed.progress.lock();
         progress.failures = progress.failures.saturating_add(1);
-        let pause = schedule::pause(self.limits.order_retry, progress.failures, share);
+        let pause = schedule::pause(self.limits.order_retry, progress.failures, share());
         progress.not_before = now().saturating_add(whole_seconds(pause));
         progress.is_asked = asked.is_some_and(|asked| asked > progress.not_before);
         progress.not_before = progress.not_before.max(asked.unwrap_or_default());
@@ -137,7 +226,24 @@ impl Keeper {
         Ok((current, proof))
     }
 
+    /// Orders, and at once again where the authority did not like our nonces: with several servers that may happen more often
+    /// in a row than the library bears.
     async fn order_once(
+        &self,
+        (authority, managed): (&Authority, &Managed),
+        proof: Proof,
+    ) -> Result<Issued, OrderError> {
+        for _ in 1..NONCE_TRIES {
+            let outcome = self.order_now((authority, managed), proof).await;
+            match &outcome {
+                Err(error) if error.is_problem("badNonce") => {}
+                _ => return outcome,
+            }
+        }
+        self.order_now((authority, managed), proof).await
+    }
+
+    async fn order_now(
         &self,
         (authority, managed): (&Authority, &Managed),
         proof: Proof,
@@ -145,17 +251,21 @@ impl Keeper {
         let replaces = managed.current.read().as_ref().and_then(|current| identifier(&current.details));
         let wanted = Wanted { name: &managed.name, proof, replaces };
         let account = self.account(authority).await?;
-        match order(&account, &wanted, &self.challenges).await {
-            Err(OrderError::Authority(instant_acme::Error::Api(problem)))
-                if problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:accountDoesNotExist") =>
-            {
+        let stage = Stage { challenges: &self.challenges, fleet: authority.fleet.as_deref() };
+        match order(&account, &wanted, &stage).await {
+            Err(error) if error.is_problem("accountDoesNotExist") => {
                 // The authority has forgotten us, or we were given the files of another one.
                 let account = self.new_account(authority).await?;
-                order(&account, &wanted, &self.challenges).await
+                order(&account, &wanted, &stage).await
             }
             outcome => outcome,
         }
     }
+}
+
+/// Returns a share by chance, 0 to 1.
+fn share() -> f64 {
+    f64::from(RandomState::new().build_hasher().finish() as u32) / f64::from(u32::MAX)
 }
 
 /// Reads a key and its certificate out of one text, and makes sure that they are for the name.

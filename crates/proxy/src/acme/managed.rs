@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use freehold_wire::{CertificateState, CertificateStatus};
 use jiff::Timestamp;
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::account::Authority;
 use super::demand::OnDemand;
-use super::store::Progress;
+use super::store::{Progress, Proof};
 use super::{now, schedule};
 use crate::certificate::details::Details;
 
@@ -26,6 +26,8 @@ pub(crate) struct Automatic {
     pub(super) names: BTreeMap<String, Arc<Managed>>,
     /// How certificates of further names are ordered, where they are.
     pub(super) on_demand: Option<Arc<OnDemand>>,
+    /// Whether it is found out before an order whether the name leads here.
+    pub(super) checks_names: bool,
 }
 
 /// A name, its certificate and how its order stands.
@@ -34,6 +36,8 @@ pub(crate) struct Managed {
     pub(super) current: RwLock<Option<Current>>,
     pub(super) progress: Mutex<Progress>,
     pub(super) is_ordering: AtomicBool,
+    /// Since when it is another proxy's turn to order, in seconds since 1970; 0 where it is not.
+    pub(super) due_since: AtomicI64,
     /// Told when an order has come to its end.
     settled: Notify,
 }
@@ -105,10 +109,16 @@ impl Automatic {
 impl Managed {
     /// Makes what is known of a name when the proxy starts or a service first wants it.
     pub(super) fn new(name: &str, authority: &Authority, current: Option<Current>) -> Self {
+        let mut progress = authority.stored.get(name).cloned().unwrap_or_default();
+        if current.is_none() && progress.error.is_none() {
+            // It was there once: somebody has removed the file.
+            progress.not_before = progress.not_before.min(progress.tried.saturating_add(authority.retry));
+        }
         Self {
             name: name.to_owned(),
             current: RwLock::new(current),
-            progress: Mutex::new(authority.stored.get(name).cloned().unwrap_or_default()),
+            progress: Mutex::new(progress),
+            due_since: AtomicI64::new(0),
             is_ordering: AtomicBool::new(false),
             settled: Notify::new(),
         }
@@ -133,11 +143,31 @@ impl Managed {
     /// # Cancel safety
     /// It may be dropped at any time.
     pub(crate) async fn settle(&self) {
-        let mut settled = pin!(self.settled.notified());
-        settled.as_mut().enable();
-        if self.is_awaited() {
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if !self.is_awaited() {
+                return;
+            }
             settled.await;
         }
+    }
+
+    /// Takes note of why nothing was ordered; returns how many orders have failed. This was none of them.
+    pub(super) fn note_refusal(&self, error: &str, not_before: i64) -> u32 {
+        let mut progress = self.progress.lock();
+        let (tried, error) = (now(), Some(error.to_owned()));
+        *progress = Progress { tried, not_before, is_asked: false, error, ..progress.clone() };
+        progress.failures
+    }
+
+    /// Takes note of a certificate that was issued.
+    pub(super) fn install(&self, current: Current, proof: Option<Proof>, not_before: i64) {
+        *self.current.write() = Some(current);
+        self.due_since.store(0, Ordering::Release);
+        let mut progress = self.progress.lock();
+        let proof = proof.or(progress.proof);
+        *progress = Progress { tried: progress.tried, proof, not_before, ..Progress::default() };
     }
 
     fn status(&self) -> CertificateStatus {

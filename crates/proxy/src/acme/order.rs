@@ -4,11 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use instant_acme::{
-    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Identifier, NewOrder, Order,
+    Account, AuthorizationStatus, CertificateIdentifier, ChallengeType, Error, Identifier, NewOrder, Order,
     OrderStatus, Problem, RetryPolicy,
 };
 
 use super::challenge::{Challenges, ProofError};
+use super::fleet::{Fleet, Message, Proven};
 use super::store::Proof;
 
 /// An authority looks for a proof from several places, and is asked about once a second for the result.
@@ -25,6 +26,13 @@ pub(super) struct Wanted<'a> {
     pub(super) proof: Proof,
     /// The certificate in whose place it comes.
     pub(super) replaces: Option<CertificateIdentifier<'static>>,
+}
+
+/// Where proofs are shown.
+pub(super) struct Stage<'a> {
+    pub(super) challenges: &'a Challenges,
+    /// Those who show them, too.
+    pub(super) fleet: Option<&'a Fleet>,
 }
 
 /// What came of it.
@@ -53,6 +61,18 @@ pub(super) enum OrderError {
     ExternalAccount,
     #[error(transparent)]
     Own(#[from] ProofError),
+}
+
+impl OrderError {
+    /// Says whether the authority told this problem, by its name in RFC 8555, section 6.7.
+    pub(super) fn is_problem(&self, name: &str) -> bool {
+        matches!(self, Self::Authority(Error::Api(problem)) if is(problem, &[name]))
+    }
+}
+
+fn is(problem: &Problem, names: &[&str]) -> bool {
+    let name = problem.r#type.as_deref().and_then(|text| text.strip_prefix("urn:ietf:params:acme:error:"));
+    name.is_some_and(|name| names.contains(&name))
 }
 
 impl Proof {
@@ -87,7 +107,7 @@ impl Proof {
 pub(super) async fn order(
     account: &Account,
     wanted: &Wanted<'_>,
-    challenges: &Challenges,
+    stage: &Stage<'_>,
 ) -> Result<Issued, OrderError> {
     let identifier = match wanted.name.parse::<IpAddr>() {
         Ok(ip) => Identifier::Ip(ip),
@@ -102,11 +122,16 @@ pub(super) async fn order(
             let renewal = NewOrder::new(&identifiers).replaces(replaced.clone());
             match account.new_order(&renewal).await {
                 Ok(order) => order,
+                Err(Error::Api(problem))
+                    if is(&problem, &["rateLimited", "badNonce", "accountDoesNotExist"]) =>
+                {
+                    return Err(Error::Api(problem).into());
+                }
                 Err(_) => account.new_order(&fresh).await?,
             }
         }
     };
-    let proof = prove(&mut order, wanted, challenges).await?;
+    let proof = prove(&mut order, wanted, stage).await?;
     let key = order.finalize().await?;
     let chain = order.poll_certificate(&POLL).await?;
     Ok(Issued { key, chain, proof })
@@ -116,7 +141,7 @@ pub(super) async fn order(
 async fn prove(
     order: &mut Order,
     wanted: &Wanted<'_>,
-    challenges: &Challenges,
+    stage: &Stage<'_>,
 ) -> Result<Option<Proof>, OrderError> {
     let mut shown = Vec::new();
     let mut used = None;
@@ -135,9 +160,19 @@ async fn prove(
         let mut challenge = authorization.challenge(proof.kind()).ok_or(OrderError::NoProof)?;
         let text = challenge.key_authorization();
         shown.push(match proof {
-            Proof::Http => challenges.show_text(&challenge.token, text.as_str()),
-            Proof::Tls => challenges.show_certificate(wanted.name, text.digest().as_ref())?,
+            Proof::Http => stage.challenges.show_text(&challenge.token, text.as_str()),
+            Proof::Tls => stage.challenges.show_certificate(wanted.name, text.digest().as_ref())?,
         });
+        if let Some(fleet) = stage.fleet {
+            // The authority may look for it at any of them.
+            let proven = Proven {
+                name: wanted.name.to_owned(),
+                token: challenge.token.clone(),
+                text: text.as_str().to_owned(),
+                digest: text.digest().as_ref().to_vec(),
+            };
+            fleet.tell(&Message::Prove(proven)).await;
+        }
         used = Some(proof);
         challenge.set_ready().await?;
     }

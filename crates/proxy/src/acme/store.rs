@@ -7,19 +7,24 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use fs_err::os::unix::fs::OpenOptionsExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::fleet::{Fleet, Subject};
+
 const ACCOUNT: &str = "freehold-account.json";
 const ORDERS: &str = "freehold-orders.json";
 
 /// The folder of an authority.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Store {
     folder: PathBuf,
+    /// The fleet that it belongs to, with whose key its files are encrypted.
+    fleet: Option<Arc<Fleet>>,
 }
 
 /// A file of the store cannot be used.
@@ -31,6 +36,8 @@ pub(crate) enum StoreError {
     Read { source: io::Error },
     #[error("`{path}` is damaged", path = path.display())]
     Damaged { path: PathBuf, source: serde_json::Error },
+    #[error("`{path}` cannot be opened with the key of the fleet", path = path.display())]
+    Sealed { path: PathBuf },
     #[error("cannot write a file of the certificates")]
     Write { source: io::Error },
 }
@@ -69,11 +76,30 @@ pub(super) enum Proof {
 
 impl Store {
     /// Names the folder of a directory URL below the folder of all certificates. As kamal-proxy, by the digest of the URL;
-    /// that of the usual authority is empty.
-    pub(super) fn new(certificates: &Path, directory: &str) -> Self {
+    /// that of the usual authority is empty. What belongs to a fleet stands beside it and is encrypted.
+    pub(super) fn new(certificates: &Path, directory: &str, fleet: Option<Arc<Fleet>>) -> Self {
         let digest = Sha256::digest(directory);
-        let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { folder: certificates.join(name) }
+        let mut name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Some(fleet) = &fleet {
+            name = format!("{name}-{}", fleet.key.id());
+        }
+        Self { folder: certificates.join(name), fleet }
+    }
+
+    /// Returns the name by which a fleet knows a file.
+    pub(super) fn subject(&self, name: &str) -> Subject {
+        let folder = self.folder.file_name().map(|folder| folder.to_string_lossy().into_owned());
+        (folder.unwrap_or_default(), name.to_owned())
+    }
+
+    /// Returns the name by which a fleet knows the account.
+    pub(super) fn account_subject(&self) -> Subject {
+        self.subject(ACCOUNT)
+    }
+
+    /// Stores what another proxy of the fleet has stored.
+    pub(super) fn put(&self, subject: &Subject, text: &str) -> Result<(), StoreError> {
+        self.write(&subject.1, text.as_bytes())
     }
 
     /// Returns the file of a name's certificate.
@@ -113,9 +139,24 @@ impl Store {
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         match fs_err::read(self.folder.join(name)) {
-            Ok(text) => Ok(Some(text)),
+            Ok(text) => self.opened(name, text).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Read { source }),
+        }
+    }
+
+    /// Opens a file, and lets the fleet fetch it.
+    fn opened(&self, name: &str, text: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+        let Some(fleet) = &self.fleet else { return Ok(text) };
+        let plain = std::str::from_utf8(&text).ok().and_then(|text| fleet.key.open(text, name.as_bytes()));
+        let plain = plain.ok_or_else(|| StoreError::Sealed { path: self.folder.join(name) })?;
+        self.stock(fleet, name, &plain);
+        Ok(plain)
+    }
+
+    fn stock(&self, fleet: &Fleet, name: &str, plain: &[u8]) {
+        if let Some(text) = std::str::from_utf8(plain).ok().filter(|_| name != ORDERS) {
+            fleet.stock(self.subject(name), text);
         }
     }
 
@@ -126,6 +167,16 @@ impl Store {
 
     /// Replaces a file as a whole; nobody but the proxy's user may read it.
     fn write(&self, name: &str, text: &[u8]) -> Result<(), StoreError> {
+        let sealed = match &self.fleet {
+            None => None,
+            Some(fleet) => {
+                // It can be fetched also where it cannot be stored.
+                self.stock(fleet, name, text);
+                let sealed = fleet.key.seal(text, name.as_bytes());
+                Some(sealed.ok_or_else(|| StoreError::Sealed { path: self.folder.join(name) })?)
+            }
+        };
+        let text = sealed.as_deref().map_or(text, str::as_bytes);
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
         made.map_err(|source| StoreError::Folder { source })?;
         let write = || {
@@ -155,7 +206,7 @@ mod tests {
     #[test]
     fn the_folders_are_those_of_kamal_proxy() {
         let name = |directory: &str| {
-            let folder = Store::new(Path::new("/c"), directory).folder;
+            let folder = Store::new(Path::new("/c"), directory, None).folder;
             folder.file_name().unwrap().to_str().unwrap().to_owned()
         };
         assert_eq!(name(""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
@@ -166,7 +217,7 @@ mod tests {
     #[test]
     fn what_is_stored_is_read_and_nobody_elses() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(&folder.path().join("certs"), "");
+        let store = Store::new(&folder.path().join("certs"), "", None);
         assert_eq!(store.certificate("a.example").unwrap(), None);
         assert!(store.orders().unwrap().is_empty());
         store.put_certificate("a.example", "KEY\n", "CHAIN\n").unwrap();

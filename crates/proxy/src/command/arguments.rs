@@ -230,6 +230,15 @@ pub(super) struct DeployArguments {
     /// The folder for certificates that were ordered; empty for the proxy's own.
     #[arg(long, default_value = "")]
     pub(super) tls_acme_cache_path: String,
+    /// Order certificates without finding out before whether the names lead here.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) tls_acme_skip_name_check: bool,
+    /// The proxies, `host:port` for HTTP, that share the certificates that one of them orders; this one may be among them.
+    #[arg(long)]
+    pub(super) tls_fleet_peer: Vec<String>,
+    /// The file with the key that they share, at least 32 characters.
+    #[arg(long, default_value = "")]
+    pub(super) tls_fleet_key_path: String,
     /// The file with the certificate and its chain, in PEM.
     #[arg(long, default_value = "")]
     pub(super) tls_certificate_path: String,

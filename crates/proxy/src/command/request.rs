@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
-    Acme, Buffering, CertificateSource, ClientCertificates, ClientMode, DeployRequest, HealthCheck,
-    HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient, ProxyError, ServiceSettings,
-    TargetProtocol, Tls,
+    Acme, Buffering, CertificateSource, ClientCertificates, ClientMode, DeployRequest, FleetStore,
+    HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient, ProxyError,
+    ServiceSettings, TargetProtocol, Tls,
 };
 
 use super::arguments::{DeployArguments, RemoveArguments, list};
@@ -73,11 +73,7 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         },
         error_pages: filled(&arguments.error_pages),
         scope_cookie_paths: arguments.scope_cookie_paths,
-        tls: arguments.tls.then(|| Tls {
-            certificate: source(arguments),
-            redirect: arguments.tls_redirect,
-            clients: clients(arguments),
-        }),
+        tls: tls(arguments)?,
         read_targets_take_websockets: arguments.read_target_websockets,
         writer_affinity_ms: milliseconds(arguments.writer_affinity_timeout),
         client_ip_header: filled(&arguments.client_ip_header),
@@ -100,6 +96,20 @@ fn filled(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
+fn tls(arguments: &DeployArguments) -> Result<Option<Tls>, InvalidAddress> {
+    if !arguments.tls {
+        return Ok(None);
+    }
+    let (redirect, clients) = (arguments.tls_redirect, clients(arguments));
+    Ok(Some(Tls { certificate: source(arguments)?, redirect, clients }))
+}
+
+/// Says with which other proxies certificates are shared.
+fn fleet(arguments: &DeployArguments) -> Result<Option<FleetStore>, InvalidAddress> {
+    let Some(key_path) = filled(&arguments.tls_fleet_key_path) else { return Ok(None) };
+    Ok(Some(FleetStore { peers: addresses(&list(&arguments.tls_fleet_peer))?, key_path }))
+}
+
 /// Says how the service's clients are known.
 fn clients(arguments: &DeployArguments) -> Option<ClientCertificates> {
     Some(ClientCertificates {
@@ -111,8 +121,8 @@ fn clients(arguments: &DeployArguments) -> Option<ClientCertificates> {
 }
 
 /// Says where the service's certificate comes from.
-fn source(arguments: &DeployArguments) -> CertificateSource {
-    match filled(&arguments.tls_certificate_path) {
+fn source(arguments: &DeployArguments) -> Result<CertificateSource, InvalidAddress> {
+    Ok(match filled(&arguments.tls_certificate_path) {
         Some(certificate_path) => CertificateSource::Files {
             certificate_path,
             private_key_path: arguments.tls_private_key_path.clone(),
@@ -125,8 +135,10 @@ fn source(arguments: &DeployArguments) -> CertificateSource {
             contact: None,
             cache_path: filled(&arguments.tls_acme_cache_path),
             on_demand_url: filled(&arguments.tls_on_demand_url),
+            skip_name_check: arguments.tls_acme_skip_name_check,
+            fleet: fleet(arguments)?,
         }),
-    }
+    })
 }
 
 /// Refuses flags that do not fit together: none of them would have its effect.
@@ -142,10 +154,17 @@ fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
             "if any flags in the group [{group}] are set they must all be set; missing [{missing}]"
         ));
     }
-    let orders = [
+    if arguments.tls_fleet_peer.is_empty() != arguments.tls_fleet_key_path.is_empty() {
+        return usage("`--tls-fleet-peer` and `--tls-fleet-key-path` can only be set together".to_owned());
+    }
+    let authorities = [
         ("--tls-staging", arguments.tls_staging),
         ("--tls-acme-directory", !arguments.tls_acme_directory.is_empty()),
     ];
+    let orders = authorities.into_iter().chain([
+        ("--tls-acme-skip-name-check", arguments.tls_acme_skip_name_check),
+        ("--tls-fleet-key-path", !arguments.tls_fleet_key_path.is_empty()),
+    ]);
     let has_authority = !arguments.tls_client_ca_path.is_empty();
     for (flag, is_set, needed) in [
         ("--tls-client-ca-path", has_authority, ("--tls", arguments.tls)),
@@ -168,7 +187,8 @@ fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
         let rule = "cannot use a custom TLS certificate with a TLS on-demand URL";
         return usage(format!("service options invalid: {rule}"));
     }
-    let ordering = orders.into_iter().find(|(_, is_set)| *is_set).map(|(flag, _)| flag);
+    let mut orders = orders;
+    let ordering = orders.find(|(_, is_set)| *is_set).map(|(flag, _)| flag);
     match ordering {
         _ if has_files == [true, true] && !arguments.tls => {
             usage(format!("{} can only be set with `--tls`", FLAGS.join(" and ")))
@@ -177,7 +197,7 @@ fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
         Some(flag) if has_files == [true, true] => {
             usage(format!("`{flag}` cannot be set with `--{}`: nothing is ordered then", FLAGS[0]))
         }
-        Some(_) if orders.iter().all(|(_, is_set)| *is_set) => {
+        Some(_) if authorities.iter().all(|(_, is_set)| *is_set) => {
             usage("`--tls-staging` and `--tls-acme-directory` name two certificate authorities".to_owned())
         }
         _ => Ok(()),

@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::arguments::ServeArguments;
 use super::{CommandError, Console, socket_path, temporary_folder};
-use crate::acme::{AcmeConfig, ExternalAccount, is_directory};
+use crate::acme::{AcmeConfig, ExternalAccount, ProofPorts, is_directory};
 use crate::handover::{Program, Role};
 use crate::limits::Limits;
 use crate::resolve::NameFiles;
@@ -101,6 +101,7 @@ fn acme(
         directory,
         contact: arguments.acme_contact.clone().or_else(|| text("ACME_CONTACT")),
         external_account,
+        ports: ProofPorts::default(),
         roots: roots.or_else(|| environment.get("SSL_CERT_FILE").map(PathBuf::from)),
     })
 }

@@ -1,7 +1,7 @@
 //! Values that a request may carry, checked before anything is done.
 
 use freehold_wire::{
-    CanaryRequest, CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate,
+    Acme, CanaryRequest, CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate,
     GateRequest, HealthCheck, HostPattern, PathPrefix, ProbeRequest, ServiceSettings, SplitRequest,
     TargetAddress, UpgradeRequest,
 };
@@ -118,6 +118,9 @@ pub(crate) fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
     }
 }
 
+/// The most proxies that share certificates; each of them talks to all.
+const MAX_PEERS: usize = 64;
+
 /// Returns what is wrong with how a service is to be served over HTTPS, in kamal-proxy's words.
 fn broken_rule_of_tls(settings: &ServiceSettings) -> Option<String> {
     let tls = settings.tls.as_ref()?;
@@ -138,6 +141,11 @@ fn broken_rule_of_tls(settings: &ServiceSettings) -> Option<String> {
             return Some("host must be set when using TLS".to_owned());
         }
         None => {}
+    }
+    if let CertificateSource::Acme(Acme { fleet: Some(fleet), .. }) = &tls.certificate
+        && !(1..=MAX_PEERS).contains(&fleet.peers.len())
+    {
+        return Some(format!("a fleet has 1 to {MAX_PEERS} proxies"));
     }
     if let Some(clients) = &tls.clients {
         if clients.ca_path.is_some() == clients.ca_pem.is_some() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_proxy::{AcmeConfig, ExternalAccount, Limits};
+use freehold_proxy::{AcmeConfig, ExternalAccount, Limits, ProofPorts};
 use freehold_wire::{
     Acme, CertificateSource, CertificateState, CertificateStatus, DeployRequest, HostPattern, Tls,
 };
@@ -19,7 +19,7 @@ use tokio_rustls::client::TlsStream;
 use crate::client::{LIMIT, soon};
 use crate::name_server::Says;
 use crate::pebble::{HMAC_KEY, KEY_ID, Pebble, Setup, free_port, read_json};
-use crate::renewal_front::RenewalFront;
+use crate::renewal_front::{Refusal, RenewalFront};
 use crate::rig::{Rig, name, request_for};
 use crate::target::Target;
 
@@ -50,13 +50,14 @@ async fn scene_with(setup: impl FnOnce(&mut Setup), config: impl FnOnce(&mut Acm
     let pebble = Pebble::start(wanted).await;
     pebble.names.say(HOST, Says::Address([127, 0, 0, 1].into()));
     let mut acme = AcmeConfig {
+        ports: ProofPorts { http, https },
         directory: pebble.directory(),
         contact: Some("ops@example.com".to_owned()),
         roots: Some(pebble.authority_file()),
         ..AcmeConfig::default()
     };
     config(&mut acme);
-    let rig = Rig::ordering(limits(), acme, (http, https));
+    let rig = Rig::ordering([127, 0, 0, 1].into(), limits(), pebble.name_files(), (acme, (http, https)));
     Scene { rig, target: Target::start("t").await, pebble }
 }
 
@@ -178,7 +179,7 @@ async fn a_certificate_is_renewed_before_it_ends() {
 async fn a_certificate_is_renewed_when_the_authority_says_so() {
     let scene = scene().await;
     let past = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
-    let front = RenewalFront::start(scene.pebble.folder(), scene.pebble.directory_text().await, past).await;
+    let front = RenewalFront::start(&scene.pebble, Some(past)).await;
     let mut request = scene.request();
     request.settings.tls = Some(tls(Acme { directory: Some(front.directory()), ..Acme::default() }));
     scene.rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
@@ -203,6 +204,10 @@ async fn a_certificate_is_renewed_when_the_authority_says_so() {
     };
     scene.rig.wait_for(|status| next(&status.certificates[0])).await;
     assert_eq!(scene.orders(), 2);
+    // The second order says whose place its certificate takes.
+    let replaced: Vec<_> =
+        front.orders().iter().map(|order| order["replaces"].as_str().map(str::to_owned)).collect();
+    assert_eq!(replaced[..2], [None, Some(front.asked()[0].clone())]);
     // Each certificate is asked about by its authority's key and its own number.
     let asked = front.asked();
     assert_ne!(asked[0], *asked.last().unwrap());
@@ -213,7 +218,9 @@ async fn a_certificate_is_renewed_when_the_authority_says_so() {
 async fn a_name_that_leads_elsewhere_is_told_and_not_asked_for_again_and_again() {
     let mut scene = scene().await;
     scene.pebble.names.say(HOST, Says::NoSuchName);
-    scene.deploy().await;
+    let mut request = scene.request();
+    request.settings.tls = Some(tls(Acme { skip_name_check: true, ..Acme::default() }));
+    scene.rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
     let status = scene.settled(CertificateState::Failed).await;
     let error = status.error.clone().unwrap();
     assert!(error.contains("could not verify by HTTP-01 that the name leads here"), "{error}");
@@ -244,9 +251,129 @@ async fn a_name_that_leads_elsewhere_is_told_and_not_asked_for_again_and_again()
     ask(scene.rig.https_port(), scene.pebble.root().await).await;
 }
 
+// The check before an order: what the name leads to is looked at, and nothing is ordered in vain.
+#[tokio::test]
+async fn nothing_is_ordered_for_a_name_that_does_not_lead_here() {
+    let scene = scene().await;
+    let other =
+        Target::on("other", tokio::net::TcpListener::bind(("127.0.0.2", scene.rig.port())).await.unwrap());
+    for (says, found) in [
+        (Says::NoSuchName, "found that it has no address".to_owned()),
+        (
+            Says::Address([127, 0, 0, 2].into()),
+            format!(
+                "found that at 127.0.0.2 port {} is somebody else's, who answers with status 404",
+                scene.rig.port()
+            ),
+        ),
+        (
+            Says::Address([127, 0, 0, 3].into()),
+            format!("found that at 127.0.0.3 port {} refuses connections, and port", scene.rig.port()),
+        ),
+    ] {
+        scene.pebble.names.say(HOST, says);
+        scene.deploy().await;
+        scene
+            .rig
+            .wait_for(|status| {
+                status.certificates[0].error.as_ref().is_some_and(|error| error.contains(&found))
+            })
+            .await;
+        let status = scene.settled(CertificateState::Failed).await;
+        assert!(status.error.unwrap().contains("expected that `shop.example.com` leads to this proxy"));
+        assert!(status.next_order_at.is_some());
+    }
+    assert_eq!(scene.orders(), 0);
+    assert!(!fs_err::read_to_string(scene.pebble.folder().join("pebble.log")).unwrap().contains("order-plz"));
+    drop(other);
+    // Once it does, it is found out without a deploy.
+    scene.pebble.names.say(HOST, Says::Address([127, 0, 0, 1].into()));
+    scene.settled(CertificateState::Valid).await;
+    ask(scene.rig.https_port(), scene.pebble.root().await).await;
+}
+
+fn refusal(path: &'static str, times: usize, (status, problem): (&'static str, &'static str)) -> Refusal {
+    Refusal { path, times, status, problem, retry_after: None }
+}
+
+async fn deploy_through(scene: &Scene, front: &RenewalFront) {
+    let mut request = scene.request();
+    request.settings.tls = Some(tls(Acme { directory: Some(front.directory()), ..Acme::default() }));
+    scene.rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_authority_that_wants_a_pause_gets_it() {
+    let mut scene = scene().await;
+    let front = RenewalFront::start(&scene.pebble, None).await;
+    let limited = refusal("/order-plz", 9, ("429 Too Many Requests", "rateLimited"));
+    front.refuse(Refusal { retry_after: Some(3600), ..limited });
+    let before = jiff::Timestamp::now().as_second();
+    deploy_through(&scene, &front).await;
+    let status = scene.settled(CertificateState::Failed).await;
+    assert!(status.error.as_ref().unwrap().contains("rateLimited for a test"), "{status:?}");
+    let next: jiff::Timestamp = status.next_order_at.as_ref().unwrap().parse().unwrap();
+    assert!((3600..3630).contains(&(next.as_second() - before)), "{next}");
+    // Neither a restart nor a deploy shortens it.
+    scene.rig.restart(Duration::from_secs(5));
+    deploy_through(&scene, &front).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(scene.certificate().await, status);
+    assert_eq!(front.count("/order-plz"), 1);
+}
+
+// An authority with several servers may know none of the nonces that another one gave out.
+#[tokio::test]
+async fn nonces_that_are_refused_several_times_are_no_failure() {
+    let scene = scene().await;
+    let front = RenewalFront::start(&scene.pebble, None).await;
+    front.refuse(refusal("/order-plz", 4, ("400 Bad Request", "badNonce")));
+    deploy_through(&scene, &front).await;
+    ask(scene.rig.https_port(), scene.pebble.root().await).await;
+    assert!(!scene.rig.log.text().contains("Certificate not issued"));
+    assert!(front.count("/order-plz") >= 5);
+}
+
+#[tokio::test]
+async fn a_certificate_whose_file_is_lost_is_ordered_at_once() {
+    let mut scene = scene().await;
+    scene.deploy().await;
+    let root = scene.pebble.root().await;
+    let first = ask(scene.rig.https_port(), root.clone()).await;
+    scene.settled(CertificateState::Valid).await;
+    scene.rig.stop();
+    fs_err::remove_file(scene.stored(HOST)).unwrap();
+    // It was issued a moment ago, after which the name is usually left alone for half a day.
+    let orders = read_json(&scene.stored("freehold-orders.json"));
+    assert!(orders[HOST]["not_before"].as_i64() > orders[HOST]["tried"].as_i64());
+    scene.rig.restart(Duration::from_secs(5));
+    scene.settled(CertificateState::Valid).await;
+    assert_ne!(ask(scene.rig.https_port(), root).await, first);
+    assert_eq!(scene.orders(), 2);
+}
+
+#[tokio::test]
+async fn each_of_several_names_gets_a_certificate() {
+    let scene = scene().await;
+    let names = ["a.example.com", "b.example.com", "c.example.com", "d.example.com", "e.example.com"];
+    let mut request = scene.request();
+    request.settings.hosts = names.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
+    names.iter().for_each(|host| scene.pebble.names.say(host, Says::Address([127, 0, 0, 1].into())));
+    scene.rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    scene
+        .rig
+        .wait_for(|status| {
+            status.certificates.len() == names.len()
+                && status.certificates.iter().all(|certificate| certificate.state == CertificateState::Valid)
+        })
+        .await;
+    assert_eq!(scene.orders(), names.len());
+}
+
 #[tokio::test]
 async fn where_only_the_port_for_https_is_reached_the_proof_goes_by_tls() {
-    let scene = scene_with(|setup| setup.http = free_port(), |_| {}).await;
+    let other = free_port();
+    let scene = scene_with(|setup| setup.http = other, |config| config.ports.http = other).await;
     scene.deploy().await;
     scene.settled(CertificateState::Valid).await;
     ask(scene.rig.https_port(), scene.pebble.root().await).await;
@@ -276,6 +403,7 @@ async fn an_authority_that_is_away_does_not_keep_a_deploy_from_succeeding() {
     // One whose certificate is not trusted is no better.
     let mut request = scene.request();
     request.settings.hosts = vec![HostPattern::parse("other.example.com").unwrap()];
+    scene.pebble.names.say("other.example.com", Says::Address([127, 0, 0, 1].into()));
     let stranger = format!("https://127.0.0.1:{}/dir", scene.rig.https_port());
     request.settings.tls = Some(tls(Acme { directory: Some(stranger), ..Acme::default() }));
     scene.rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();

@@ -26,6 +26,7 @@ mod encrypted;
 mod endurance;
 mod failures;
 mod flags;
+mod fleet;
 mod forwarding;
 mod gates;
 mod http2;

@@ -157,7 +157,8 @@ async fn a_server_elsewhere_says_for_which_names() {
     deploy(&scene, &scene.pebble.directory()).await;
     let before = scene.orders();
     assert!(agree(&scene.rig, scene.pebble.root().await, DENIED).await.is_err(), "the name leads nowhere");
-    assert_eq!(scene.orders(), before + 1);
+    assert_eq!(scene.orders(), before);
+    assert!(scene.rig.log.text().contains("Certificate not ordered"));
 }
 
 // proxy-compat case 187.

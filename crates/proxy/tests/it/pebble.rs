@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_proxy::NameFiles;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -128,11 +129,26 @@ impl Pebble {
         CertificateDer::from_pem_slice(&self.fetch(self.management, "/roots/0").await).unwrap()
     }
 
-    /// Returns its directory as it stands.
-    pub(crate) async fn directory_text(&self) -> Value {
-        let answer = self.fetch(self.port, "/dir").await;
-        let at = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").unwrap();
-        serde_json::from_slice(&answer[at..]).unwrap()
+    /// Returns the port on which it takes orders.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Returns the files by which a proxy looks names up at the authority's name server.
+    pub(crate) fn name_files(&self) -> NameFiles {
+        let write = |name: &str, text: String| {
+            let path = self.folder.path().join(name);
+            fs_err::write(&path, text).unwrap();
+            path
+        };
+        NameFiles {
+            hosts: write("hosts", String::new()),
+            servers: write(
+                "resolv.conf",
+                format!("nameserver 127.0.0.1:{}\noptions ndots:0\n", self.names.port),
+            ),
+            host_name: write("hostname", "proxy\n".to_owned()),
+        }
     }
 
     async fn fetch(&self, port: u16, path: &str) -> Vec<u8> {

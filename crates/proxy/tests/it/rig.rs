@@ -1,6 +1,7 @@
 //! A proxy with a folder of its own.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,7 @@ impl LogText {
 pub(crate) struct Rig {
     pub(crate) folder: TempDir,
     pub(crate) log: LogText,
+    address: IpAddr,
     limits: Limits,
     names: NameFiles,
     acme: AcmeConfig,
@@ -99,18 +101,28 @@ impl Rig {
     }
 
     fn with(limits: Limits, names: NameFiles) -> Self {
-        Self::made(limits, names, (AcmeConfig::default(), (0, 0)))
+        Self::made([127, 0, 0, 1].into(), limits, names, (AcmeConfig::default(), (0, 0)))
     }
 
-    /// Starts a proxy that orders certificates, on ports that stay the same over a restart.
-    pub(crate) fn ordering(limits: Limits, acme: AcmeConfig, ports: (u16, u16)) -> Self {
-        Self::made(limits, NameFiles::default(), (acme, ports))
+    /// Starts a proxy that orders certificates, on an address and ports that stay the same over a restart.
+    pub(crate) fn ordering(
+        address: IpAddr,
+        limits: Limits,
+        names: NameFiles,
+        (acme, ports): (AcmeConfig, (u16, u16)),
+    ) -> Self {
+        Self::made(address, limits, names, (acme, ports))
     }
 
-    fn made(limits: Limits, names: NameFiles, (acme, ports): (AcmeConfig, (u16, u16))) -> Self {
+    fn made(
+        address: IpAddr,
+        limits: Limits,
+        names: NameFiles,
+        (acme, ports): (AcmeConfig, (u16, u16)),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = LogText::default();
-        let mut rig = Self { folder, log, limits, names, acme, ports, metrics: false, server: None };
+        let mut rig = Self { folder, log, address, limits, names, acme, ports, metrics: false, server: None };
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -127,7 +139,7 @@ impl Rig {
     pub(crate) fn restart(&mut self, stop_deadline: Duration) {
         self.stop();
         let config = ServerConfig {
-            bind: Some([127, 0, 0, 1].into()),
+            bind: Some(self.address),
             http_port: self.ports.0,
             https_port: self.ports.1,
             metrics_port: self.metrics.then_some(0),

@@ -1,0 +1,180 @@
+//! One store of certificates for several proxies that serve the same names.
+//!
+//! The proxies of a fleet know each other's addresses and share a key; there is no other store, and none of them is special.
+//! A name is ordered by the one that comes first by a digest of its own id and the name. It tells the others that it does,
+//! again and again, so that another one steps in when it is gone; and it tells them each proof before the authority looks,
+//! so that any of them answers for it. The others fetch the certificate from whoever has it.
+//!
+//! What they say to each other goes over plain HTTP, in the path for proofs, encrypted and authenticated with the key.
+
+mod message;
+mod order;
+mod seal;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_wire::{FleetStore, TargetAddress};
+use parking_lot::{Mutex, RwLock};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::challenge::{Challenges, HTTP_PATH};
+use super::{now, random_text};
+use crate::limits::Limits;
+use crate::pool::connect;
+use crate::resolve::Resolver;
+
+use message::{Claim, Reply, State};
+pub(super) use message::{Message, Proven};
+pub(super) use order::Turn;
+pub(super) use seal::Key;
+pub(crate) use seal::KeyError;
+
+/// Below the path for proofs, where the proxies of a fleet talk to each other.
+pub(super) const TOKEN: &str = "freehold-fleet";
+
+/// The longest answer of another proxy: a key and a chain of certificates.
+const MAX_REPLY_BYTES: u64 = 256 * 1024;
+
+/// By how much clocks may differ; what is older is not listened to.
+const MAX_SKEW_SECONDS: i64 = 5 * 60;
+
+/// A certificate, or something else that is stored once for all: the folder of its authority, and its name.
+pub(super) type Subject = (String, String);
+
+/// What one proxy knows of its fleet.
+pub(crate) struct Fleet {
+    pub(super) key: Key,
+    /// Tells this process from the others.
+    id: String,
+    peers: RwLock<Vec<TargetAddress>>,
+    known: Mutex<Known>,
+    resolver: Arc<Resolver>,
+    limits: Limits,
+}
+
+#[derive(Default)]
+struct Known {
+    claims: BTreeMap<Subject, Claim>,
+    /// What the others may fetch.
+    stock: BTreeMap<Subject, String>,
+}
+
+impl Fleet {
+    /// Makes a fleet out of its key.
+    pub(super) fn new(key: Key, resolver: &Arc<Resolver>, limits: Limits) -> Self {
+        Self {
+            key,
+            id: random_text(),
+            peers: RwLock::default(),
+            known: Mutex::default(),
+            resolver: Arc::clone(resolver),
+            limits,
+        }
+    }
+
+    /// Reads the key of a fleet.
+    pub(super) fn key(store: &FleetStore) -> Result<Key, KeyError> {
+        Key::read(Path::new(&store.key_path))
+    }
+
+    /// Says who belongs to it now; this proxy itself may be among them.
+    pub(super) fn meet(&self, peers: &[TargetAddress]) {
+        *self.peers.write() = peers.to_vec();
+    }
+
+    /// Lets the others fetch something.
+    pub(super) fn stock(&self, subject: Subject, text: &str) {
+        self.known.lock().stock.insert(subject, text.to_owned());
+    }
+
+    /// Answers another proxy; nothing where it does not know the key, or its clock is wrong. This is called by the threads
+    /// that serve, and only looks things up and takes note.
+    pub(super) fn receive(&self, challenges: &Challenges, sealed: &str) -> Option<String> {
+        let text = self.key.open(sealed, b"request")?;
+        let (at, message): (i64, Message) = serde_json::from_slice(&text).ok()?;
+        if at.abs_diff(now()) > MAX_SKEW_SECONDS.unsigned_abs() {
+            return None;
+        }
+        let reply = match message {
+            Message::Ask { subject } => Reply::State(self.state(&subject)),
+            Message::Claim { subject, claim } => Reply::Claimed { is_granted: self.grant(subject, claim) },
+            Message::Prove(proven) => {
+                challenges.lend(&proven);
+                Reply::Done
+            }
+        };
+        self.key.seal(&serde_json::to_vec(&reply).ok()?, sealed.as_bytes())
+    }
+
+    fn state(&self, subject: &Subject) -> State {
+        let known = self.known.lock();
+        State {
+            id: self.id.clone(),
+            claim: known.claims.get(subject).cloned(),
+            stored: known.stock.get(subject).cloned(),
+        }
+    }
+
+    /// Takes note of a claim, unless somebody else's is good.
+    fn grant(&self, subject: Subject, claim: Claim) -> bool {
+        let mut known = self.known.lock();
+        let is_taken = known.claims.get(&subject).is_some_and(|earlier| {
+            earlier.holder != claim.holder && earlier.until > now() && earlier.error.is_none()
+        });
+        if !is_taken {
+            known.claims.insert(subject, claim);
+        }
+        !is_taken
+    }
+
+    /// Says something to all others at once, and returns what they answer in time.
+    pub(super) async fn tell(&self, message: &Message) -> Vec<Reply> {
+        let Ok(text) = serde_json::to_vec(&(now(), message)) else { return Vec::new() };
+        let Some(sealed) = self.key.seal(&text, b"request") else { return Vec::new() };
+        let mut calls = JoinSet::new();
+        let peers = self.peers.read().clone();
+        for peer in peers {
+            let (resolver, limit) = (Arc::clone(&self.resolver), self.limits.reach);
+            let query = format!("{}.{sealed}", self.key.id());
+            calls.spawn(async move { timeout(limit, call(&resolver, &peer, &query, limit)).await.ok()? });
+        }
+        let replies = calls.join_all().await.into_iter().flatten();
+        let read = |reply: String| serde_json::from_slice(&self.key.open(&reply, sealed.as_bytes())?).ok();
+        replies.filter_map(read).collect()
+    }
+
+    /// Returns the place of a process in the order in which they step forward for a subject.
+    fn rank(id: &str, subject: &Subject, failures: u32) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        for part in [id, &subject.0, &subject.1, &failures.to_string()] {
+            digest.update(Sha256::digest(part));
+        }
+        digest.finalize().into()
+    }
+
+    fn claim_span(&self) -> i64 {
+        super::whole_seconds(self.limits.fleet_claim)
+    }
+
+    fn poll(&self) -> Duration {
+        self.limits.fleet_poll
+    }
+}
+
+/// Sends one message to another proxy.
+async fn call(resolver: &Resolver, peer: &TargetAddress, query: &str, limit: Duration) -> Option<String> {
+    let mut stream = connect(resolver, peer, limit).await.ok()?;
+    let request =
+        format!("GET {HTTP_PATH}{TOKEN}?{query} HTTP/1.1\r\nHost: {peer}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.take(MAX_REPLY_BYTES).read_to_string(&mut answer).await.ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    head.starts_with("HTTP/1.1 200 ").then(|| body.to_owned())
+}
