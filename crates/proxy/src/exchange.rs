@@ -234,7 +234,7 @@ pub(crate) async fn forward(
     watch.disarm();
     let run =
         Run { connection, admitted: &mut admitted, passage: &mut passage, progress: &progress, body: None };
-    let outcome = watch.guard(run.run()).await;
+    let outcome = watch.guard(pin!(run.run())).await;
     admitted.record.status = progress.status.get();
     admitted.record.response_bytes = progress.response_bytes.get();
     admitted.record.response_type = progress.response_type.take();
@@ -254,7 +254,8 @@ pub(crate) async fn forward(
         Ok(Err(failure)) => Ending::of(failure, &progress),
         Err(signal) => Ending::of_signal(signal, &progress),
     };
-    conclude(connection, admitted, &passage, &progress, failure).await
+    // What is rare is in a box of its own here and below: the room of an exchange is copied for each request.
+    Box::pin(conclude(connection, admitted, &passage, &progress, failure)).await
 }
 
 /// The answer to a request that failed, if there can still be one.
@@ -460,7 +461,7 @@ impl Run<'_> {
         self.progress.take_head(inlet, self.admitted);
         match downloaded {
             Downloaded::Upgrade => match link.stream {
-                TargetStream::Http1(stream) => self.tunnel(stream, target_inlet).await,
+                TargetStream::Http1(stream) => Box::pin(self.tunnel(stream, target_inlet)).await,
                 TargetStream::Http2(_) => Err(Failure::Target(Reason::TargetInvalidResponse)),
             },
             Downloaded::Answer { keep_target, keep_client } => {

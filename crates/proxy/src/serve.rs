@@ -1,7 +1,8 @@
 //! One client connection: requests after each other until one side ends it.
 
+use std::future::ready;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,8 +74,7 @@ pub(crate) async fn serve(
         if matches!(admission, Admission::Http2) {
             return Box::pin(http2::connection::serve(connection)).await;
         }
-        // In a box, so that a connection that waits for its next request holds no room for an exchange.
-        match Box::pin(connection.exchange(admission)).await {
+        match connection.exchange(admission).await {
             After::KeepAlive => {}
             after => break after,
         }
@@ -236,15 +236,17 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, admission: Admission) -> After {
+    /// Does an exchange. It is in a box, so that a connection that waits for its next request holds no room for one; what is
+    /// put there is copied once, so each kind has its own and is kept small.
+    fn exchange(&mut self, admission: Admission) -> Pin<Box<dyn Future<Output = After> + '_>> {
         match admission {
-            Admission::Forward(admitted, passage) => forward(self, admitted, passage).await,
-            Admission::Local(admitted, local) => answer(self, admitted, local).await,
-            Admission::Refused(refusal) => {
+            Admission::Forward(admitted, passage) => Box::pin(forward(self, admitted, passage)),
+            Admission::Local(admitted, local) => Box::pin(answer(self, admitted, local)),
+            Admission::Refused(refusal) => Box::pin(async move {
                 self.refuse(refusal.status, Reason::InvalidRequest).await;
                 After::Linger
-            }
-            Admission::Incomplete | Admission::Held(_) | Admission::Http2 => After::Close,
+            }),
+            Admission::Incomplete | Admission::Held(_) | Admission::Http2 => Box::pin(ready(After::Close)),
         }
     }
 

@@ -12,12 +12,12 @@ impl Run<'_> {
     pub(super) async fn connect(&self, fresh: bool) -> Result<Link, Reason> {
         let Worker { targets, limits, resolver, .. } = &*self.connection.worker;
         if self.admitted.target_protocol() == TargetProtocol::H2c {
-            return self.connect_http2(fresh).await;
+            return Box::pin(self.connect_http2(fresh)).await;
         }
         if !fresh && let Some(link) = targets.take(self.passage.target.id, self.passage.repeatable).await {
             return Ok(link);
         }
-        let stream = connect(resolver, &self.passage.target.address, limits.connect).await?;
+        let stream = Box::pin(connect(resolver, &self.passage.target.address, limits.connect)).await?;
         Ok(Link { stream: TargetStream::Http1(stream), reused: false })
     }
 

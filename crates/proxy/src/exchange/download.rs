@@ -84,9 +84,11 @@ impl Download<'_, '_> {
                 Some(Head::Final { framing, coding, keep_target, keep_client, holds, compression }) => {
                     let whole = match (framing, compression) {
                         (Framing::Length(length), _) if holds => {
-                            self.send_held(length, compression, out).await?
+                            Box::pin(self.send_held(length, compression, out)).await?
                         }
-                        (_, Some(compression)) => self.send_compressed(framing, compression, out).await?,
+                        (_, Some(compression)) => {
+                            Box::pin(self.send_compressed(framing, compression, out)).await?
+                        }
                         (_, None) => {
                             self.progress.head_sent.set(true);
                             self.send_body(framing, coding, out).await?
