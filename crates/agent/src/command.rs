@@ -2,8 +2,6 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +9,7 @@ use std::time::Duration;
 use clap::Parser;
 use freehold_docker::{Deadlines, Engine, UnixSocket};
 use freehold_model::{Diagnose, ErrorKind};
+use freehold_wire::bridge;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -19,8 +18,6 @@ use crate::agent::Agent;
 use crate::clock::SystemClock;
 use crate::control;
 use crate::store::Store;
-
-const BLOCK_BYTES: usize = 16 * 1024;
 
 /// How long what is being written down may take when the agent stops.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
@@ -174,7 +171,11 @@ pub fn run(arguments: Vec<OsString>, mut console: Console) -> Result<(), Command
     };
     match verb {
         Verb::Serve(arguments) => serve(&arguments),
-        Verb::Api(arguments) => bridge(&arguments.socket, console),
+        Verb::Api(arguments) => {
+            let Console { input, mut output } = console;
+            let path = arguments.socket;
+            bridge(&path, input, &mut output).map_err(|source| CommandError::Bridge { path, source })
+        }
     }
 }
 
@@ -256,36 +257,4 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     let listener = UnixListener::bind(path)?;
     fs_err::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(listener)
-}
-
-/// Copies both ways until the agent has closed its side. The end of the input closes only the way to the agent, so that an
-/// answer that is on its way still comes.
-fn bridge(path: &Path, mut console: Console) -> Result<(), CommandError> {
-    let failed = |source| CommandError::Bridge { path: path.to_owned(), source };
-    let mut socket = UnixStream::connect(path).map_err(failed)?;
-    let mut upward = socket.try_clone().map_err(failed)?;
-    let mut input = console.input;
-    // A read of standard input cannot be interrupted: the thread ends with the input, or with the process.
-    let thread = std::thread::Builder::new().name("input".to_owned()).spawn(move || {
-        // A failure to send shows as the end of the other direction, which is reported.
-        copy(&mut input, &mut upward).ok();
-        upward.shutdown(Shutdown::Write).ok();
-    });
-    drop(thread.map_err(failed)?);
-    copy(&mut socket, &mut console.output).map_err(failed)
-}
-
-/// Copies until the end, passing on each piece at once.
-fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
-    let mut block = vec![0; BLOCK_BYTES];
-    loop {
-        let length = match from.read(&mut block) {
-            Ok(0) => return Ok(()),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        to.write_all(block.get(..length).unwrap_or_default())?;
-        to.flush()?;
-    }
 }

@@ -30,6 +30,7 @@
 
 mod address;
 pub mod agent;
+mod bridge;
 mod call;
 mod canary;
 mod client;
@@ -45,6 +46,7 @@ mod upgrade;
 mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
+pub use bridge::bridge;
 pub use canary::{Canary, CanaryReply, CanaryRequest, Split, SplitRequest};
 pub use client::ProxyClient;
 pub use content::{Compression, TargetProtocol};
