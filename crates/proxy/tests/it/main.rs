@@ -19,6 +19,7 @@ mod bodies;
 mod buffers;
 mod command_line;
 mod compressed;
+mod conformance;
 mod draining;
 mod encrypted;
 mod failures;

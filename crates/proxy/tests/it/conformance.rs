@@ -1,0 +1,91 @@
+//! Suites in Python against the proxy. `script/conformance setup` installs what they need.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use freehold_wire::{DeployRequest, ProbeRequest, TargetProtocol};
+
+use crate::client::LIMIT;
+use crate::rig::{Rig, address, name, settings};
+use crate::target::Target;
+
+fn python(suite: &str) -> Command {
+    let python = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance/bin/python");
+    assert!(python.exists(), "run `script/conformance setup` first");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../e2e/conformance").join(suite);
+    let mut command = Command::new(python);
+    command.arg("-B").arg(script);
+    command
+}
+
+/// Runs a suite with arguments; returns what it printed, and whether it passed.
+async fn run(suite: &'static str, arguments: Vec<String>) -> (String, bool) {
+    let ended = tokio::task::spawn_blocking(move || python(suite).args(arguments).output().unwrap());
+    let output = ended.await.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (String::from_utf8(text).unwrap(), output.status.success())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_of_http2_passes() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    rig.deploy(&target).await;
+    let (text, passed) = run("h2_suite.py", vec![rig.port().to_string()]).await;
+    assert!(passed, "{text}");
+    target.open_gate();
+}
+
+/// gRPC's own server; it ends with this.
+struct Grpc {
+    process: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    port: u16,
+}
+
+impl Grpc {
+    fn start() -> Self {
+        let mut command = python("grpc_server.py");
+        let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let port = lines.next().expect("it tells its port").unwrap().parse().unwrap();
+        Self { process, lines, port }
+    }
+
+    /// Changes what its health check says.
+    fn set(&mut self, health: &str) {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{health}").unwrap();
+        assert_eq!(self.lines.next().unwrap().unwrap(), "set");
+    }
+}
+
+impl Drop for Grpc {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn grpc_goes_through_end_to_end() {
+    let (rig, mut server) = (Rig::start(), Grpc::start());
+    let mut settings = settings("shop.example.com");
+    settings.target_protocol = TargetProtocol::H2c;
+    settings.health_check.protocol = TargetProtocol::H2c;
+    settings.health_check.path = "/grpc.health.v1.Health/Check".to_owned();
+    let target = address(&format!("127.0.0.1:{}", server.port));
+    let health_check = settings.health_check.clone();
+    let probe = ProbeRequest { target: target.clone(), health_check, deadline_ms: 500 };
+    let request = DeployRequest::new(vec![target], settings);
+    rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    let (text, passed) =
+        run("grpc_client.py", vec![rig.port().to_string(), "shop.example.com".to_owned()]).await;
+    assert!(passed, "{text}");
+    // Its own word about its health counts.
+    let mut client = rig.client().await;
+    for (said, healthy) in [("NOT_SERVING", false), ("SERVING", true)] {
+        server.set(said);
+        let report = client.probe(&probe, LIMIT).await.unwrap();
+        assert_eq!(report.healthy, healthy, "{said}: {report:?}");
+    }
+}
