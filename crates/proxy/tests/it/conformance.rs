@@ -36,16 +36,16 @@ async fn every_case_of_http2_passes() {
     target.open_gate();
 }
 
-/// gRPC's own server; it ends with this.
-struct Grpc {
+/// A server in Python; it ends with this.
+struct Served {
     process: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
     port: u16,
 }
 
-impl Grpc {
-    fn start() -> Self {
-        let mut command = python("grpc_server.py");
+impl Served {
+    fn start(script: &str) -> Self {
+        let mut command = python(script);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let port = lines.next().expect("it tells its port").unwrap().parse().unwrap();
@@ -59,7 +59,7 @@ impl Grpc {
     }
 }
 
-impl Drop for Grpc {
+impl Drop for Served {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
@@ -68,7 +68,7 @@ impl Drop for Grpc {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn grpc_goes_through_end_to_end() {
-    let (rig, mut server) = (Rig::start(), Grpc::start());
+    let (rig, mut server) = (Rig::start(), Served::start("grpc_server.py"));
     let mut settings = settings("shop.example.com");
     settings.target_protocol = TargetProtocol::H2c;
     settings.health_check.protocol = TargetProtocol::H2c;
@@ -88,4 +88,26 @@ async fn grpc_goes_through_end_to_end() {
         let report = client.probe(&probe, LIMIT).await.unwrap();
         assert_eq!(report.healthy, healthy, "{said}: {report:?}");
     }
+}
+
+/// The cases of the Autobahn suite, but for most of those about compression, which differ in sizes only and take minutes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_case_about_websockets_passes_through() {
+    let (rig, server) = (Rig::start(), Served::start("websocket_echo.py"));
+    let target = address(&format!("127.0.0.1:{}", server.port));
+    // The suite asks for the address that it connects to.
+    let request = DeployRequest::new(vec![target], settings("127.0.0.1"));
+    rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    let kosoku = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("conformance/bin/kosoku");
+    let reports = tempfile::tempdir().unwrap();
+    let mut command = Command::new(kosoku);
+    command.args(["-p", "4", "-o"]).arg(reports.path()).arg(format!("127.0.0.1:{}", rig.port()));
+    for cases in ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.*.1", "13.*.1"] {
+        command.args(["-i", cases]);
+    }
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success() && text.contains(" cases passed"), "{text}");
+    let status = rig.status().await;
+    assert!(status.counters.upgrades > 300, "{} connections went through", status.counters.upgrades);
 }
