@@ -83,6 +83,20 @@ target_directory() {
   echo "${CARGO_TARGET_DIR:-$repository/target}"
 }
 
+# Makes sure of the Python packages that the suites against the proxy need, where its tests look for them.
+ensure_conformance() {
+  local folder wanted=e2e/conformance/requirements.txt
+  folder=$(target_directory)/tmp/conformance
+  if cmp --silent "$wanted" "$folder/requirements.txt"; then return 0; fi
+  ensure_packages python3 python3-venv
+  say "installing what e2e/conformance needs, with pip"
+  mkdir -p "$(dirname "$folder")"
+  python3 -m venv --clear "$folder" >&2
+  "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$wanted" >&2 ||
+    die "pip could not install what $wanted names"
+  cp "$wanted" "$folder/requirements.txt"
+}
+
 # Makes sure of a tool that cargo installs, at the version given when it is missing.
 ensure_cargo_tool() {
   local tool=$1 version=$2

@@ -1,9 +1,9 @@
 //! Reverse proxy: routes, health checks, drain.
 //!
-//! The proxy stands in front of the containers of all services on a host. It takes HTTP/1.1 (and 1.0), plain or encrypted, chooses a service
-//! by host and path, forwards to one of its healthy targets, and can replace a service's targets without losing a
-//! request. It orders certificates and renews them. It is not for building or starting containers, and not yet for HTTP/2
-//! and HTTP/3: what asks for those is refused by name.
+//! The proxy stands in front of the containers of all services on a host. It takes HTTP/2 and HTTP/1.1 (and 1.0), plain or
+//! encrypted, chooses a service by host and path, forwards to one of its healthy targets by HTTP/1.1 or HTTP/2, and can
+//! replace a service's targets without losing a request. It orders certificates and renews them. It is not for building or
+//! starting containers, and not for HTTP/3: what asks for that is refused by name.
 //!
 //! Layers, each of which knows only those before it:
 //!
@@ -11,6 +11,7 @@
 //! - `view`, `table`, `generation`, `duty`, `canary`: what a request looks like, which service and which of its targets get it,
 //!   what is in flight where.
 //! - `rules`: what a service wants done with its requests before a target gets them: limits, passwords, changes.
+//! - `http2`: its streams as connections of HTTP/1.1, on both sides; `compress`: answers made shorter.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
 //! - `acme`, `certificate`, `client_auth`: certificates, ordered or given, and those of clients; `metrics`: what is counted.

@@ -25,8 +25,10 @@ fn plain(coding: &str, bytes: &[u8]) -> String {
     let ended = match coding {
         "gzip" => flate2::read::GzDecoder::new(bytes).read_to_end(&mut text),
         "zstd" => zstd::stream::read::Decoder::new(bytes).unwrap().read_to_end(&mut text),
-        "br" => brotli::Decompressor::new(bytes, 4096).read_to_end(&mut text),
-        other => panic!("{other}"),
+        coding => {
+            assert_eq!(coding, "br");
+            brotli::Decompressor::new(bytes, 4096).read_to_end(&mut text)
+        }
     };
     drop(ended);
     String::from_utf8(text).unwrap()

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use freehold_proxy::Invocation;
+use freehold_wire::{Compression, TargetProtocol};
 
 use crate::client::{LIMIT, soon};
 use crate::command_line::{call, kamal};
@@ -131,4 +132,46 @@ async fn what_kamal_calls_is_done() {
     assert_eq!(kamal(&rig, &["resume", "app-web"]).await, done);
     connection.send("GET /n HTTP/1.1\r\nHost: a.example.com\r\n\r\n").await;
     assert_eq!(connection.reply().await.text(), "t  /n 0 0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_targets_speak_and_how_answers_are_compressed_is_set_by_flags_and_survives() {
+    let (mut rig, target) = (Rig::start(), Target::start("t").await);
+    let address = target.address();
+    let deploy = |flags: &[&'static str]| {
+        let mut arguments = vec!["deploy".to_owned(), "shop".to_owned(), format!("--target={address}")];
+        arguments.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        arguments
+    };
+    for (flags, codings) in [
+        (&["--compress"][..], &Compression::ALL[..]),
+        (&["--compress=gzip,br"], &[Compression::Gzip, Compression::Br]),
+        (&["--compress=false"], &[]),
+        (&[], &[]),
+    ] {
+        let arguments = deploy(flags);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_eq!(kamal(&rig, &arguments).await, (0, String::new()), "{flags:?}");
+        assert_eq!(rig.status().await.settings.compression, codings, "{flags:?}");
+    }
+    // The target speaks HTTP/1.1 only: its checks go by HTTP/2 as well and fail, unless they go to another port.
+    let port = format!("--health-check-port={}", address.rsplit(':').next().unwrap());
+    let mut arguments = deploy(&["--target-protocol=h2c", "--deploy-timeout=300ms"]);
+    assert_ne!(kamal(&rig, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await.0, 0);
+    arguments.push(port);
+    assert_eq!(
+        kamal(&rig, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await,
+        (0, String::new())
+    );
+    rig.restart(std::time::Duration::from_secs(1));
+    let settings = rig.status().await.settings;
+    assert_eq!(settings.target_protocol, TargetProtocol::H2c);
+    assert_eq!(settings.health_check.protocol, TargetProtocol::Http1);
+    for (flag, said) in
+        [("--target-protocol=h2", "TLS to targets is not supported"), ("--compress=deflate", "zstd,br,gzip")]
+    {
+        let arguments = deploy(&[flag]);
+        let (code, text) = kamal(&rig, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        assert!(code != 0 && text.contains(said), "{text}");
+    }
 }

@@ -386,3 +386,39 @@ async fn deadlines_hold() {
     .await;
     assert!(error.is_reset() || error.is_go_away(), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_reads_nothing_holds_the_client_up() {
+    const LENGTH: usize = 64 * 1024 * 1024;
+    let (rig, target, client) = scene().await;
+    let mut requests = soon(client.requests.clone().ready()).await.unwrap();
+    let (response, mut body) = requests.send_request(post("/unread"), false).unwrap();
+    target.wait_for_waiting(1).await;
+    let (mut sent, mut was_held_up) = (0, false);
+    while sent < LENGTH {
+        body.reserve_capacity(1024 * 1024);
+        let room = std::future::poll_fn(|context| body.poll_capacity(context));
+        // What is not given in that time waits for the target.
+        match tokio::time::timeout(Duration::from_millis(500), room).await {
+            Ok(_) => {
+                let piece = Bytes::from(vec![0; body.capacity().min(LENGTH - sent)]);
+                sent += piece.len();
+                body.send_data(piece, sent == LENGTH).unwrap();
+            }
+            Err(_) => {
+                assert!(!was_held_up, "it goes on when the target reads");
+                assert!(sent < LENGTH / 2, "{sent} bytes were taken");
+                was_held_up = true;
+                // Others are not held up: the window of the connection has room for them.
+                let mut other = client.requests.clone();
+                let (response, _) = other.send_request(get("/n"), true).unwrap();
+                assert_eq!(read(soon(response).await.unwrap()).await.unwrap().status, 200);
+                target.open_gate();
+            }
+        }
+    }
+    assert!(was_held_up);
+    let reply = read(soon(response).await.unwrap()).await.unwrap();
+    assert_eq!(reply.text(), format!("t  /unread {LENGTH} 0"));
+    drop(rig);
+}

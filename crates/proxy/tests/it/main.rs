@@ -21,6 +21,7 @@ mod buffers;
 mod client_certificates;
 mod command_line;
 mod compressed;
+mod conformance;
 mod draining;
 mod encrypted;
 mod endurance;

@@ -169,6 +169,11 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Option<()>
         say(stream, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo much").await?;
         return None;
     }
+    if route == "/unread" {
+        // The body stays where it is until the gate opens.
+        shared.waiting.send_modify(|waiting| *waiting += 1);
+        shared.open.subscribe().wait_for(|open| *open).await.ok()?;
+    }
     if route == "/continue" {
         say(stream, "HTTP/1.1 100 Continue\r\n\r\n").await?;
     }
@@ -209,7 +214,7 @@ async fn serve(stream: &mut BufReader<TcpStream>, shared: &Shared) -> Option<()>
             None
         }
         "/socket" => tunnel(stream, &request).await,
-        "/n" | "/" => number(stream, shared, &request, &path).await,
+        "/n" | "/" | "/unread" => number(stream, shared, &request, &path).await,
         other => oddity(stream, other).await,
     }
 }
