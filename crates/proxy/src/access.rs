@@ -70,6 +70,8 @@ pub(crate) struct Record {
     pub(crate) stands_in: Option<Reason>,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) target: Option<Arc<Target>>,
+    /// How many bytes of the request's body were received.
+    pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
     /// The fields of further headers that are logged.
     pub(crate) further: Vec<u8>,
@@ -139,6 +141,7 @@ impl Record {
             stands_in: None,
             service: None,
             target: None,
+            request_bytes: 0,
             response_bytes: 0,
             further: Vec::new(),
             response_type: Vec::new(),

@@ -89,7 +89,10 @@ impl Local {
     fn proof(text: Option<String>) -> Self {
         match text {
             Some(text) => Self { body: LocalBody::Text(text), ..Self::new(200, None) },
-            None => Self { body: LocalBody::Text("not found\n".to_owned()), ..Self::new(404, None) },
+            None => Self {
+                body: LocalBody::Text("not found\n".to_owned()),
+                ..Self::new(404, Reason::UnknownProof)
+            },
         }
     }
 }

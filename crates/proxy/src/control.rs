@@ -34,6 +34,7 @@ use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
 use crate::runtime::Threads;
+use crate::spool::SpillBudget;
 use crate::state::{State, StateFile};
 use crate::table::{Service, ServiceCertificate, Shared, Table};
 
@@ -59,6 +60,8 @@ pub(crate) struct Control {
     pub(crate) keeper: Arc<Keeper>,
     /// What is counted, if there is somebody to read it.
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// What bodies take of the disk.
+    pub(crate) spill_budget: Arc<SpillBudget>,
     /// Held by every change, so that a hand-over happens between two.
     pub(crate) changes: RwLock<()>,
     /// How this process was started, where a new one can be started in the same way.
@@ -406,7 +409,8 @@ impl Control {
         });
         let in_flight = in_flight.collect();
         drop(ledger);
-        let extra = metrics::Extra { in_flight, certificates: self.certificate_ends() };
+        let spilled = self.spill_budget.limit_and_use();
+        let extra = metrics::Extra { in_flight, certificates: self.certificate_ends(), spilled };
         metrics::write(counted, &extra)
     }
 

@@ -40,6 +40,7 @@ mod inlet;
 mod limits;
 mod log;
 mod metrics;
+mod pace;
 mod page;
 mod pool;
 mod resolve;

@@ -1,12 +1,11 @@
 //! The whole proxy: threads that serve, one that directs them, and an orderly end.
 
+mod begin;
 mod load;
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,15 +22,18 @@ use tokio_util::task::TaskTracker;
 use crate::acme::{AcmeConfig, Keeper};
 use crate::certificate::server_config;
 use crate::control::{Control, Means, api, restore};
-use crate::handover::{Inheritance, Legacy, Link, Program, Signals, Sockets, accompany, linger, supervise};
+use crate::handover::{Inheritance, Link, Program, Signals, Sockets, accompany, linger, supervise};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
 use crate::metrics::{Metrics, serve};
 use crate::resolve::{NameFiles, Resolver};
-use crate::runtime::{Command, Listeners, Threads, listen};
-use crate::state::{State, StateError, StateFile};
+use crate::runtime::{Command, Listeners, Threads};
+use crate::spool::SpillBudget;
+use crate::state::{StateError, StateFile};
 use crate::table::Shared;
 use crate::worker::Start;
+
+use begin::Beginning;
 
 /// How a proxy is set up.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ pub struct ServerConfig {
     pub names: NameFiles,
     /// The folder for bodies that are held back and do not fit into memory.
     pub spill_folder: PathBuf,
+    /// How many bytes of such bodies may be in that folder at a time.
+    pub spill_limit: u64,
     /// How certificates are ordered where a service says nothing else.
     pub acme: AcmeConfig,
     /// How this process was started; none where no other can be started in its place.
@@ -180,42 +184,6 @@ struct Parts {
     link: Option<Link>,
 }
 
-/// What a proxy begins with: its sockets, and the state of an earlier run or process.
-struct Beginning {
-    sockets: Sockets,
-    own_uid: u32,
-    state: Option<State>,
-    unhealthy: BTreeSet<String>,
-    link: Option<Link>,
-}
-
-impl Beginning {
-    fn anew(config: &ServerConfig, state_file: &StateFile, log: &Log) -> Result<Self, StartError> {
-        let state = load::load(state_file, log).map_err(|error| state_error(config, error))?;
-        let threads = config.threads.max(1);
-        let listen_on = |port, threads| {
-            listen(config.bind, port, threads)
-                .map_err(|source| StartError::Listen { address: address_text(config.bind, port), source })
-        };
-        let metrics = config.metrics_port.map(|port| listen_on(port, 1)).transpose()?;
-        let (plain, encrypted) =
-            (listen_on(config.http_port, threads)?, listen_on(config.https_port, threads)?);
-        let (control, own_uid) = make_socket(&config.socket)
-            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
-        let metrics = metrics.into_iter().flatten().next();
-        let sockets = Sockets { plain, encrypted, metrics, control };
-        Ok(Self { sockets, own_uid, state, unhealthy: BTreeSet::new(), link: None })
-    }
-
-    fn inherited(config: &ServerConfig, inheritance: Inheritance) -> Result<Self, StartError> {
-        let own_uid = fs_err::metadata(&config.socket)
-            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?
-            .uid();
-        let (sockets, Legacy { state, unhealthy, .. }, link) = inheritance.split();
-        Ok(Self { sockets, own_uid, state: Some(state), unhealthy, link: Some(link) })
-    }
-}
-
 fn state_error(config: &ServerConfig, source: StateError) -> StartError {
     StartError::State { folder: config.state_folder.clone(), source: Box::new(source) }
 }
@@ -280,6 +248,7 @@ impl Server {
         };
         let shared = Arc::new(Shared::default());
         shared.store(table);
+        let spill_budget = Arc::new(SpillBudget::new(config.spill_limit));
         let start = Start {
             lane: 0,
             port: ports.0,
@@ -288,6 +257,7 @@ impl Server {
             shared: Arc::clone(&shared),
             resolver: Arc::clone(&resolver),
             spill_folder: config.spill_folder.into(),
+            spill_budget: Arc::clone(&spill_budget),
             log: log.clone(),
             challenges: keeper.challenges(),
             unrouted: metrics.as_ref().map(|metrics| metrics.service("")),
@@ -307,6 +277,7 @@ impl Server {
             ledger: Mutex::new(ledger),
             keeper: Arc::new(keeper),
             metrics,
+            spill_budget,
             changes: RwLock::new(()),
             program: config.program,
             hand_over_limit: config.limits.hand_over,
@@ -365,23 +336,6 @@ fn address_text(bind: Option<IpAddr>, port: u16) -> String {
 fn port_of<'l>(listeners: impl IntoIterator<Item = &'l TcpListener>) -> u16 {
     let address = listeners.into_iter().next().and_then(|listener| listener.local_addr().ok());
     address.map_or(0, |address| address.port())
-}
-
-/// Makes the control socket, in place of one that an earlier run left; returns also the user who owns it.
-fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32)> {
-    match fs_err::symlink_metadata(path) {
-        Ok(_) => fs_err::remove_file(path)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    if let Some(folder) = path.parent() {
-        // An image made from scratch has no folder for temporary files.
-        fs_err::create_dir_all(folder)?;
-    }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok((listener, fs_err::metadata(path)?.uid()))
 }
 
 /// Starts the threads that serve, each with descriptors of its own.

@@ -17,6 +17,7 @@ use crate::log::Log;
 use crate::metrics::ServiceCounts;
 use crate::pool::TargetPool;
 use crate::resolve::Resolver;
+use crate::spool::SpillBudget;
 use crate::table::{Shared, Table};
 use crate::watch::Watches;
 
@@ -40,6 +41,8 @@ pub(crate) struct Start {
     pub(crate) resolver: Arc<Resolver>,
     /// Where bodies are kept that are held back.
     pub(crate) spill_folder: Arc<Path>,
+    /// How much of the disk they may take together.
+    pub(crate) spill_budget: Arc<SpillBudget>,
     pub(crate) log: Log,
     /// The proofs that certificate authorities ask for.
     pub(crate) challenges: Arc<Challenges>,
@@ -72,6 +75,7 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) spill_folder: Arc<Path>,
+    pub(crate) spill_budget: Arc<SpillBudget>,
     pub(crate) challenges: Arc<Challenges>,
     unrouted: Option<Arc<ServiceCounts>>,
     table: RefCell<(u64, Arc<Table>)>,
@@ -93,6 +97,7 @@ impl Worker {
             shared,
             resolver,
             spill_folder,
+            spill_budget,
             log,
             challenges,
             unrouted,
@@ -110,6 +115,7 @@ impl Worker {
             shared,
             resolver,
             spill_folder,
+            spill_budget,
             log,
             challenges,
             unrouted,
@@ -193,8 +199,8 @@ impl Worker {
             Some(service) => service.counts.as_ref(),
             None => self.unrouted.as_ref(),
         };
-        if let Some((counts, method)) = counts.zip(record.method).filter(|_| !record.is_left_out) {
-            counts.add(self.lane, method, record.status, record.elapsed());
+        if let Some(counts) = counts.filter(|_| !record.is_left_out) {
+            counts.add(self.lane, &record);
         }
         let mut lines = self.lines.borrow_mut();
         record.write(&self.clock, &mut lines);

@@ -125,6 +125,9 @@ pub(super) struct ServeArguments {
     /// The address to listen on; every address where none is given.
     #[arg(long)]
     pub(super) bind: Option<IpAddr>,
+    /// How many bytes of bodies that are held back may be on the disk at a time, of all services together.
+    #[arg(long)]
+    pub(super) buffer_disk: Option<u64>,
     /// The folder that holds the state.
     #[arg(long)]
     pub(super) state_dir: Option<PathBuf>,

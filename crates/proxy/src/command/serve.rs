@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 
 use super::arguments::ServeArguments;
@@ -16,6 +17,9 @@ use crate::server::{Ended, Server, ServerConfig};
 
 /// Docker kills a container 10 s after it has asked it to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(9);
+
+/// How much of the disk bodies may take that are held back: a few of the longest that a service takes by default.
+const SPILL_LIMIT: u64 = 4 * 1024 * 1024 * 1024;
 
 pub(super) fn run(
     arguments: ServeArguments,
@@ -43,10 +47,15 @@ pub(super) fn run(
         limits: Limits::default(),
         names: NameFiles::default(),
         spill_folder: temporary_folder(environment),
+        spill_limit: arguments
+            .buffer_disk
+            .or_else(|| setting(environment, "BUFFER_DISK"))
+            .unwrap_or(SPILL_LIMIT),
         acme,
         // Without it the proxy serves as well; only it cannot hand over.
         program: Program::running().ok(),
     };
+    raise_file_limit();
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
     let server = match Role::of(environment) {
         Role::First => Server::start(config, output)?,
@@ -57,6 +66,14 @@ pub(super) fn run(
         Ended::HandedOver { code } => Ok(code),
         Ended::Deserted | Ended::Refused => Err(CommandError::Deserted),
     }
+}
+
+/// Lets the process have as many open connections as it may: each is a file, and the usual limit is for programs that use
+/// `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, what there is must do.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();
 }
 
 /// Returns how certificates are ordered. `SSL_CERT_FILE` says whom to trust, as it does to kamal-proxy.

@@ -14,7 +14,7 @@ use crate::http1::header::Kind;
 use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse};
 use crate::http1::{Framing, Version, slots};
 use crate::inlet::{Inlet, send};
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolError};
 use crate::stream::ClientWriter;
 use crate::watch::Watch;
 use crate::worker::Worker;
@@ -201,10 +201,10 @@ impl Download<'_, '_> {
             }
             let filled = self.inlet.filled();
             let step = body.step(filled).map_err(|_| INVALID)?;
-            spool.push(filled.get(step.data).unwrap_or_default()).await.map_err(|_| Failure::Buffer)?;
+            spool.push(filled.get(step.data).unwrap_or_default()).await.map_err(unkept)?;
             self.inlet.consume(step.consumed);
         }
-        spool.rewind().await.map_err(|_| Failure::Buffer)?;
+        spool.rewind().await.map_err(unkept)?;
         self.progress.head_sent.set(true);
         self.progress.response_bytes.set(length);
         let stall = self.stall();
@@ -216,7 +216,7 @@ impl Download<'_, '_> {
             send_all(self.client, self.watch, stall, spool.memory()).await?;
         }
         loop {
-            let block = spool.next_block().await.map_err(|_| Failure::Buffer)?;
+            let block = spool.next_block().await.map_err(unkept)?;
             if block.is_empty() {
                 return Ok(self.inlet.is_empty());
             }
@@ -256,6 +256,14 @@ impl Download<'_, '_> {
         let limit = self.stall().filter(|_| self.progress.head_sent.get());
         send_all(self.client, self.watch, limit, bytes).await
     }
+}
+
+/// Says why a body cannot be held back.
+fn unkept(error: SpoolError) -> Failure {
+    Failure::Buffer(match error {
+        SpoolError::Full { .. } => Reason::BufferFull,
+        SpoolError::TooLarge { .. } | SpoolError::File { .. } => Reason::BufferFailed,
+    })
 }
 
 /// Says whether an answer may be held back: not one that wants to be sent at once.

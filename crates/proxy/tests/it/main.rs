@@ -26,6 +26,7 @@ mod failures;
 mod flags;
 mod forwarding;
 mod gates;
+mod hardening;
 mod log_lines;
 mod metrics;
 mod names;

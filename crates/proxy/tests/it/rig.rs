@@ -61,6 +61,7 @@ pub(crate) struct Rig {
     /// 0 takes free ones.
     ports: (u16, u16),
     metrics: bool,
+    spill_limit: u64,
     server: Option<Server>,
 }
 
@@ -110,7 +111,17 @@ impl Rig {
     fn made(limits: Limits, names: NameFiles, (acme, ports): (AcmeConfig, (u16, u16))) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = LogText::default();
-        let mut rig = Self { folder, log, limits, names, acme, ports, metrics: false, server: None };
+        let mut rig = Self {
+            folder,
+            log,
+            limits,
+            names,
+            acme,
+            ports,
+            metrics: false,
+            spill_limit: u64::MAX,
+            server: None,
+        };
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -119,6 +130,14 @@ impl Rig {
     pub(crate) fn counting() -> Self {
         let mut rig = Self::start();
         rig.metrics = true;
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts a proxy that counts, and that keeps so many bytes of bodies on the disk.
+    pub(crate) fn spilling(limit: u64) -> Self {
+        let mut rig = Self::start();
+        (rig.metrics, rig.spill_limit) = (true, limit);
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -139,6 +158,7 @@ impl Rig {
             limits: self.limits,
             names: self.names.clone(),
             spill_folder: self.spill_folder(),
+            spill_limit: self.spill_limit,
             acme: self.acme.clone(),
             program: None,
         };
