@@ -17,6 +17,7 @@ use crate::http1::{Framing, HeaderLines, Version};
 use crate::log::{escape, field};
 use crate::metrics::Method;
 use crate::table::Service;
+use crate::trace::Span;
 
 /// A client, with its address as text.
 #[derive(Debug)]
@@ -68,6 +69,8 @@ pub(crate) struct Record {
     pub(crate) reason: Option<Reason>,
     /// Why a target that stood by got the request.
     pub(crate) stands_in: Option<Reason>,
+    /// Its place in a trace, where it has one.
+    pub(crate) span: Option<Box<Span>>,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) target: Option<Arc<Target>>,
     /// How many bytes of the request's body were received.
@@ -139,6 +142,7 @@ impl Record {
             status: 0,
             reason: None,
             stands_in: None,
+            span: None,
             service: None,
             target: None,
             request_bytes: 0,

@@ -143,7 +143,7 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
     };
     let made = worker.request_id();
     let request_id = request.view.first(Kind::RequestId).unwrap_or(&made);
-    let admitted = Admitted {
+    let mut admitted = Admitted {
         record: Record::of(&request, request_id, arrival, worker.text()),
         version: request.version,
         framing: request.framing,
@@ -157,6 +157,9 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
         },
         cookies: None,
     };
+    if let Some(tracer) = &worker.tracer {
+        admitted.record.span = tracer.begin(&request.view, arrival.scheme, worker.dice());
+    }
     match request.form {
         Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
         Form::Authority => Admission::Local(admitted, Local::new(502, Reason::InvalidRequest)),
@@ -318,6 +321,9 @@ impl Passage {
         };
         self.head.clear();
         request.write(&forwarding, &mut self.head);
+        if let Some(span) = &record.span {
+            span.mark(&mut self.head);
+        }
         record.target = Some(Arc::clone(&self.target));
     }
 

@@ -12,6 +12,7 @@
 //!   what is in flight where.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
+//! - `trace`: spans for a collector, where there is one.
 //! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
 //! - `handover`: another process in the place of this one.
 //! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
@@ -32,6 +33,8 @@ mod cookie;
 mod digits;
 mod duty;
 mod exchange;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod generation;
 mod handover;
 mod health;
@@ -52,6 +55,7 @@ mod state;
 mod stream;
 mod table;
 mod template;
+mod trace;
 mod view;
 mod watch;
 mod worker;
@@ -62,3 +66,4 @@ pub use handover::Program;
 pub use limits::Limits;
 pub use resolve::NameFiles;
 pub use server::{Ended, Server, ServerConfig, StartError};
+pub use trace::TraceConfig;

@@ -19,7 +19,7 @@ use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::acme::{AcmeConfig, Keeper};
+use crate::acme::{AcmeConfig, Keeper, public_connector};
 use crate::certificate::server_config;
 use crate::control::{Control, Means, api, restore};
 use crate::handover::{Inheritance, Link, Program, Signals, Sockets, accompany, linger, supervise};
@@ -31,6 +31,7 @@ use crate::runtime::{Command, Listeners, Threads};
 use crate::spool::SpillBudget;
 use crate::state::{StateError, StateFile};
 use crate::table::Shared;
+use crate::trace::{Exporter, TraceConfig, Tracer};
 use crate::worker::Start;
 
 use begin::Beginning;
@@ -66,6 +67,8 @@ pub struct ServerConfig {
     pub spill_limit: u64,
     /// How certificates are ordered where a service says nothing else.
     pub acme: AcmeConfig,
+    /// Where traces go, if any are made.
+    pub traces: Option<TraceConfig>,
     /// How this process was started; none where no other can be started in its place.
     pub program: Option<Program>,
 }
@@ -182,6 +185,7 @@ struct Parts {
     limits: Limits,
     /// The way to the process before this one.
     link: Option<Link>,
+    exporter: Option<Exporter>,
 }
 
 fn state_error(config: &ServerConfig, source: StateError) -> StartError {
@@ -249,6 +253,7 @@ impl Server {
         let shared = Arc::new(Shared::default());
         shared.store(table);
         let spill_budget = Arc::new(SpillBudget::new(config.spill_limit));
+        let (tracer, exporter) = trace(&config, (&resolver, &log))?.unzip();
         let start = Start {
             lane: 0,
             port: ports.0,
@@ -261,6 +266,7 @@ impl Server {
             log: log.clone(),
             challenges: keeper.challenges(),
             unrouted: metrics.as_ref().map(|metrics| metrics.service("")),
+            tracer: tracer.clone(),
         };
         let (threads, stopping) = (serve_on(&sockets, start)?, CancellationToken::new());
         let control = Arc::new(Control {
@@ -278,6 +284,7 @@ impl Server {
             keeper: Arc::new(keeper),
             metrics,
             spill_budget,
+            traces: tracer.map(|tracer| tracer.counts()),
             changes: RwLock::new(()),
             program: config.program,
             hand_over_limit: config.limits.hand_over,
@@ -289,7 +296,8 @@ impl Server {
             elsewhere: watch::Sender::default(),
         });
         let (socket_path, stop_deadline, limits) = (config.socket, config.stop_deadline, config.limits);
-        let parts = Parts { control, sockets, socket_path, own_uid, stop_deadline, ports, limits, link };
+        let parts =
+            Parts { control, sockets, socket_path, own_uid, stop_deadline, ports, limits, link, exporter };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || run(runtime, signals, parts));
@@ -380,7 +388,8 @@ fn run(runtime: Runtime, mut signals: Signals, parts: Parts) -> Ended {
 
 /// Directs everything until the proxy ends, and says how it does.
 async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
-    let Parts { control, sockets, socket_path: _, own_uid, stop_deadline, ports, limits, link } = parts;
+    let Parts { control, sockets, socket_path: _, own_uid, stop_deadline, ports, limits, link, exporter } =
+        parts;
     let log = control.log.clone();
     if let Some(link) = &link
         && let Err(error) = link.take_over(limits.hand_over)
@@ -407,6 +416,7 @@ async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
         Arc::clone(&control.keeper).run(&control.shared, &control.stopping),
         serve_metrics(&control, metrics),
         accompany(Arc::clone(&control), link),
+        export(&control.stopping, exporter),
         await_signal(&control.stopping, (signals, &log))
     );
     log.info("Server stopping", &[]);
@@ -427,6 +437,26 @@ async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
         tasks.wait().await;
     }
     ended
+}
+
+/// Makes what traces are made and sent with, if they are.
+fn trace(
+    config: &ServerConfig,
+    (resolver, log): (&Arc<Resolver>, &Log),
+) -> Result<Option<(Arc<Tracer>, Exporter)>, StartError> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let tls = public_connector(config.acme.roots.as_deref())
+        .map_err(|error| StartError::Acme { source: Box::new(error) })?;
+    let (tracer, queue) = Tracer::new(traces.per_million);
+    let (counts, resolver, log) = (tracer.counts(), Arc::clone(resolver), log.clone());
+    let exporter = Exporter { config: traces.clone(), queue, counts, resolver, tls, log };
+    Ok(Some((Arc::new(tracer), exporter)))
+}
+
+async fn export(stopping: &CancellationToken, exporter: Option<Exporter>) {
+    if let Some(exporter) = exporter {
+        exporter.run(stopping).await;
+    }
 }
 
 /// Answers with what is counted, if it is.

@@ -19,6 +19,7 @@ use crate::pool::TargetPool;
 use crate::resolve::Resolver;
 use crate::spool::SpillBudget;
 use crate::table::{Shared, Table};
+use crate::trace::{Dice, Tracer};
 use crate::watch::Watches;
 
 /// How full the log buffer may be before it is handed to the writing thread.
@@ -48,6 +49,8 @@ pub(crate) struct Start {
     pub(crate) challenges: Arc<Challenges>,
     /// Where requests are counted that no service has, if any are counted.
     pub(crate) unrouted: Option<Arc<ServiceCounts>>,
+    /// Who decides which requests are traced, if any are.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// Whether the proxy stops, and what that means for a connection that waits for its next request.
@@ -78,6 +81,7 @@ pub(crate) struct Worker {
     pub(crate) spill_budget: Arc<SpillBudget>,
     pub(crate) challenges: Arc<Challenges>,
     unrouted: Option<Arc<ServiceCounts>>,
+    pub(crate) tracer: Option<Arc<Tracer>>,
     table: RefCell<(u64, Arc<Table>)>,
     log: Log,
     lines: RefCell<Vec<u8>>,
@@ -101,6 +105,7 @@ impl Worker {
             log,
             challenges,
             unrouted,
+            tracer,
         } = start;
         Self {
             lane,
@@ -119,6 +124,7 @@ impl Worker {
             log,
             challenges,
             unrouted,
+            tracer,
             lines: RefCell::default(),
             texts: RefCell::default(),
             leaving: Cell::new(Leaving::No),
@@ -184,6 +190,11 @@ impl Worker {
         }
     }
 
+    /// Returns random numbers for ids; they tell apart and are no secret.
+    pub(crate) fn dice(&self) -> Dice {
+        std::array::from_fn(|_| self.random())
+    }
+
     /// <https://prng.di.unimi.it/splitmix64.c>
     fn random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -194,7 +205,10 @@ impl Worker {
     }
 
     /// Writes a request's line.
-    pub(crate) fn log_request(&self, record: Record) {
+    pub(crate) fn log_request(&self, mut record: Record) {
+        if let Some((tracer, span)) = self.tracer.as_ref().zip(record.span.take()) {
+            tracer.end(span, &record);
+        }
         let counts = match &record.service {
             Some(service) => service.counts.as_ref(),
             None => self.unrouted.as_ref(),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 
@@ -14,6 +15,7 @@ use crate::handover::{Program, Role};
 use crate::limits::Limits;
 use crate::resolve::NameFiles;
 use crate::server::{Ended, Server, ServerConfig};
+use crate::trace::TraceConfig;
 
 /// Docker kills a container 10 s after it has asked it to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(9);
@@ -34,6 +36,7 @@ pub(super) fn run(
     }
     let metrics_port = arguments.metrics_port.or_else(|| setting(environment, "METRICS_PORT"));
     let acme = acme(&arguments, environment)?;
+    let traces = traces(&arguments, environment)?;
     let config = ServerConfig {
         bind: arguments.bind,
         http_port,
@@ -52,6 +55,7 @@ pub(super) fn run(
             .or_else(|| setting(environment, "BUFFER_DISK"))
             .unwrap_or(SPILL_LIMIT),
         acme,
+        traces,
         // Without it the proxy serves as well; only it cannot hand over.
         program: Program::running().ok(),
     };
@@ -66,6 +70,40 @@ pub(super) fn run(
         Ended::HandedOver { code } => Ok(code),
         Ended::Deserted | Ended::Refused => Err(CommandError::Deserted),
     }
+}
+
+/// Returns where traces go. The names of the environment are OpenTelemetry's.
+fn traces(
+    arguments: &ServeArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<Option<TraceConfig>, CommandError> {
+    let usage = |message: String| CommandError::Usage { message };
+    let text = |name: &str| environment.get(name).filter(|text| !text.is_empty()).cloned();
+    let endpoint = arguments.otlp_endpoint.clone().or_else(|| text("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
+        return match arguments.trace_ratio {
+            Some(_) => Err(usage("`--trace-ratio` needs `--otlp-endpoint`, where traces go".to_owned())),
+            None => Ok(None),
+        };
+    };
+    let is_sound = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    let endpoint =
+        endpoint.parse::<Uri>().ok().filter(is_sound).ok_or_else(|| {
+            usage(format!("`{endpoint}` is not the `http` or `https` address of a collector"))
+        })?;
+    let stored = text("OTEL_TRACES_SAMPLER_ARG").and_then(|ratio| ratio.parse().ok());
+    let ratio = arguments.trace_ratio.or(stored).unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(usage(format!("`--trace-ratio` must be 0 to 1, not {ratio}")));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 1000000")]
+    let per_million = (ratio * 1_000_000.0).round() as u32;
+    let headers = text("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
+    let headers = headers
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), SecretString::from(value.trim().to_owned())));
+    Ok(Some(TraceConfig { endpoint, headers: headers.collect(), per_million }))
 }
 
 /// Lets the process have as many open connections as it may: each is a file, and the usual limit is for programs that use

@@ -15,6 +15,8 @@ pub(crate) struct Extra {
     pub(crate) certificates: Vec<(String, i64)>,
     /// How many bytes of bodies may be on the disk, and how many are.
     pub(crate) spilled: (u64, u64),
+    /// How many spans a collector got, and how many it did not; none where there is none.
+    pub(crate) traces: Option<(u64, u64)>,
 }
 
 /// Writes all counts.
@@ -64,6 +66,11 @@ pub(crate) fn write(metrics: &Metrics, extra: &Extra) -> String {
         text.line("freehold_certificate_expiry_seconds", &format!("host=\"{}\"", escaped(host)), end);
     }
     text.spilled(extra.spilled);
+    if let Some((sent, dropped)) = extra.traces {
+        text.head("freehold_trace_spans_total", "counter", "Spans that a collector got, or did not.");
+        text.line("freehold_trace_spans_total", "result=\"sent\"", sent);
+        text.line("freehold_trace_spans_total", "result=\"dropped\"", dropped);
+    }
     text.process();
     text.0
 }
@@ -188,6 +195,7 @@ mod tests {
             in_flight: vec![("shop".to_owned(), 2)],
             certificates: vec![("shop.example.com".to_owned(), 1_800_000_000)],
             spilled: (1000, 7),
+            traces: Some((5, 1)),
         };
         let text = write(&metrics, &extra);
         for line in [
@@ -201,6 +209,7 @@ mod tests {
             "kamal_proxy_http_in_flight_requests{service=\"shop\"} 2",
             "freehold_http_response_bytes_total{service=\"\"} 0",
             "freehold_buffer_disk_bytes 7",
+            "freehold_trace_spans_total{result=\"dropped\"} 1",
             "freehold_certificate_expiry_seconds{host=\"shop.example.com\"} 1800000000",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

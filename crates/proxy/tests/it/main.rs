@@ -38,6 +38,7 @@ mod routing;
 mod standby;
 mod strictness;
 mod switching;
+mod traces;
 mod trial;
 mod tunnels;
 mod upgrade;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig};
+use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig, TraceConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
     TrafficCounters,
@@ -62,6 +62,7 @@ pub(crate) struct Rig {
     ports: (u16, u16),
     metrics: bool,
     spill_limit: u64,
+    traces: Option<TraceConfig>,
     server: Option<Server>,
 }
 
@@ -120,6 +121,7 @@ impl Rig {
             ports,
             metrics: false,
             spill_limit: u64::MAX,
+            traces: None,
             server: None,
         };
         rig.restart(Duration::from_secs(5));
@@ -130,6 +132,14 @@ impl Rig {
     pub(crate) fn counting() -> Self {
         let mut rig = Self::start();
         rig.metrics = true;
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts a proxy that counts, and that tells a collector of requests.
+    pub(crate) fn tracing(traces: TraceConfig) -> Self {
+        let mut rig = Self::start();
+        (rig.metrics, rig.traces) = (true, Some(traces));
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -160,6 +170,7 @@ impl Rig {
             spill_folder: self.spill_folder(),
             spill_limit: self.spill_limit,
             acme: self.acme.clone(),
+            traces: self.traces.clone(),
             program: None,
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
