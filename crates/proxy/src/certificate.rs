@@ -20,6 +20,7 @@ use crate::acme::{Challenges, Managed, OnDemand, TLS_PROTOCOL};
 use details::Details;
 
 use crate::table::{ServiceCertificate, Shared, Table};
+use crate::ticket::Tickets;
 
 /// A certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -163,13 +164,14 @@ pub(crate) fn to_ask(table: &Table, server_name: &str) -> Option<Arc<OnDemand>> 
 pub(crate) fn server_config(
     shared: Arc<Shared>,
     challenges: Arc<Challenges>,
+    tickets: Arc<Tickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let versions = builder.with_safe_default_protocol_versions()?;
     let mut config =
         versions.with_no_client_auth().with_cert_resolver(Arc::new(Chooser { shared, challenges }));
     config.alpn_protocols = vec![b"http/1.1".to_vec(), TLS_PROTOCOL.to_vec()];
-    config.ticketer = ring::Ticketer::new()?;
+    config.ticketer = tickets;
     Ok(Arc::new(config))
 }
 

@@ -38,6 +38,7 @@ use crate::runtime::Threads;
 use crate::spool::SpillBudget;
 use crate::state::{State, StateFile};
 use crate::table::{Service, ServiceCertificate, Shared, Table};
+use crate::ticket::Tickets;
 use crate::trace::TraceCounts;
 
 use checks::{follow_all, follow_installed};
@@ -66,6 +67,8 @@ pub(crate) struct Control {
     pub(crate) spill_budget: Arc<SpillBudget>,
     /// What became of spans, where requests are traced.
     pub(crate) traces: Option<Arc<TraceCounts>>,
+    /// With which clients agree again on encrypted connections.
+    pub(crate) tickets: Arc<Tickets>,
     /// Held by every change, so that a hand-over happens between two.
     pub(crate) changes: RwLock<()>,
     /// How this process was started, where a new one can be started in the same way.

@@ -55,6 +55,7 @@ mod state;
 mod stream;
 mod table;
 mod template;
+mod ticket;
 mod trace;
 mod view;
 mod watch;

@@ -31,6 +31,7 @@ use crate::runtime::{Command, Listeners, Threads};
 use crate::spool::SpillBudget;
 use crate::state::{StateError, StateFile};
 use crate::table::Shared;
+use crate::ticket::Tickets;
 use crate::trace::{Exporter, TraceConfig, Tracer};
 use crate::worker::Start;
 
@@ -235,7 +236,8 @@ impl Server {
             Some(inheritance) => Beginning::inherited(&config, inheritance)?,
             None => Beginning::anew(&config, &state_file, &log)?,
         };
-        let Beginning { sockets, own_uid, state, unhealthy, link } = beginning;
+        let Beginning { sockets, own_uid, state, unhealthy, tickets, link } = beginning;
+        let tickets = Arc::new(Tickets::new(&tickets));
         let ports = (port_of(&sockets.plain), port_of(&sockets.encrypted));
         let metrics_port = sockets.metrics.as_ref().map(|listener| port_of([listener]));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(threads_error)?;
@@ -268,7 +270,8 @@ impl Server {
             unrouted: metrics.as_ref().map(|metrics| metrics.service("")),
             tracer: tracer.clone(),
         };
-        let (threads, stopping) = (serve_on(&sockets, start)?, CancellationToken::new());
+        let (threads, stopping) =
+            (serve_on(&sockets, start, Arc::clone(&tickets))?, CancellationToken::new());
         let control = Arc::new(Control {
             threads,
             shared,
@@ -285,6 +288,7 @@ impl Server {
             metrics,
             spill_budget,
             traces: tracer.map(|tracer| tracer.counts()),
+            tickets,
             changes: RwLock::new(()),
             program: config.program,
             hand_over_limit: config.limits.hand_over,
@@ -347,8 +351,8 @@ fn port_of<'l>(listeners: impl IntoIterator<Item = &'l TcpListener>) -> u16 {
 }
 
 /// Starts the threads that serve, each with descriptors of its own.
-fn serve_on(sockets: &Sockets, start: Start) -> Result<Threads, StartError> {
-    let tls = server_config(Arc::clone(&start.shared), Arc::clone(&start.challenges))
+fn serve_on(sockets: &Sockets, start: Start, tickets: Arc<Tickets>) -> Result<Threads, StartError> {
+    let tls = server_config(Arc::clone(&start.shared), Arc::clone(&start.challenges), tickets)
         .map_err(|source| StartError::Tls { source })?;
     let threads_error = |source| StartError::Threads { source };
     let Sockets { plain, encrypted, .. } = sockets.try_clone().map_err(threads_error)?;

@@ -10,6 +10,7 @@ use crate::handover::{Inheritance, Legacy, Link, Sockets};
 use crate::log::Log;
 use crate::runtime::listen;
 use crate::state::{State, StateFile};
+use crate::ticket::TicketKey;
 
 /// What a proxy begins with: its sockets, and the state of an earlier run or process.
 pub(super) struct Beginning {
@@ -17,6 +18,7 @@ pub(super) struct Beginning {
     pub(super) own_uid: u32,
     pub(super) state: Option<State>,
     pub(super) unhealthy: BTreeSet<String>,
+    pub(super) tickets: Vec<TicketKey>,
     pub(super) link: Option<Link>,
 }
 
@@ -35,15 +37,15 @@ impl Beginning {
             .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
         let metrics = metrics.into_iter().flatten().next();
         let sockets = Sockets { plain, encrypted, metrics, control };
-        Ok(Self { sockets, own_uid, state, unhealthy: BTreeSet::new(), link: None })
+        Ok(Self { sockets, own_uid, state, unhealthy: BTreeSet::new(), tickets: Vec::new(), link: None })
     }
 
     pub(super) fn inherited(config: &ServerConfig, inheritance: Inheritance) -> Result<Self, StartError> {
         let own_uid = fs_err::metadata(&config.socket)
             .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?
             .uid();
-        let (sockets, Legacy { state, unhealthy, .. }, link) = inheritance.split();
-        Ok(Self { sockets, own_uid, state: Some(state), unhealthy, link: Some(link) })
+        let (sockets, Legacy { state, unhealthy, tickets, .. }, link) = inheritance.split();
+        Ok(Self { sockets, own_uid, state: Some(state), unhealthy, tickets, link: Some(link) })
     }
 }
 
