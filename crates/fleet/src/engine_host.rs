@@ -26,6 +26,8 @@ mod one_off;
 mod perform;
 mod proxy;
 mod proxy_files;
+mod proxy_list;
+mod proxy_upgrade;
 mod queries;
 mod registry;
 mod release_command;
@@ -55,6 +57,7 @@ pub use connection::{Reach, SshReach};
 pub use local_registry::LOCAL_REGISTRY;
 pub use one_off::{Attached, AttachedControl, MissingImage, OneOff};
 pub use proxy_files::{BootFile, ProxyDetails, ProxyHistory, ServiceDetails};
+pub use proxy_list::{ServedCertificate, ServedService, ServedTarget};
 pub use server::{ServerCommand, ServerControl};
 pub use workshop::{BuildContext, BuildDestination, Stock, Workshop};
 

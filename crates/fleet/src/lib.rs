@@ -19,8 +19,8 @@ mod world;
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
     Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState,
-    LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServerCommand, ServerControl,
-    ServiceDetails, SshReach, Stock, Workshop,
+    LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServedCertificate,
+    ServedService, ServedTarget, ServerCommand, ServerControl, ServiceDetails, SshReach, Stock, Workshop,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};

@@ -10,7 +10,10 @@ use crate::failure::Format;
 use crate::{environment, fail};
 
 /// The verbs of `freehold proxy` that only the proxy has; of the others, the client's commands have the same names.
-const VERBS: [&str; 10] = ["serve", "run", "deploy", "rm", "list", "ls", "pause", "resume", "rollout", "api"];
+const VERBS: [&str; 8] = ["serve", "run", "deploy", "rm", "pause", "resume", "rollout", "api"];
+
+/// The verbs that the client has, too: they are the proxy's where a socket of one is named.
+const SHARED_VERBS: [&str; 3] = ["list", "ls", "upgrade"];
 
 /// The variable that the proxy's image sets: there every verb is the proxy's.
 const ROLE: &str = "FREEHOLD_ROLE";
@@ -28,7 +31,11 @@ pub(crate) fn role(
     match words {
         [_, first, rest @ ..] if first == "proxy" => {
             let is_own = rest.first().is_some_and(|verb| VERBS.iter().any(|known| verb == known));
-            (is_own || is_inside).then(|| (Invocation::Freehold, rest.to_vec()))
+            let names_socket = environment.contains_key("KAMAL_PROXY_SOCKET")
+                || rest.iter().any(|word| word.to_str().is_some_and(|word| word.starts_with("--socket")));
+            let is_shared = rest.first().is_some_and(|verb| SHARED_VERBS.iter().any(|known| verb == known));
+            (is_own || is_inside || (is_shared && names_socket))
+                .then(|| (Invocation::Freehold, rest.to_vec()))
         }
         _ => None,
     }

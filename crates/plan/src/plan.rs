@@ -237,6 +237,11 @@ pub enum Action {
         /// The network's name.
         network: String,
     },
+    /// Lets the running proxy hand over to a process of this build. Never done already: to do it again hands over once more.
+    UpgradeProxy {
+        /// How long the earlier process may take to end what it has begun.
+        drain: Duration,
+    },
     /// Brings the image of Freehold's proxy to the host. Done already: it has it.
     DeliverProxyImage,
     /// Pulls the image of a kamal-proxy. Done already: the host has it.

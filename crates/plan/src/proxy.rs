@@ -36,6 +36,8 @@ pub enum ProxyVerb {
     Stop,
     /// They are stopped and started.
     Restart,
+    /// They hand over to a process of this build.
+    Upgrade,
 }
 
 /// Which proxy serves after one was replaced.
@@ -86,6 +88,14 @@ pub enum ProxyPlanError {
         /// The host.
         host: HostName,
     },
+    /// The proxy cannot hand over.
+    #[error("the proxy of host `{host}` cannot hand over: {reason}")]
+    CannotHandOver {
+        /// The host.
+        host: HostName,
+        /// Why not.
+        reason: &'static str,
+    },
     /// The image of a kamal-proxy has a name that is none.
     #[error("`{image}` is not an image")]
     Image {
@@ -100,7 +110,7 @@ pub enum ProxyPlanError {
 impl Diagnose for ProxyPlanError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoProxy { .. } => ErrorKind::Failed,
+            Self::NoProxy { .. } | Self::CannotHandOver { .. } => ErrorKind::Failed,
             Self::Image { .. } => ErrorKind::Configuration,
             Self::Name(_) => ErrorKind::Bug,
         }
@@ -109,6 +119,11 @@ impl Diagnose for ProxyPlanError {
     fn help(&self) -> Vec<String> {
         match self {
             Self::NoProxy { .. } => vec!["boot it first: `freehold proxy boot`".to_owned()],
+            Self::CannotHandOver { .. } => vec![
+                "replace its container instead: `freehold proxy reboot` refuses no connection, and ends those that are \
+                 still open after 10 s; with `--with-gap` connections are refused for about a second"
+                    .to_owned(),
+            ],
             Self::Image { .. } => {
                 vec![
                     "write `registry`, `repository` and `version` of `proxy: run:` as Docker does".to_owned(),
@@ -142,6 +157,11 @@ pub fn proxy(
         if seen.proxy == ObservedProxy::Absent {
             return Err(ProxyPlanError::NoProxy { host: host.clone() });
         }
+        if verb == ProxyVerb::Upgrade {
+            check_can_hand_over(host, &seen.proxy)?;
+            let drain = project.timeouts.drain;
+            stages.step(host, Action::UpgradeProxy { drain }, Undo::Nothing);
+        }
         if matches!(verb, ProxyVerb::Stop | ProxyVerb::Restart) {
             let action = Action::StopContainer {
                 subject: Subject::Proxy,
@@ -156,6 +176,18 @@ pub fn proxy(
         }
     }
     Ok(plan(project, id, hosts, stages))
+}
+
+fn check_can_hand_over(host: &HostName, proxy: &ObservedProxy) -> Result<(), ProxyPlanError> {
+    let reason = match proxy {
+        ObservedProxy::Absent | ObservedProxy::Stopped { .. } => "it does not run",
+        ObservedProxy::Running { maker: ProxyMaker::Kamal, .. } => "it is a kamal-proxy",
+        ObservedProxy::Running { is_outdated: true, .. } => {
+            "it is of an earlier Freehold that does not know how"
+        }
+        ObservedProxy::Running { .. } => return Ok(()),
+    };
+    Err(ProxyPlanError::CannotHandOver { host: host.clone(), reason })
 }
 
 fn ensure(stages: &mut Stages, project: &Project, host: &HostName, seen: &ObservedHost) {

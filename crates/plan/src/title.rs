@@ -38,6 +38,7 @@ impl fmt::Display for Action {
             Self::PlaceFiles { subject, .. } => write!(formatter, "place the files of {subject}"),
             Self::PrepareHost { .. } => formatter.write_str("prepare the host"),
             Self::EnsureProxy { .. } => formatter.write_str("make sure that the proxy runs"),
+            Self::UpgradeProxy { .. } => formatter.write_str("let the proxy hand over to this build"),
             Self::DeliverProxyImage => formatter.write_str("deliver the proxy's image"),
             Self::PullProxyImage { image } => write!(formatter, "pull {image}"),
             Self::StartStandIn { .. } => formatter.write_str("start a proxy that stands in"),

@@ -18,6 +18,7 @@ use crate::http1::{Framing, HeaderLines, Version};
 use crate::log::{escape, field};
 use crate::metrics::Method;
 use crate::table::Service;
+use crate::trace::Span;
 
 /// A client, with its address as text.
 #[derive(Debug, Clone)]
@@ -71,8 +72,12 @@ pub(crate) struct Record {
     pub(crate) reason: Option<Reason>,
     /// Why a target that stood by got the request.
     pub(crate) stands_in: Option<Reason>,
+    /// Its place in a trace, where it has one.
+    pub(crate) span: Option<Box<Span>>,
     pub(crate) service: Option<Arc<Service>>,
     pub(crate) target: Option<Arc<Target>>,
+    /// How many bytes of the request's body were received.
+    pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
     /// The fields of further headers that are logged.
     pub(crate) further: Vec<u8>,
@@ -140,8 +145,10 @@ impl Record {
             status: 0,
             reason: None,
             stands_in: None,
+            span: None,
             service: None,
             target: None,
+            request_bytes: 0,
             response_bytes: 0,
             further: Vec::new(),
             response_type: Vec::new(),

@@ -200,6 +200,11 @@ enum Beside {
 }
 
 /// Makes a connector; without a file of its own, the public certificates are trusted.
+/// Makes what encrypted connections to servers of the public are made with, and to those that a file of certificates trusts.
+pub(crate) fn public_connector(roots: Option<&Path>) -> Result<TlsConnector, RootsError> {
+    connector(roots, Beside::Public)
+}
+
 fn connector(roots: Option<&Path>, beside: Beside) -> Result<TlsConnector, RootsError> {
     let mut trusted = RootCertStore::empty();
     if roots.is_none() || beside == Beside::Public {

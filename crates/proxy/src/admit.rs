@@ -112,7 +112,10 @@ impl Local {
     fn proof(text: Option<String>) -> Self {
         match text {
             Some(text) => Self { body: LocalBody::Text(text), ..Self::new(200, None) },
-            None => Self { body: LocalBody::Text("not found\n".to_owned()), ..Self::new(404, None) },
+            None => Self {
+                body: LocalBody::Text("not found\n".to_owned()),
+                ..Self::new(404, Reason::UnknownProof)
+            },
         }
     }
 }
@@ -207,6 +210,9 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
         lines: Vec::new(),
         wish: Wish::Off,
     };
+    if let Some(tracer) = &worker.tracer {
+        admitted.record.span = tracer.begin(&request.view, arrival.scheme, worker.dice());
+    }
     match request.form {
         Form::Asterisk => Admission::Local(admitted, Local::new(200, None)),
         Form::Authority => {
@@ -441,6 +447,9 @@ impl Passage {
         };
         self.head.clear();
         request.write(&forwarding, &mut self.head);
+        if let Some(span) = &record.span {
+            span.mark(&mut self.head);
+        }
         if let Some(edits) = rules.and_then(|rules| rules.request.as_ref()) {
             edits.apply(&mut self.head, 0, false);
         }

@@ -23,6 +23,7 @@ use crate::http2::ALPN;
 use details::Details;
 
 use crate::table::{ServiceCertificate, Shared, Table};
+use crate::ticket::Tickets;
 
 /// A certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -166,9 +167,10 @@ pub(crate) fn to_ask(table: &Table, server_name: &str) -> Option<Arc<OnDemand>> 
 pub(crate) fn server_config(
     shared: Arc<Shared>,
     challenges: Arc<Challenges>,
+    tickets: Arc<Tickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let mut config = config(Chooser { shared, challenges }, WebPkiClientVerifier::no_client_auth())?;
-    config.ticketer = ring::Ticketer::new()?;
+    config.ticketer = tickets;
     Ok(Arc::new(config))
 }
 

@@ -12,6 +12,7 @@ mod gate;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,8 +36,11 @@ use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
 use crate::rules::Rules;
 use crate::runtime::Threads;
+use crate::spool::SpillBudget;
 use crate::state::{State, StateFile};
 use crate::table::{Service, ServiceCertificate, Shared, Table};
+use crate::ticket::Tickets;
+use crate::trace::TraceCounts;
 
 use checks::{follow_all, follow_installed};
 use drain::Retired;
@@ -60,6 +64,12 @@ pub(crate) struct Control {
     pub(crate) keeper: Arc<Keeper>,
     /// What is counted, if there is somebody to read it.
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// What bodies take of the disk.
+    pub(crate) spill_budget: Arc<SpillBudget>,
+    /// What became of spans, where requests are traced.
+    pub(crate) traces: Option<Arc<TraceCounts>>,
+    /// With which clients agree again on encrypted connections.
+    pub(crate) tickets: Arc<Tickets>,
     /// Held by every change, so that a hand-over happens between two.
     pub(crate) changes: RwLock<()>,
     /// How this process was started, where a new one can be started in the same way.
@@ -425,7 +435,12 @@ impl Control {
         });
         let in_flight = in_flight.collect();
         drop(ledger);
-        let extra = metrics::Extra { in_flight, certificates: self.certificate_ends() };
+        let spilled = self.spill_budget.limit_and_use();
+        let traces = self
+            .traces
+            .as_ref()
+            .map(|counts| (counts.sent.load(Ordering::Relaxed), counts.dropped.load(Ordering::Relaxed)));
+        let extra = metrics::Extra { in_flight, certificates: self.certificate_ends(), spilled, traces };
         metrics::write(counted, &extra)
     }
 

@@ -57,7 +57,7 @@ enum Failure {
     /// The client's body is longer than may be held back.
     RequestTooLarge,
     /// A body that is to be held back cannot be kept.
-    Buffer,
+    Buffer(Reason),
 }
 
 /// How far an exchange got; what is left of it when it is interrupted.
@@ -76,6 +76,8 @@ struct Progress {
     /// The client may have got a part of the final answer.
     head_sent: Cell<bool>,
     status: Cell<u16>,
+    /// Of the request's body.
+    request_bytes: Cell<u64>,
     response_bytes: Cell<u64>,
     response_type: RefCell<Vec<u8>>,
     /// The fields of answer headers that are logged.
@@ -236,6 +238,7 @@ pub(crate) async fn forward(
         Run { connection, admitted: &mut admitted, passage: &mut passage, progress: &progress, body: None };
     let outcome = watch.guard(pin!(run.run())).await;
     admitted.record.status = progress.status.get();
+    admitted.record.request_bytes = progress.request_bytes.get();
     admitted.record.response_bytes = progress.response_bytes.get();
     admitted.record.response_type = progress.response_type.take();
     admitted.record.further.append(&mut progress.further.borrow_mut());
@@ -271,7 +274,8 @@ impl Ending {
             Failure::ClientGone => Self { status: 499, reason: Reason::ClientGone },
             Failure::Malformed => Self { status: 400, reason: Reason::InvalidRequest },
             Failure::RequestTooLarge => Self { status: 413, reason: Reason::RequestTooLarge },
-            Failure::Buffer => Self { status: 500, reason: Reason::BufferFailed },
+            Failure::Buffer(reason @ Reason::BufferFull) => Self { status: 503, reason },
+            Failure::Buffer(reason) => Self { status: 500, reason },
             Failure::Target(reason) if progress.head_sent.get() => {
                 let keeps = matches!(reason, Reason::DrainTimeout | Reason::ResponseTooLarge);
                 let reason = if keeps { reason } else { Reason::TargetCutBody };

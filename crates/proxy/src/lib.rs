@@ -14,6 +14,7 @@
 //! - `http2`: its streams as connections of HTTP/1.1, on both sides; `compress`: answers made shorter.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
 //! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
+//! - `trace`: spans for a collector, where there is one.
 //! - `acme`, `certificate`, `client_auth`: certificates, ordered or given, and those of clients; `metrics`: what is counted.
 //! - `handover`: another process in the place of this one.
 //! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
@@ -48,6 +49,7 @@ mod limits;
 mod link;
 mod log;
 mod metrics;
+mod pace;
 mod page;
 mod pool;
 mod resolve;
@@ -60,6 +62,8 @@ mod state;
 mod stream;
 mod table;
 mod template;
+mod ticket;
+mod trace;
 mod view;
 mod watch;
 mod worker;
@@ -70,3 +74,4 @@ pub use handover::Program;
 pub use limits::Limits;
 pub use resolve::NameFiles;
 pub use server::{Ended, Server, ServerConfig, StartError};
+pub use trace::TraceConfig;

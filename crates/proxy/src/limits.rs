@@ -11,6 +11,8 @@ pub struct Limits {
     pub head: Duration,
     /// For the next piece of a request's body.
     pub upload: Duration,
+    /// The least rate at which a request's body must come once [`Limits::upload`] has been waited for in all.
+    pub least_upload_bytes_per_second: u32,
     /// For a client that takes nothing of its answer.
     pub stalled_client: Duration,
     /// For a connection to a target.
@@ -51,6 +53,7 @@ impl Default for Limits {
             idle: Duration::from_secs(120),
             head: Duration::from_secs(60),
             upload: Duration::from_secs(120),
+            least_upload_bytes_per_second: 500,
             stalled_client: Duration::from_secs(120),
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),

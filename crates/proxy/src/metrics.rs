@@ -9,9 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_wire::Reason;
 use parking_lot::Mutex;
 
 pub(crate) use page::{Extra, write};
+
+use crate::access::Record;
 
 /// Upper bounds of the classes of durations, in seconds; those that Prometheus' libraries use.
 const BOUNDS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -96,8 +99,26 @@ pub(crate) struct ServiceCounts {
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Lane {
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
     /// A handful: those that a service answers with.
-    counts: Mutex<Vec<(Key, Count)>>,
+    requests: Vec<(Key, Count)>,
+    /// Those that the proxy itself ended.
+    ended: Vec<(Reason, u64)>,
+    request_bytes: u64,
+    response_bytes: u64,
+}
+
+/// What a service comes to on all threads.
+#[derive(Debug, Default)]
+struct Total {
+    requests: BTreeMap<Key, Count>,
+    ended: BTreeMap<Reason, u64>,
+    request_bytes: u64,
+    response_bytes: u64,
 }
 
 type Key = (Method, u16);
@@ -148,7 +169,7 @@ impl Metrics {
         Arc::clone(counts)
     }
 
-    fn totals(&self) -> BTreeMap<String, BTreeMap<Key, Count>> {
+    fn totals(&self) -> BTreeMap<String, Total> {
         let services = self.services.lock();
         services.iter().map(|(name, counts)| (name.clone(), counts.total())).collect()
     }
@@ -156,28 +177,49 @@ impl Metrics {
 
 impl ServiceCounts {
     /// Counts a request that has ended.
-    pub(crate) fn add(&self, lane: usize, method: Method, status: u16, duration: Duration) {
+    pub(crate) fn add(&self, lane: usize, record: &Record) {
         let Some(lane) = self.lanes.get(lane) else { return };
         let mut counts = lane.counts.lock();
-        let key = (method, status);
-        match counts.iter_mut().find(|(known, _)| *known == key) {
+        if let Some(method) = record.method {
+            counts.add((method, record.status), record.elapsed());
+        }
+        if let Some(reason) = record.reason {
+            match counts.ended.iter_mut().find(|(known, _)| *known == reason) {
+                Some((_, count)) => *count += 1,
+                None => counts.ended.push((reason, 1)),
+            }
+        }
+        counts.request_bytes = counts.request_bytes.saturating_add(record.request_bytes);
+        counts.response_bytes = counts.response_bytes.saturating_add(record.response_bytes);
+    }
+
+    fn total(&self) -> Total {
+        let mut total = Total::default();
+        for lane in &self.lanes {
+            let counts = lane.counts.lock();
+            for (key, count) in &counts.requests {
+                total.requests.entry(*key).or_default().merge(count);
+            }
+            for (reason, count) in &counts.ended {
+                *total.ended.entry(*reason).or_default() += count;
+            }
+            total.request_bytes = total.request_bytes.saturating_add(counts.request_bytes);
+            total.response_bytes = total.response_bytes.saturating_add(counts.response_bytes);
+        }
+        total
+    }
+}
+
+impl Counts {
+    fn add(&mut self, key: Key, duration: Duration) {
+        match self.requests.iter_mut().find(|(known, _)| *known == key) {
             Some((_, count)) => count.add(duration),
             None => {
                 let mut count = Count::default();
                 count.add(duration);
-                counts.push((key, count));
+                self.requests.push((key, count));
             }
         }
-    }
-
-    fn total(&self) -> BTreeMap<Key, Count> {
-        let mut total = BTreeMap::new();
-        for lane in &self.lanes {
-            for (key, count) in lane.counts.lock().iter() {
-                total.entry(*key).or_insert_with(Count::default).merge(count);
-            }
-        }
-        total
     }
 }
 
@@ -200,16 +242,19 @@ mod tests {
     fn threads_are_added_up() {
         let metrics = Metrics::new(2);
         let counts = metrics.service("shop-web");
-        counts.add(0, Method::Get, 200, Duration::from_millis(5));
-        counts.add(1, Method::Get, 200, Duration::from_millis(6));
-        counts.add(1, Method::Get, 200, Duration::from_secs(11));
-        counts.add(1, Method::Get, 404, Duration::ZERO);
-        counts.add(2, Method::Get, 200, Duration::ZERO);
+        for (lane, status, duration) in [
+            (0, 200, Duration::from_millis(5)),
+            (1, 200, Duration::from_millis(6)),
+            (1, 200, Duration::from_secs(11)),
+            (1, 404, Duration::ZERO),
+        ] {
+            counts.lanes[lane].counts.lock().add((Method::Get, status), duration);
+        }
         let totals = metrics.totals();
-        let count = &totals["shop-web"][&(Method::Get, 200)];
+        let count = &totals["shop-web"].requests[&(Method::Get, 200)];
         assert_eq!((count.requests, count.nanos), (3, 11_011_000_000));
         assert_eq!(count.classes, [1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        assert_eq!(totals["shop-web"][&(Method::Get, 404)].requests, 1);
+        assert_eq!(totals["shop-web"].requests[&(Method::Get, 404)].requests, 1);
         for (bound, nanos) in BOUNDS.iter().zip(BOUNDS_NANOS) {
             assert_eq!(Duration::from_secs_f64(*bound), Duration::from_nanos(nanos));
         }

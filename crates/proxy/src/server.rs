@@ -1,12 +1,11 @@
 //! The whole proxy: threads that serve, one that directs them, and an orderly end.
 
+mod begin;
 mod load;
 
-use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::net::{IpAddr, TcpListener};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -20,18 +19,23 @@ use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::acme::{AcmeConfig, Keeper};
+use crate::acme::{AcmeConfig, Keeper, public_connector};
 use crate::certificate::server_config;
 use crate::control::{Control, Means, api, restore};
-use crate::handover::{Inheritance, Legacy, Link, Program, Signals, Sockets, accompany, linger, supervise};
+use crate::handover::{Inheritance, Link, Program, Signals, Sockets, accompany, linger, supervise};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
 use crate::metrics::{Metrics, serve};
 use crate::resolve::{NameFiles, Resolver};
-use crate::runtime::{Command, Listeners, Threads, listen};
-use crate::state::{State, StateError, StateFile};
+use crate::runtime::{Command, Listeners, Threads};
+use crate::spool::SpillBudget;
+use crate::state::{StateError, StateFile};
 use crate::table::Shared;
+use crate::ticket::Tickets;
+use crate::trace::{Exporter, TraceConfig, Tracer};
 use crate::worker::Start;
+
+use begin::Beginning;
 
 /// How a proxy is set up.
 #[derive(Debug, Clone)]
@@ -60,8 +64,12 @@ pub struct ServerConfig {
     pub names: NameFiles,
     /// The folder for bodies that are held back and do not fit into memory.
     pub spill_folder: PathBuf,
+    /// How many bytes of such bodies may be in that folder at a time.
+    pub spill_limit: u64,
     /// How certificates are ordered where a service says nothing else.
     pub acme: AcmeConfig,
+    /// Where traces go, if any are made.
+    pub traces: Option<TraceConfig>,
     /// How this process was started; none where no other can be started in its place.
     pub program: Option<Program>,
 }
@@ -178,42 +186,7 @@ struct Parts {
     limits: Limits,
     /// The way to the process before this one.
     link: Option<Link>,
-}
-
-/// What a proxy begins with: its sockets, and the state of an earlier run or process.
-struct Beginning {
-    sockets: Sockets,
-    own_uid: u32,
-    state: Option<State>,
-    unhealthy: BTreeSet<String>,
-    link: Option<Link>,
-}
-
-impl Beginning {
-    fn anew(config: &ServerConfig, state_file: &StateFile, log: &Log) -> Result<Self, StartError> {
-        let state = load::load(state_file, log).map_err(|error| state_error(config, error))?;
-        let threads = config.threads.max(1);
-        let listen_on = |port, threads| {
-            listen(config.bind, port, threads)
-                .map_err(|source| StartError::Listen { address: address_text(config.bind, port), source })
-        };
-        let metrics = config.metrics_port.map(|port| listen_on(port, 1)).transpose()?;
-        let (plain, encrypted) =
-            (listen_on(config.http_port, threads)?, listen_on(config.https_port, threads)?);
-        let (control, own_uid) = make_socket(&config.socket)
-            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
-        let metrics = metrics.into_iter().flatten().next();
-        let sockets = Sockets { plain, encrypted, metrics, control };
-        Ok(Self { sockets, own_uid, state, unhealthy: BTreeSet::new(), link: None })
-    }
-
-    fn inherited(config: &ServerConfig, inheritance: Inheritance) -> Result<Self, StartError> {
-        let own_uid = fs_err::metadata(&config.socket)
-            .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?
-            .uid();
-        let (sockets, Legacy { state, unhealthy, .. }, link) = inheritance.split();
-        Ok(Self { sockets, own_uid, state: Some(state), unhealthy, link: Some(link) })
-    }
+    exporter: Option<Exporter>,
 }
 
 fn state_error(config: &ServerConfig, source: StateError) -> StartError {
@@ -263,7 +236,8 @@ impl Server {
             Some(inheritance) => Beginning::inherited(&config, inheritance)?,
             None => Beginning::anew(&config, &state_file, &log)?,
         };
-        let Beginning { sockets, own_uid, state, unhealthy, link } = beginning;
+        let Beginning { sockets, own_uid, state, unhealthy, tickets, link } = beginning;
+        let tickets = Arc::new(Tickets::new(&tickets));
         let ports = (port_of(&sockets.plain), port_of(&sockets.encrypted));
         let metrics_port = sockets.metrics.as_ref().map(|listener| port_of([listener]));
         let runtime = Builder::new_current_thread().enable_all().build().map_err(threads_error)?;
@@ -280,6 +254,8 @@ impl Server {
             (signals, state.map_or_else(Default::default, |state| restore(state, &means)))
         };
         shared.store(table);
+        let spill_budget = Arc::new(SpillBudget::new(config.spill_limit));
+        let (tracer, exporter) = trace(&config, (&resolver, &log))?.unzip();
         let start = Start {
             lane: 0,
             port: ports.0,
@@ -288,11 +264,14 @@ impl Server {
             shared: Arc::clone(&shared),
             resolver: Arc::clone(&resolver),
             spill_folder: config.spill_folder.into(),
+            spill_budget: Arc::clone(&spill_budget),
             log: log.clone(),
             challenges: keeper.challenges(),
             unrouted: metrics.as_ref().map(|metrics| metrics.service("")),
+            tracer: tracer.clone(),
         };
-        let (threads, stopping) = (serve_on(&sockets, start)?, CancellationToken::new());
+        let (threads, stopping) =
+            (serve_on(&sockets, start, Arc::clone(&tickets))?, CancellationToken::new());
         let control = Arc::new(Control {
             threads,
             shared,
@@ -307,6 +286,9 @@ impl Server {
             ledger: Mutex::new(ledger),
             keeper: Arc::new(keeper),
             metrics,
+            spill_budget,
+            traces: tracer.map(|tracer| tracer.counts()),
+            tickets,
             changes: RwLock::new(()),
             program: config.program,
             hand_over_limit: config.limits.hand_over,
@@ -318,7 +300,8 @@ impl Server {
             elsewhere: watch::Sender::default(),
         });
         let (socket_path, stop_deadline, limits) = (config.socket, config.stop_deadline, config.limits);
-        let parts = Parts { control, sockets, socket_path, own_uid, stop_deadline, ports, limits, link };
+        let parts =
+            Parts { control, sockets, socket_path, own_uid, stop_deadline, ports, limits, link, exporter };
         let thread = std::thread::Builder::new()
             .name("control".to_owned())
             .spawn(move || run(runtime, signals, parts));
@@ -367,26 +350,9 @@ fn port_of<'l>(listeners: impl IntoIterator<Item = &'l TcpListener>) -> u16 {
     address.map_or(0, |address| address.port())
 }
 
-/// Makes the control socket, in place of one that an earlier run left; returns also the user who owns it.
-fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32)> {
-    match fs_err::symlink_metadata(path) {
-        Ok(_) => fs_err::remove_file(path)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    if let Some(folder) = path.parent() {
-        // An image made from scratch has no folder for temporary files.
-        fs_err::create_dir_all(folder)?;
-    }
-    let listener = std::os::unix::net::UnixListener::bind(path)?;
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-    listener.set_nonblocking(true)?;
-    Ok((listener, fs_err::metadata(path)?.uid()))
-}
-
 /// Starts the threads that serve, each with descriptors of its own.
-fn serve_on(sockets: &Sockets, start: Start) -> Result<Threads, StartError> {
-    let tls = server_config(Arc::clone(&start.shared), Arc::clone(&start.challenges))
+fn serve_on(sockets: &Sockets, start: Start, tickets: Arc<Tickets>) -> Result<Threads, StartError> {
+    let tls = server_config(Arc::clone(&start.shared), Arc::clone(&start.challenges), tickets)
         .map_err(|source| StartError::Tls { source })?;
     let threads_error = |source| StartError::Threads { source };
     let Sockets { plain, encrypted, .. } = sockets.try_clone().map_err(threads_error)?;
@@ -426,7 +392,8 @@ fn run(runtime: Runtime, mut signals: Signals, parts: Parts) -> Ended {
 
 /// Directs everything until the proxy ends, and says how it does.
 async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
-    let Parts { control, sockets, socket_path: _, own_uid, stop_deadline, ports, limits, link } = parts;
+    let Parts { control, sockets, socket_path: _, own_uid, stop_deadline, ports, limits, link, exporter } =
+        parts;
     let log = control.log.clone();
     if let Some(link) = &link
         && let Err(error) = link.take_over(limits.hand_over)
@@ -453,6 +420,7 @@ async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
         Arc::clone(&control.keeper).run(&control.shared, &control.stopping),
         serve_metrics(&control, metrics),
         accompany(Arc::clone(&control), link),
+        export(&control.stopping, exporter),
         await_signal(&control.stopping, (signals, &log))
     );
     log.info("Server stopping", &[]);
@@ -473,6 +441,26 @@ async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
         tasks.wait().await;
     }
     ended
+}
+
+/// Makes what traces are made and sent with, if they are.
+fn trace(
+    config: &ServerConfig,
+    (resolver, log): (&Arc<Resolver>, &Log),
+) -> Result<Option<(Arc<Tracer>, Exporter)>, StartError> {
+    let Some(traces) = &config.traces else { return Ok(None) };
+    let tls = public_connector(config.acme.roots.as_deref())
+        .map_err(|error| StartError::Acme { source: Box::new(error) })?;
+    let (tracer, queue) = Tracer::new(traces.per_million);
+    let (counts, resolver, log) = (tracer.counts(), Arc::clone(resolver), log.clone());
+    let exporter = Exporter { config: traces.clone(), queue, counts, resolver, tls, log };
+    Ok(Some((Arc::new(tracer), exporter)))
+}
+
+async fn export(stopping: &CancellationToken, exporter: Option<Exporter>) {
+    if let Some(exporter) = exporter {
+        exporter.run(stopping).await;
+    }
 }
 
 /// Answers with what is counted, if it is.

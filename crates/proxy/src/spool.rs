@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::spawn_blocking;
 
@@ -17,6 +18,39 @@ pub(crate) enum SpoolError {
     TooLarge { limit: u64 },
     #[error("the body cannot be kept in a file")]
     File { source: io::Error },
+    #[error("all bodies together have {limit} bytes in files, which is as much as they may have")]
+    Full { limit: u64 },
+}
+
+/// How much of a disk all bodies together may take.
+#[derive(Debug)]
+pub(crate) struct SpillBudget {
+    limit: u64,
+    used: AtomicU64,
+}
+
+impl SpillBudget {
+    /// Makes one of which nothing is used.
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, used: AtomicU64::new(0) }
+    }
+
+    /// Returns how much may be used, and how much is.
+    pub(crate) fn limit_and_use(&self) -> (u64, u64) {
+        (self.limit, self.used.load(Ordering::Relaxed))
+    }
+
+    fn take(&self, bytes: u64) -> Result<(), SpoolError> {
+        let taken = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        match self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(SpoolError::Full { limit: self.limit }),
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 /// How much is held back, and where.
@@ -27,6 +61,8 @@ pub(crate) struct SpoolLimits {
     pub(crate) total: Option<u64>,
     /// Where the file is made.
     pub(crate) folder: Arc<Path>,
+    /// What it shares with all others.
+    pub(crate) budget: Arc<SpillBudget>,
 }
 
 /// A body that is filled and then read, as often as needed.
@@ -38,6 +74,8 @@ pub(crate) struct Spool {
     block: Vec<u8>,
     file: Option<File>,
     length: u64,
+    /// How much of the budget it has.
+    spilled: u64,
     /// How much of the file is still to be read.
     left: u64,
 }
@@ -45,7 +83,7 @@ pub(crate) struct Spool {
 impl Spool {
     /// Makes an empty one.
     pub(crate) fn new(limits: SpoolLimits) -> Self {
-        Self { limits, memory: Vec::new(), block: Vec::new(), file: None, length: 0, left: 0 }
+        Self { limits, memory: Vec::new(), block: Vec::new(), file: None, length: 0, spilled: 0, left: 0 }
     }
 
     /// Adds a piece.
@@ -96,6 +134,9 @@ impl Spool {
     }
 
     async fn write_block(&mut self) -> Result<(), SpoolError> {
+        let length = self.block.len() as u64;
+        self.limits.budget.take(length)?;
+        self.spilled += length;
         let (block, file, folder) =
             (std::mem::take(&mut self.block), self.file.take(), Arc::clone(&self.limits.folder));
         // A disk may be slow, and this thread serves others.
@@ -112,6 +153,12 @@ impl Spool {
     }
 }
 
+impl Drop for Spool {
+    fn drop(&mut self) {
+        self.limits.budget.give_back(self.spilled);
+    }
+}
+
 fn finish<T>(result: Result<io::Result<T>, tokio::task::JoinError>) -> Result<T, SpoolError> {
     let result = result.unwrap_or_else(|error| Err(io::Error::other(error)));
     result.map_err(|source| SpoolError::File { source })
@@ -122,7 +169,7 @@ mod tests {
     use super::*;
 
     fn limits(folder: &Path, memory: usize, total: Option<u64>) -> SpoolLimits {
-        SpoolLimits { memory, total, folder: folder.into() }
+        SpoolLimits { memory, total, folder: folder.into(), budget: Arc::new(SpillBudget::new(u64::MAX)) }
     }
 
     async fn read(spool: &mut Spool) -> Vec<u8> {
@@ -157,6 +204,22 @@ mod tests {
         let mut unlimited = Spool::new(limits(folder.path(), 0, None));
         unlimited.push(&data).await.unwrap();
         assert_eq!(read(&mut unlimited).await, data);
+    }
+
+    #[tokio::test]
+    async fn all_bodies_together_have_a_budget_that_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let budget = Arc::new(SpillBudget::new(1_000_000));
+        let limits = SpoolLimits { budget: Arc::clone(&budget), ..limits(folder.path(), 0, None) };
+        let (mut first, mut second) = (Spool::new(limits.clone()), Spool::new(limits));
+        first.push(&vec![0; 600_000]).await.unwrap();
+        assert!(matches!(second.push(&vec![0; 600_000]).await, Err(SpoolError::Full { limit: 1_000_000 })));
+        assert_eq!(budget.limit_and_use(), (1_000_000, 600_000));
+        drop(first);
+        second.push(&[0]).await.unwrap();
+        second.rewind().await.unwrap();
+        drop(second);
+        assert_eq!(budget.limit_and_use().1, 0);
     }
 
     #[tokio::test]

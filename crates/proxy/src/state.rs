@@ -198,14 +198,31 @@ impl StateFile {
     fn replace(&self, state: &State) -> io::Result<()> {
         // A kamal-proxy that takes our place serves the same. Ours is written last, which makes it the newer one.
         put(&self.kamal_path(), &write_kamal_state(&state.services)?, 0o644)?;
-        let text = serde_json::to_vec_pretty(state)?;
-        put(&self.copy_path(), &write_copy(state, &text)?, 0o600)?;
+        let (text, copy) = write(state)?;
+        put(&self.copy_path(), &copy, 0o600)?;
         put(&self.path, &text, 0o600)?;
         match self.path.parent() {
             Some(folder) => fs_err::File::open(folder)?.sync_all(),
             None => Ok(()),
         }
     }
+}
+
+/// Writes the file of a state and its copy.
+fn write(state: &State) -> serde_json::Result<(Vec<u8>, Vec<u8>)> {
+    let text = serde_json::to_vec_pretty(state)?;
+    let copy = write_copy(state, &text)?;
+    Ok((text, copy))
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn written(state: &State) -> serde_json::Result<(Vec<u8>, Vec<u8>)> {
+    write(state)
+}
+
+#[cfg(feature = "fuzzing")]
+pub(crate) fn rebuild(file: &[u8], copy: &[u8]) -> Option<Salvaged> {
+    salvage(file, Copy::read(copy))
 }
 
 /// Reads a file; none where there is none.

@@ -21,7 +21,9 @@ use crate::log::{Level, Log};
 use crate::metrics::ServiceCounts;
 use crate::pool::TargetPool;
 use crate::resolve::Resolver;
+use crate::spool::SpillBudget;
 use crate::table::{Shared, Table};
+use crate::trace::{Dice, Tracer};
 use crate::watch::Watches;
 
 /// How full the log buffer may be before it is handed to the writing thread.
@@ -44,11 +46,15 @@ pub(crate) struct Start {
     pub(crate) resolver: Arc<Resolver>,
     /// Where bodies are kept that are held back.
     pub(crate) spill_folder: Arc<Path>,
+    /// How much of the disk they may take together.
+    pub(crate) spill_budget: Arc<SpillBudget>,
     pub(crate) log: Log,
     /// The proofs that certificate authorities ask for.
     pub(crate) challenges: Arc<Challenges>,
     /// Where requests are counted that no service has, if any are counted.
     pub(crate) unrouted: Option<Arc<ServiceCounts>>,
+    /// Who decides which requests are traced, if any are.
+    pub(crate) tracer: Option<Arc<Tracer>>,
 }
 
 /// Whether the proxy stops, and what that means for a connection that waits for its next request.
@@ -76,8 +82,10 @@ pub(crate) struct Worker {
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
     pub(crate) spill_folder: Arc<Path>,
+    pub(crate) spill_budget: Arc<SpillBudget>,
     pub(crate) challenges: Arc<Challenges>,
     unrouted: Option<Arc<ServiceCounts>>,
+    pub(crate) tracer: Option<Arc<Tracer>>,
     table: RefCell<(u64, Arc<Table>)>,
     log: Log,
     lines: RefCell<Vec<u8>>,
@@ -97,9 +105,11 @@ impl Worker {
             shared,
             resolver,
             spill_folder,
+            spill_budget,
             log,
             challenges,
             unrouted,
+            tracer,
         } = start;
         Self {
             lane,
@@ -114,9 +124,11 @@ impl Worker {
             shared,
             resolver,
             spill_folder,
+            spill_budget,
             log,
             challenges,
             unrouted,
+            tracer,
             lines: RefCell::default(),
             texts: RefCell::default(),
             leaving: Cell::new(Leaving::No),
@@ -182,6 +194,11 @@ impl Worker {
         }
     }
 
+    /// Returns random numbers for ids; they tell apart and are no secret.
+    pub(crate) fn dice(&self) -> Dice {
+        std::array::from_fn(|_| self.random())
+    }
+
     /// <https://prng.di.unimi.it/splitmix64.c>
     fn random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -192,13 +209,16 @@ impl Worker {
     }
 
     /// Writes a request's line.
-    pub(crate) fn log_request(&self, record: Record) {
+    pub(crate) fn log_request(&self, mut record: Record) {
+        if let Some((tracer, span)) = self.tracer.as_ref().zip(record.span.take()) {
+            tracer.end(span, &record);
+        }
         let counts = match &record.service {
             Some(service) => service.counts.as_ref(),
             None => self.unrouted.as_ref(),
         };
-        if let Some((counts, method)) = counts.zip(record.method).filter(|_| !record.is_left_out) {
-            counts.add(self.lane, method, record.status, record.elapsed());
+        if let Some(counts) = counts.filter(|_| !record.is_left_out) {
+            counts.add(self.lane, &record);
         }
         let mut lines = self.lines.borrow_mut();
         record.write(&self.clock, &mut lines);

@@ -206,6 +206,10 @@ impl Diagnose for ProxyError {
             Self::Deadline { .. } | Self::Transport { .. } => {
                 "read the proxy's log: `docker logs --tail 50 kamal-proxy`"
             }
+            Self::Refused { code: ErrorCode::Upgrade, .. } => {
+                "replace its container instead: `freehold proxy reboot` refuses no connection, and ends those that are still \
+                 open after 10 s"
+            }
             Self::Malformed { .. } => "the proxy may be of another version: boot it again with this one",
             Self::Fenced { .. } => {
                 "another deploy has taken over since this one began: look at what it did, then deploy again"

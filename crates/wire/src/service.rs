@@ -231,6 +231,10 @@ pub enum Reason {
     ResponseTooLarge,
     /// A body that was held back cannot be stored (500).
     BufferFailed,
+    /// All bodies that are held back have as much of the disk as they may have (503).
+    BufferFull,
+    /// A certificate authority's proof was asked for that there is not (404).
+    UnknownProof,
     /// It came by HTTPS to a service that is not served so (503).
     TlsOff,
     /// The service's certificate cannot be loaded (503).
@@ -273,6 +277,8 @@ impl Reason {
             Self::RequestTooLarge => "request_too_large",
             Self::ResponseTooLarge => "response_too_large",
             Self::BufferFailed => "buffer_failed",
+            Self::BufferFull => "buffer_full",
+            Self::UnknownProof => "unknown_proof",
             Self::TlsOff => "tls_off",
             Self::NoCertificate => "no_certificate",
             Self::Misdirected => "misdirected",
@@ -300,6 +306,8 @@ impl Reason {
                 | Self::RequestTooLarge
                 | Self::ResponseTooLarge
                 | Self::BufferFailed
+                | Self::BufferFull
+                | Self::UnknownProof
                 | Self::ClientGone
                 | Self::ClientTimeout
                 | Self::ClientBlocked

@@ -87,13 +87,15 @@ async fn proxies_are_booted_stopped_started_and_configured() {
     scene.run(&["proxy", "restart"]).await.expect_code(0).unwrap();
     assert_ne!(started(&proxy_of(&host).await), before);
     assert_eq!(ids(&scene).await, first, "the same containers");
+    let before = started(&proxy_of(&host).await);
+    let upgraded = scene.run(&["proxy", "upgrade"]).await.expect_code(0).unwrap();
+    assert!(upgraded.stdout.contains("running"), "{upgraded:?}");
+    assert_eq!(started(&proxy_of(&host).await), before, "the container stays");
+    assert!(ask(address(&host), "/").await.unwrap_err().starts_with("HTTP/1.1 404"));
+    let list = scene.run(&["proxy", "list"]).await.expect_code(0).unwrap();
+    assert!(list.stdout.contains("nothing is served"), "{list:?}");
 
     boot_files_count_from_the_next_reboot_on(&scene, &host).await;
-    let refused = scene.run(&["proxy", "upgrade"]).await.expect_code(2).unwrap();
-    assert!(
-        refused.stderr.contains("Kamal 1") && refused.stderr.contains("freehold proxy reboot"),
-        "{refused:?}"
-    );
     assert_eq!(
         audit(&host).await,
         [
@@ -103,6 +105,7 @@ async fn proxies_are_booted_stopped_started_and_configured() {
             "Started proxy",
             "Stopped proxy",
             "Started proxy",
+            "Upgraded proxy",
             "Booted proxy",
             "Rebooted proxy",
             "Rebooted proxy"

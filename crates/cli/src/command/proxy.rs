@@ -1,6 +1,7 @@
 mod boot;
 mod boot_config;
 mod details;
+mod list;
 mod logs;
 mod operation;
 mod reboot;
@@ -35,11 +36,12 @@ enum Verb {
     Stop(stop::Args),
     Restart(restart::Args),
     Details(details::Args),
+    #[command(alias = "ls")]
+    List(list::Args),
     Logs(logs::Args),
     Remove(remove::Args),
     #[command(name = "boot_config", alias = "boot-config")]
     BootConfig(boot_config::Args),
-    #[command(hide = true)]
     Upgrade(upgrade::Args),
 }
 
@@ -53,6 +55,7 @@ impl Args {
             Verb::Stop(_) => "proxy stop",
             Verb::Restart(_) => "proxy restart",
             Verb::Details(_) => "proxy details",
+            Verb::List(_) => "proxy list",
             Verb::Logs(_) => "proxy logs",
             Verb::Remove(_) => "proxy remove",
             Verb::BootConfig(arguments) => arguments.name(),
@@ -72,7 +75,8 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
         Verb::Logs(arguments) => logs::run(context, arguments).await,
         Verb::Remove(arguments) => remove::run(context, &arguments).await,
         Verb::BootConfig(arguments) => boot_config::run(context, arguments).await,
-        Verb::Upgrade(_) => Err(upgrade::refusal().into()),
+        Verb::Upgrade(arguments) => upgrade::run(context, &arguments).await,
+        Verb::List(arguments) => context.until_stopped(list::run(context, &arguments)).await,
     }
 }
 

@@ -39,6 +39,11 @@ impl Diagnose for ProxyImageError {
     }
 }
 
+/// Makes an error of our own executable that cannot be read.
+pub(super) fn unreadable(error: std::io::Error) -> StepError {
+    StepError::image("read the proxy's executable", ProxyImageError::Read(error))
+}
+
 impl EngineHost {
     /// Makes sure that the host has the proxy's image, made of our own executable.
     pub(super) async fn deliver_proxy_image(
@@ -47,15 +52,7 @@ impl EngineHost {
         context: &StepContext<'_>,
     ) -> Result<ImageName, StepError> {
         let failed = |error: ProxyImageError| StepError::image("make the proxy's image", error);
-        let info = link.engine.info().await.map_err(|error| self.engine_error("ask the engine", error))?;
-        let executable = info
-            .architecture
-            .and_then(|architecture| Some((architecture, self.workshop.executables.get(&architecture)?)));
-        let Some((architecture, executable)) = executable else {
-            let architecture =
-                info.architecture.map_or_else(|| "unknown".to_owned(), |name| name.to_string());
-            return Err(failed(ProxyImageError::NoExecutable { host: self.name.clone(), architecture }));
-        };
+        let (architecture, executable) = self.proxy_executable(link).await?;
         let digest = self
             .workshop
             .digest_of(executable)
@@ -79,6 +76,21 @@ impl EngineHost {
                 .map_err(|error| self.engine_error("load the proxy's image", error))?;
         }
         Ok(ImageName::Reference(reference))
+    }
+
+    /// Returns our executable for the host.
+    pub(super) async fn proxy_executable(&self, link: &Link) -> Result<(Architecture, &Path), StepError> {
+        let failed = |error: ProxyImageError| StepError::image("make the proxy's image", error);
+        let info = link.engine.info().await.map_err(|error| self.engine_error("ask the engine", error))?;
+        let executable = info
+            .architecture
+            .and_then(|architecture| Some((architecture, self.workshop.executables.get(&architecture)?)));
+        let Some((architecture, executable)) = executable else {
+            let architecture =
+                info.architecture.map_or_else(|| "unknown".to_owned(), |name| name.to_string());
+            return Err(failed(ProxyImageError::NoExecutable { host: self.name.clone(), architecture }));
+        };
+        Ok((architecture, executable))
     }
 }
 

@@ -157,9 +157,9 @@ impl EngineHost {
         let role_of =
             |name: &ProxyServiceName| project.roles.values().find(|role| role.proxy_service == *name);
         let (mut routes, mut holders) = (BTreeMap::new(), BTreeMap::new());
-        // One that says that it speaks an earlier version may understand the question, and nothing of the next one.
-        let is_older = api.is_some_and(|api| api < freehold_wire::API_VERSION);
-        let services = if is_older { None } else { self.services_or_outdated(link).await? };
+        // The number of a lower version is no answer: the proxy may have handed over to a newer one in the same container. The
+        // version is part of the question, so that an earlier one does not understand it.
+        let services = self.services_or_outdated(link).await?;
         let is_outdated = services.is_none();
         match services {
             Some(services) => {

@@ -30,6 +30,7 @@ impl EngineHost {
                 self.place_files(files, directories, context).await
             }
             Action::EnsureProxy { run, network } => self.ensure_proxy(run, network, context).await,
+            Action::UpgradeProxy { drain } => self.upgrade_proxy(*drain, context).await,
             Action::DeliverProxyImage => self.bring_proxy_image(context).await,
             Action::PullProxyImage { image } => self.pull_proxy_image(image, context).await,
             Action::StartStandIn { network } => self.start_stand_in(network, context).await,

@@ -128,6 +128,15 @@ pub(super) struct ServeArguments {
     /// The address to listen on; every address where none is given.
     #[arg(long)]
     pub(super) bind: Option<IpAddr>,
+    /// The address of a collector of OpenTelemetry that gets traces, by OTLP over HTTP: `http://collector:4318`.
+    #[arg(long)]
+    pub(super) otlp_endpoint: Option<String>,
+    /// The share of requests that are traced, 0 to 1; those that a client traces are in any case.
+    #[arg(long)]
+    pub(super) trace_ratio: Option<f64>,
+    /// How many bytes of bodies that are held back may be on the disk at a time, of all services together.
+    #[arg(long)]
+    pub(super) buffer_disk: Option<u64>,
     /// The folder that holds the state.
     #[arg(long)]
     pub(super) state_dir: Option<PathBuf>,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 
 use super::arguments::ServeArguments;
@@ -13,9 +15,13 @@ use crate::handover::{Program, Role};
 use crate::limits::Limits;
 use crate::resolve::NameFiles;
 use crate::server::{Ended, Server, ServerConfig};
+use crate::trace::TraceConfig;
 
 /// Docker kills a container 10 s after it has asked it to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(9);
+
+/// How much of the disk bodies may take that are held back: a few of the longest that a service takes by default.
+const SPILL_LIMIT: u64 = 4 * 1024 * 1024 * 1024;
 
 pub(super) fn run(
     arguments: ServeArguments,
@@ -30,6 +36,7 @@ pub(super) fn run(
     }
     let metrics_port = arguments.metrics_port.or_else(|| setting(environment, "METRICS_PORT"));
     let acme = acme(&arguments, environment)?;
+    let traces = traces(&arguments, environment)?;
     let config = ServerConfig {
         bind: arguments.bind,
         http_port,
@@ -43,10 +50,16 @@ pub(super) fn run(
         limits: Limits::default(),
         names: NameFiles::default(),
         spill_folder: temporary_folder(environment),
+        spill_limit: arguments
+            .buffer_disk
+            .or_else(|| setting(environment, "BUFFER_DISK"))
+            .unwrap_or(SPILL_LIMIT),
         acme,
+        traces,
         // Without it the proxy serves as well; only it cannot hand over.
         program: Program::running().ok(),
     };
+    raise_file_limit();
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
     let server = match Role::of(environment) {
         Role::First => Server::start(config, output)?,
@@ -57,6 +70,48 @@ pub(super) fn run(
         Ended::HandedOver { code } => Ok(code),
         Ended::Deserted | Ended::Refused => Err(CommandError::Deserted),
     }
+}
+
+/// Returns where traces go. The names of the environment are OpenTelemetry's.
+fn traces(
+    arguments: &ServeArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<Option<TraceConfig>, CommandError> {
+    let usage = |message: String| CommandError::Usage { message };
+    let text = |name: &str| environment.get(name).filter(|text| !text.is_empty()).cloned();
+    let endpoint = arguments.otlp_endpoint.clone().or_else(|| text("OTEL_EXPORTER_OTLP_ENDPOINT"));
+    let Some(endpoint) = endpoint.filter(|endpoint| !endpoint.is_empty()) else {
+        return match arguments.trace_ratio {
+            Some(_) => Err(usage("`--trace-ratio` needs `--otlp-endpoint`, where traces go".to_owned())),
+            None => Ok(None),
+        };
+    };
+    let is_sound = |uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    let endpoint =
+        endpoint.parse::<Uri>().ok().filter(is_sound).ok_or_else(|| {
+            usage(format!("`{endpoint}` is not the `http` or `https` address of a collector"))
+        })?;
+    let stored = text("OTEL_TRACES_SAMPLER_ARG").and_then(|ratio| ratio.parse().ok());
+    let ratio = arguments.trace_ratio.or(stored).unwrap_or(1.0);
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(usage(format!("`--trace-ratio` must be 0 to 1, not {ratio}")));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 1000000")]
+    let per_million = (ratio * 1_000_000.0).round() as u32;
+    let headers = text("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default();
+    let headers = headers
+        .split(',')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name.trim().to_ascii_lowercase(), SecretString::from(value.trim().to_owned())));
+    Ok(Some(TraceConfig { endpoint, headers: headers.collect(), per_million }))
+}
+
+/// Lets the process have as many open connections as it may: each is a file, and the usual limit is for programs that use
+/// `select`.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // Where it cannot be raised, what there is must do.
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();
 }
 
 /// Returns how certificates are ordered. `SSL_CERT_FILE` says whom to trust, as it does to kamal-proxy.

@@ -58,7 +58,11 @@ pub(crate) async fn serve(control: Arc<Control>, listener: UnixListener, own_uid
 }
 
 fn is_allowed(stream: &UnixStream, own_uid: u32) -> bool {
-    stream.peer_cred().is_ok_and(|peer| peer.uid() == own_uid || peer.uid() == 0)
+    stream.peer_cred().is_ok_and(|peer| may_speak(peer.uid(), own_uid))
+}
+
+fn may_speak(peer_uid: u32, own_uid: u32) -> bool {
+    peer_uid == own_uid || peer_uid == 0
 }
 
 fn report(control: &Control, ended: Result<(), tokio::task::JoinError>) {
@@ -188,4 +192,16 @@ async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Erro
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, ErrorReply> {
     serde_json::to_vec(value)
         .map_err(|error| refusal(ErrorCode::State, format!("the answer cannot be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_proxys_user_and_root_may_speak() {
+        for (peer, own, may) in [(1001, 1001, true), (0, 1001, true), (1002, 1001, false), (1001, 0, false)] {
+            assert_eq!(may_speak(peer, own), may, "{peer} {own}");
+        }
+    }
 }

@@ -15,7 +15,7 @@ const MAX_SPAN_MS: u64 = 24 * 60 * 60 * 1000;
 const MAX_TARGETS: usize = 256;
 
 /// Checks a deploy.
-pub(super) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
+pub(crate) fn deploy(request: &DeployRequest) -> Result<(), ErrorReply> {
     targets(&request.targets, &request.read_targets)?;
     settings(&request.settings)?;
     for (name, value) in [
@@ -46,7 +46,7 @@ fn targets(targets: &[TargetAddress], read_targets: &[TargetAddress]) -> Result<
 }
 
 /// Checks targets that are to be tried.
-pub(super) fn canary(request: &CanaryRequest) -> Result<(), ErrorReply> {
+pub(crate) fn canary(request: &CanaryRequest) -> Result<(), ErrorReply> {
     targets(&request.targets, &request.read_targets)?;
     span("deploy_timeout_ms", request.deploy_timeout_ms, 0)?;
     span("drain_timeout_ms", request.drain_timeout_ms, 0)
@@ -67,7 +67,7 @@ pub(crate) fn upgrade(request: &UpgradeRequest) -> Result<(), ErrorReply> {
 const MAX_LISTED: usize = 10_000;
 
 /// Checks a split.
-pub(super) fn split(request: &SplitRequest) -> Result<(), ErrorReply> {
+pub(crate) fn split(request: &SplitRequest) -> Result<(), ErrorReply> {
     let Some(split) = &request.split else { return Ok(()) };
     if split.percentage > 100 {
         return Err(invalid(format!("`percentage` must be 0 to 100, not {}", split.percentage)));
@@ -167,7 +167,7 @@ fn broken_rule_of_tls(settings: &ServiceSettings) -> Option<String> {
 const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 
 /// Checks a change of a gate.
-pub(super) fn gate(request: &GateRequest) -> Result<(), ErrorReply> {
+pub(crate) fn gate(request: &GateRequest) -> Result<(), ErrorReply> {
     span("drain_timeout_ms", request.drain_timeout_ms, 0)?;
     match &request.gate {
         Gate::Open => Ok(()),
@@ -180,13 +180,13 @@ pub(super) fn gate(request: &GateRequest) -> Result<(), ErrorReply> {
 }
 
 /// Checks a confirmation.
-pub(super) fn confirm(request: &ConfirmRequest) -> Result<(), ErrorReply> {
+pub(crate) fn confirm(request: &ConfirmRequest) -> Result<(), ErrorReply> {
     span("drain_timeout_ms", request.drain_timeout_ms, 0)?;
     span("tunnel_timeout_ms", request.tunnel_timeout_ms, 0)
 }
 
 /// Checks a probe.
-pub(super) fn probe(request: &ProbeRequest) -> Result<(), ErrorReply> {
+pub(crate) fn probe(request: &ProbeRequest) -> Result<(), ErrorReply> {
     health_check(&request.health_check)?;
     span("deadline_ms", request.deadline_ms, 0)
 }

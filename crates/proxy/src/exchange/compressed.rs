@@ -10,6 +10,7 @@ use crate::http1::body::{Body, write_chunk, write_last_chunk};
 use crate::spool::Spool;
 
 const CUT: Failure = Failure::Target(Reason::TargetCutBody);
+const UNKEPT: Failure = Failure::Buffer(Reason::BufferFailed);
 
 impl Download<'_, '_> {
     /// Sends the head that is in `out` and the body behind it; says whether nothing came after its end.
@@ -21,7 +22,7 @@ impl Download<'_, '_> {
         compression: Compression,
         mut out: Vec<u8>,
     ) -> Result<bool, Failure> {
-        let mut encoder = Encoder::new(compression).map_err(|_| Failure::Buffer)?;
+        let mut encoder = Encoder::new(compression).map_err(|_| UNKEPT)?;
         self.progress.head_sent.set(true);
         let streams = !matches!(framing, Framing::Length(_));
         let mut body = Body::new(framing);
@@ -30,7 +31,7 @@ impl Download<'_, '_> {
             while !body.is_done() && !self.inlet.is_empty() {
                 let filled = self.inlet.filled();
                 let step = body.step(filled).map_err(|_| CUT)?;
-                encoder.push(filled.get(step.data).unwrap_or_default()).map_err(|_| Failure::Buffer)?;
+                encoder.push(filled.get(step.data).unwrap_or_default()).map_err(|_| UNKEPT)?;
                 self.inlet.consume(step.consumed);
             }
             if body.is_done() || has_ended {
@@ -38,7 +39,7 @@ impl Download<'_, '_> {
                 return Ok(!has_ended && self.inlet.is_empty());
             }
             if streams {
-                encoder.flush().map_err(|_| Failure::Buffer)?;
+                encoder.flush().map_err(|_| UNKEPT)?;
             }
             self.emit(&encoder.take(), &mut out);
             self.send(&out).await?;
@@ -58,23 +59,23 @@ impl Download<'_, '_> {
         compression: Compression,
         mut out: Vec<u8>,
     ) -> Result<(), Failure> {
-        let mut encoder = Encoder::new(compression).map_err(|_| Failure::Buffer)?;
+        let mut encoder = Encoder::new(compression).map_err(|_| UNKEPT)?;
         self.progress.head_sent.set(true);
-        encoder.push(spool.memory()).map_err(|_| Failure::Buffer)?;
+        encoder.push(spool.memory()).map_err(|_| UNKEPT)?;
         loop {
             self.emit(&encoder.take(), &mut out);
             self.send(&out).await?;
             out.clear();
-            let block = spool.next_block().await.map_err(|_| Failure::Buffer)?;
+            let block = spool.next_block().await.map_err(|_| UNKEPT)?;
             if block.is_empty() {
                 return self.end(encoder, &[], out).await;
             }
-            encoder.push(&block).map_err(|_| Failure::Buffer)?;
+            encoder.push(&block).map_err(|_| UNKEPT)?;
         }
     }
 
     async fn end(&mut self, encoder: Encoder, trailers: &[u8], mut out: Vec<u8>) -> Result<(), Failure> {
-        let rest = encoder.finish().map_err(|_| Failure::Buffer)?;
+        let rest = encoder.finish().map_err(|_| UNKEPT)?;
         self.emit(&rest, &mut out);
         write_last_chunk(trailers, &mut out);
         self.send(&out).await?;

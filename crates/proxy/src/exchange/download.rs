@@ -15,7 +15,7 @@ use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse}
 use crate::http1::{Framing, Version, slots};
 use crate::inlet::{Inlet, send};
 use crate::link::TargetReader;
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolError};
 use crate::stream::ClientWriter;
 use crate::watch::Watch;
 use crate::worker::Worker;
@@ -224,10 +224,10 @@ impl Download<'_, '_> {
             }
             let filled = self.inlet.filled();
             let step = body.step(filled).map_err(|_| INVALID)?;
-            spool.push(filled.get(step.data).unwrap_or_default()).await.map_err(|_| Failure::Buffer)?;
+            spool.push(filled.get(step.data).unwrap_or_default()).await.map_err(unkept)?;
             self.inlet.consume(step.consumed);
         }
-        spool.rewind().await.map_err(|_| Failure::Buffer)?;
+        spool.rewind().await.map_err(unkept)?;
         if let Some(compression) = compression {
             self.send_held_compressed(&mut spool, compression, out).await?;
             return Ok(self.inlet.is_empty());
@@ -243,7 +243,7 @@ impl Download<'_, '_> {
             send_all(self.client, self.watch, stall, spool.memory()).await?;
         }
         loop {
-            let block = spool.next_block().await.map_err(|_| Failure::Buffer)?;
+            let block = spool.next_block().await.map_err(unkept)?;
             if block.is_empty() {
                 return Ok(self.inlet.is_empty());
             }
@@ -283,6 +283,14 @@ impl Download<'_, '_> {
         let limit = self.stall().filter(|_| self.progress.head_sent.get());
         send_all(self.client, self.watch, limit, bytes).await
     }
+}
+
+/// Says why a body cannot be held back.
+fn unkept(error: SpoolError) -> Failure {
+    Failure::Buffer(match error {
+        SpoolError::Full { .. } => Reason::BufferFull,
+        SpoolError::TooLarge { .. } | SpoolError::File { .. } => Reason::BufferFailed,
+    })
 }
 
 /// Says whether an answer may be held back: not one that wants to be sent at once.

@@ -1,12 +1,15 @@
 //! Receiving a request's body as a whole before a target is asked.
 
-use freehold_wire::Buffering;
+use std::sync::Arc;
+
+use freehold_wire::{Buffering, Reason};
 
 use super::upload::CONTINUE;
 use super::{Failure, Run};
 use crate::http1::Framing;
 use crate::http1::body::Body;
 use crate::inlet::send;
+use crate::pace::Pace;
 use crate::serve::Connection;
 use crate::spool::{Spool, SpoolError, SpoolLimits};
 use crate::worker::Worker;
@@ -27,6 +30,7 @@ pub(super) fn limits(worker: &Worker, buffering: &Buffering, total: u64) -> Spoo
         memory: usize::try_from(buffering.memory_bytes).unwrap_or(usize::MAX),
         total: (total > 0).then_some(total),
         folder: worker.spill_folder.clone(),
+        budget: Arc::clone(&worker.spill_budget),
     }
 }
 
@@ -55,6 +59,7 @@ impl Run<'_> {
 
     async fn receive(&mut self, body: &mut Body, spool: &mut Spool) -> Result<(), Failure> {
         let Connection { client, inlet, watch, worker, .. } = &mut *self.connection;
+        let mut pace = Pace::new();
         watch.arm(worker.limits.upload);
         if self.admitted.expects_continue && inlet.is_empty() && !body.is_done() {
             send(client, CONTINUE).await.map_err(|_| Failure::ClientGone)?;
@@ -62,8 +67,10 @@ impl Run<'_> {
         while !body.is_done() {
             if inlet.is_empty() {
                 self.progress.waits_for_client.set(true);
-                if !matches!(inlet.fill(client).await, Ok(length) if length > 0) {
-                    return Err(Failure::ClientGone);
+                watch.arm(pace.begin(&worker.limits));
+                match inlet.fill(client).await {
+                    Ok(length) if length > 0 => pace.received(length),
+                    _ => return Err(Failure::ClientGone),
                 }
                 self.progress.waits_for_client.set(false);
                 watch.arm(worker.limits.upload);
@@ -71,9 +78,11 @@ impl Run<'_> {
             let filled = inlet.filled();
             let step = body.step(filled).map_err(|_| Failure::Malformed)?;
             let data = filled.get(step.data).unwrap_or_default();
+            self.progress.request_bytes.update(|bytes| bytes + data.len() as u64);
             spool.push(data).await.map_err(|error| match error {
                 SpoolError::TooLarge { .. } => Failure::RequestTooLarge,
-                SpoolError::File { .. } => Failure::Buffer,
+                SpoolError::File { .. } => Failure::Buffer(Reason::BufferFailed),
+                SpoolError::Full { .. } => Failure::Buffer(Reason::BufferFull),
             })?;
             inlet.consume(step.consumed);
         }

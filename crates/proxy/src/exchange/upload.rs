@@ -12,6 +12,8 @@ use crate::http1::Framing;
 use crate::http1::body::{Body, write_chunk, write_last_chunk};
 use crate::inlet::{Inlet, send};
 use crate::link::TargetWriter;
+use crate::pace::Pace;
+use crate::spool::SpoolError;
 use crate::stream::ClientReader;
 use crate::watch::Watch;
 use crate::worker::Worker;
@@ -78,7 +80,7 @@ impl Upload<'_, '_> {
         if self.body.is_done() {
             return send(self.target, self.head).await.map_err(|_| CLOSED);
         }
-        let mut out = self.head.to_vec();
+        let (mut out, mut pace) = (self.head.to_vec(), Pace::new());
         self.watch.arm(self.worker.limits.upload);
         self.take_body(&mut out)?;
         let mut awaits_continue = expects_continue && !self.body.is_done();
@@ -94,8 +96,10 @@ impl Upload<'_, '_> {
             }
             if self.inlet.is_empty() {
                 self.progress.waits_for_client.set(true);
-                if !matches!(self.inlet.fill(self.client).await, Ok(length) if length > 0) {
-                    return Err(Failure::ClientGone);
+                self.watch.arm(pace.begin(&self.worker.limits));
+                match self.inlet.fill(self.client).await {
+                    Ok(length) if length > 0 => pace.received(length),
+                    _ => return Err(Failure::ClientGone),
                 }
                 self.progress.waits_for_client.set(false);
                 self.watch.arm(self.worker.limits.upload);
@@ -106,14 +110,17 @@ impl Upload<'_, '_> {
 
     /// Sends a body that was received before.
     async fn send_held(&mut self, held: &mut HeldBody) -> Result<(), Failure> {
-        held.spool.rewind().await.map_err(|_| Failure::Buffer)?;
+        held.spool.rewind().await.map_err(|error| {
+            let is_full = matches!(error, SpoolError::Full { .. });
+            Failure::Buffer(if is_full { Reason::BufferFull } else { Reason::BufferFailed })
+        })?;
         let mut out = self.head.to_vec();
         self.write_piece(held.spool.memory(), &mut out);
         loop {
             self.watch.arm(self.worker.limits.upload);
             send(self.target, &out).await.map_err(|_| Failure::Target(Reason::TargetClosed))?;
             out.clear();
-            let block = held.spool.next_block().await.map_err(|_| Failure::Buffer)?;
+            let block = held.spool.next_block().await.map_err(|_| Failure::Buffer(Reason::BufferFailed))?;
             if block.is_empty() {
                 break;
             }
@@ -140,6 +147,7 @@ impl Upload<'_, '_> {
             let filled = self.inlet.filled();
             let step = self.body.step(filled).map_err(|_| Failure::Malformed)?;
             let data = filled.get(step.data).unwrap_or_default();
+            self.progress.request_bytes.update(|bytes| bytes + data.len() as u64);
             if self.framing == Framing::Chunked {
                 write_chunk(data, out);
             } else {

@@ -120,7 +120,7 @@ impl Control {
         let targets = table.services().flat_map(|service| service.targets());
         let unhealthy = targets.filter(|target| target.health() == HealthState::Unhealthy);
         let unhealthy: BTreeSet<String> = unhealthy.map(|target| target.address.to_string()).collect();
-        Legacy { protocol: PROTOCOL, state: self.state_now(), unhealthy }
+        Legacy { protocol: PROTOCOL, state: self.state_now(), unhealthy, tickets: self.tickets.keys() }
     }
 
     /// Leaves the serving to the new process.

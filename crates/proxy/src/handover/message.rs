@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::state::State;
+use crate::ticket::TicketKey;
 
 /// The number of this way to speak. A process that knows another one refuses to take over.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -39,6 +40,9 @@ pub(crate) struct Legacy {
     pub(crate) state: State,
     /// The addresses of the targets that get no requests now.
     pub(crate) unhealthy: BTreeSet<String>,
+    /// With which clients agree again.
+    #[serde(default)]
+    pub(crate) tickets: Vec<TicketKey>,
 }
 
 /// What the new process says.

@@ -1,9 +1,10 @@
 //! The counts as text, in the form that Prometheus reads (version 0.0.4).
 
+use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
-use super::{BOUNDS, Metrics};
+use super::{BOUNDS, Metrics, Total};
 
 /// What is known elsewhere and shown with the counts.
 #[derive(Debug, Default)]
@@ -12,6 +13,10 @@ pub(crate) struct Extra {
     pub(crate) in_flight: Vec<(String, u64)>,
     /// When certificates end, in seconds since 1970, by host.
     pub(crate) certificates: Vec<(String, i64)>,
+    /// How many bytes of bodies may be on the disk, and how many are.
+    pub(crate) spilled: (u64, u64),
+    /// How many spans a collector got, and how many it did not; none where there is none.
+    pub(crate) traces: Option<(u64, u64)>,
 }
 
 /// Writes all counts.
@@ -20,7 +25,7 @@ pub(crate) fn write(metrics: &Metrics, extra: &Extra) -> String {
     let totals = metrics.totals();
     let series = || {
         totals.iter().flat_map(|(service, counts)| {
-            counts.iter().map(move |((method, status), count)| {
+            counts.requests.iter().map(move |((method, status), count)| {
                 let labels = format!(
                     "service=\"{}\",method=\"{}\",status=\"{status}\"",
                     escaped(service),
@@ -51,6 +56,7 @@ pub(crate) fn write(metrics: &Metrics, extra: &Extra) -> String {
         let labels = format!("service=\"{}\"", escaped(service));
         text.line("kamal_proxy_http_in_flight_requests", &labels, count);
     }
+    text.traffic(&totals);
     text.head(
         "freehold_certificate_expiry_seconds",
         "gauge",
@@ -58,6 +64,12 @@ pub(crate) fn write(metrics: &Metrics, extra: &Extra) -> String {
     );
     for (host, end) in &extra.certificates {
         text.line("freehold_certificate_expiry_seconds", &format!("host=\"{}\"", escaped(host)), end);
+    }
+    text.spilled(extra.spilled);
+    if let Some((sent, dropped)) = extra.traces {
+        text.head("freehold_trace_spans_total", "counter", "Spans that a collector got, or did not.");
+        text.line("freehold_trace_spans_total", "result=\"sent\"", sent);
+        text.line("freehold_trace_spans_total", "result=\"dropped\"", dropped);
     }
     text.process();
     text.0
@@ -78,6 +90,43 @@ impl Text {
     fn line(&mut self, name: &str, labels: &str, value: impl Display) {
         // Writing to a String cannot go wrong.
         writeln!(self.0, "{name}{{{labels}}} {value}").ok();
+    }
+
+    /// Adds the bytes of bodies, and what the proxy itself ended.
+    fn traffic(&mut self, totals: &BTreeMap<String, Total>) {
+        for (side, help) in [("request", "received"), ("response", "sent")] {
+            let name = format!("freehold_http_{side}_bytes_total");
+            self.head(&name, "counter", &format!("Bytes of {side} bodies {help}."));
+            for (service, total) in totals {
+                let bytes = if side == "request" { total.request_bytes } else { total.response_bytes };
+                self.line(&name, &format!("service=\"{}\"", escaped(service)), bytes);
+            }
+        }
+        let of_targets = "Requests that failed because of their target, by reason.";
+        let all = "Requests that the proxy itself ended, by reason.";
+        for (name, help, only_targets) in
+            [("freehold_target_errors_total", of_targets, true), ("freehold_http_dropped_total", all, false)]
+        {
+            self.head(name, "counter", help);
+            for (service, total) in totals {
+                let wanted =
+                    total.ended.iter().filter(|(reason, _)| !only_targets || reason.is_target_error());
+                for (reason, count) in wanted {
+                    self.line(name, &format!("service=\"{}\",reason=\"{reason}\"", escaped(service)), count);
+                }
+            }
+        }
+    }
+
+    /// Adds how much of the disk held-back bodies take.
+    fn spilled(&mut self, (limit, used): (u64, u64)) {
+        for (name, help, value) in [
+            ("freehold_buffer_disk_bytes", "Bytes of held-back bodies on the disk.", used),
+            ("freehold_buffer_disk_limit_bytes", "How many there may be.", limit),
+        ] {
+            self.head(name, "gauge", help);
+            self.0.push_str(&format!("{name} {value}\n"));
+        }
     }
 
     /// Adds what the system knows of the process; what cannot be read is left out.
@@ -137,11 +186,16 @@ mod tests {
     #[test]
     fn the_page_is_what_prometheus_reads() {
         let metrics = Metrics::new(1);
-        metrics.service("shop\"web").add(0, Method::Post, 201, Duration::from_millis(300));
-        metrics.service("").add(0, Method::Get, 404, Duration::from_micros(1));
+        let add = |service: &str, key, duration| {
+            metrics.service(service).lanes[0].counts.lock().add(key, duration);
+        };
+        add("shop\"web", (Method::Post, 201), Duration::from_millis(300));
+        add("", (Method::Get, 404), Duration::from_micros(1));
         let extra = Extra {
             in_flight: vec![("shop".to_owned(), 2)],
             certificates: vec![("shop.example.com".to_owned(), 1_800_000_000)],
+            spilled: (1000, 7),
+            traces: Some((5, 1)),
         };
         let text = write(&metrics, &extra);
         for line in [
@@ -153,6 +207,9 @@ mod tests {
             "kamal_proxy_http_request_duration_seconds_bucket{service=\"shop\\\"web\",method=\"POST\",status=\"201\",le=\"+Inf\"} 1",
             "kamal_proxy_http_request_duration_seconds_sum{service=\"shop\\\"web\",method=\"POST\",status=\"201\"} 0.3",
             "kamal_proxy_http_in_flight_requests{service=\"shop\"} 2",
+            "freehold_http_response_bytes_total{service=\"\"} 0",
+            "freehold_buffer_disk_bytes 7",
+            "freehold_trace_spans_total{result=\"dropped\"} 1",
             "freehold_certificate_expiry_seconds{host=\"shop.example.com\"} 1800000000",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");

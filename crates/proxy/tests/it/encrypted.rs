@@ -62,17 +62,22 @@ async fn scene(files: &Files, change: impl FnOnce(&mut DeployRequest)) -> (Rig, 
 
 /// Agrees on an encrypted connection, trusting one certificate.
 async fn agree(rig: &Rig, which: &str, server_name: Option<&str>) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut config = client(which);
+    config.enable_sni = server_name.is_some();
+    let socket = TcpStream::connect(("127.0.0.1", rig.https_port())).await?;
+    let verified = ServerName::try_from(server_name.unwrap_or(HOST).to_owned()).unwrap();
+    soon(TlsConnector::from(Arc::new(config)).connect(verified, socket)).await
+}
+
+/// Makes a client that trusts one certificate.
+pub(crate) fn client(which: &str) -> ClientConfig {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/certificates/{which}.crt"));
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&fs_err::read(path).unwrap()).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-    config.enable_sni = server_name.is_some();
-    let socket = TcpStream::connect(("127.0.0.1", rig.https_port())).await?;
-    let verified = ServerName::try_from(server_name.unwrap_or(HOST).to_owned()).unwrap();
-    soon(TlsConnector::from(Arc::new(config)).connect(verified, socket)).await
+    builder.with_root_certificates(roots).with_no_client_auth()
 }
 
 /// Sends text and reads until the answer has ended as expected.

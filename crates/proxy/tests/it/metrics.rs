@@ -8,7 +8,7 @@ use crate::rig::{Rig, name};
 use crate::target::Target;
 
 /// Reads what is counted.
-async fn scrape(rig: &Rig) -> String {
+pub(crate) async fn scrape(rig: &Rig) -> String {
     let mut stream = TcpStream::connect(("127.0.0.1", rig.metrics_port())).await.unwrap();
     let text = "GET /whatever HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     stream.write_all(text.as_bytes()).await.unwrap();
@@ -20,7 +20,7 @@ async fn scrape(rig: &Rig) -> String {
 }
 
 /// Waits until a line is there: a client has its answer a moment before the request has ended.
-async fn wait_for(rig: &Rig, line: &str) {
+pub(crate) async fn wait_for(rig: &Rig, line: &str) {
     soon(async {
         while !scrape(rig).await.lines().any(|found| found == line) {
             tokio::task::yield_now().await;

@@ -3,7 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Child;
+use std::sync::Arc;
 use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 use crate::command_line::{start_process_on, terminate};
 
@@ -11,7 +14,8 @@ use crate::command_line::{start_process_on, terminate};
 pub(crate) struct Process {
     child: Child,
     /// Reads what it logs, and what those log that have taken over.
-    log: Option<JoinHandle<String>>,
+    log: Option<JoinHandle<()>>,
+    seen: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -19,14 +23,19 @@ impl Process {
     pub(crate) fn start(folder: &Path, port: u16) -> Self {
         let mut child = start_process_on(folder, port);
         let output = BufReader::new(child.stdout.take().unwrap());
+        let seen = Arc::new(Mutex::new(String::new()));
+        let lines = Arc::clone(&seen);
         let log = std::thread::spawn(move || {
-            let lines = output.lines().map_while(Result::ok);
             // Those of requests that went well are many and tell nothing.
-            lines
-                .filter(|line| !line.contains("\"status\":200"))
-                .fold(String::new(), |log, line| log + &line + "\n")
+            let told = output.lines().map_while(Result::ok).filter(|line| !line.contains("\"status\":200"));
+            told.for_each(|line| *lines.lock() += &(line + "\n"));
         });
-        Self { child, log: Some(log) }
+        Self { child, log: Some(log), seen }
+    }
+
+    /// Returns what was logged so far.
+    pub(crate) fn log(&self) -> String {
+        self.seen.lock().clone()
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -38,7 +47,8 @@ impl Process {
         let log = self.log.take().unwrap();
         tokio::task::spawn_blocking(move || {
             let status = self.child.wait().unwrap();
-            (status.success(), log.join().unwrap())
+            log.join().unwrap();
+            (status.success(), self.log())
         })
         .await
         .unwrap()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig};
+use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig, TraceConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
     TrafficCounters,
@@ -63,6 +63,8 @@ pub(crate) struct Rig {
     /// 0 takes free ones.
     ports: (u16, u16),
     metrics: bool,
+    spill_limit: u64,
+    traces: Option<TraceConfig>,
     server: Option<Server>,
 }
 
@@ -122,7 +124,19 @@ impl Rig {
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = LogText::default();
-        let mut rig = Self { folder, log, address, limits, names, acme, ports, metrics: false, server: None };
+        let mut rig = Self {
+            folder,
+            log,
+            address,
+            limits,
+            names,
+            acme,
+            ports,
+            metrics: false,
+            spill_limit: u64::MAX,
+            traces: None,
+            server: None,
+        };
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -131,6 +145,22 @@ impl Rig {
     pub(crate) fn counting() -> Self {
         let mut rig = Self::start();
         rig.metrics = true;
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts a proxy that counts, and that tells a collector of requests.
+    pub(crate) fn tracing(traces: TraceConfig) -> Self {
+        let mut rig = Self::start();
+        (rig.metrics, rig.traces) = (true, Some(traces));
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts a proxy that counts, and that keeps so many bytes of bodies on the disk.
+    pub(crate) fn spilling(limit: u64) -> Self {
+        let mut rig = Self::start();
+        (rig.metrics, rig.spill_limit) = (true, limit);
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -151,7 +181,9 @@ impl Rig {
             limits: self.limits,
             names: self.names.clone(),
             spill_folder: self.spill_folder(),
+            spill_limit: self.spill_limit,
             acme: self.acme.clone(),
+            traces: self.traces.clone(),
             program: None,
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());

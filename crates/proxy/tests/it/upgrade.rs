@@ -1,17 +1,22 @@
 //! One process in the place of another.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_wire::{
     DrainMode, DrainRequest, ErrorCode, Gate, GateRequest, HealthGate, ProxyClient, ProxyError, UpgradeReply,
     UpgradeRequest,
 };
+use rustls::HandshakeKind;
+use rustls::pki_types::ServerName;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
+use tokio_rustls::TlsConnector;
 
 use crate::client::{Connection, LIMIT, soon};
 use crate::command_line::client_of;
+use crate::encrypted::{Files, client, exchange};
 use crate::process::Process;
 use crate::rig::{Rig, name, request_for};
 use crate::target::Target;
@@ -211,4 +216,40 @@ async fn a_process_that_took_over_and_crashes_takes_the_first_one_with_it() {
     // Whoever supervises the first one sees its end and starts it again.
     let (is_well, log) = soon(scene.first.wait()).await;
     assert!(!is_well && log.contains("The process that took over has ended"), "{log}");
+}
+
+#[tokio::test]
+async fn certificates_and_the_keys_of_session_tickets_go_along() {
+    let scene = Scene::start().await;
+    let files = Files::new("first");
+    let mut request = request_for(&scene.target);
+    request.settings.tls = Some(files.tls(true));
+    scene.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    let port = soon(async {
+        loop {
+            let log = scene.first.log();
+            let line = log.lines().find(|line| line.contains("Server started"));
+            match line.and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok()) {
+                Some(line) => return line["https"].as_str().unwrap().parse::<u16>().unwrap(),
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    })
+    .await;
+    let connector = TlsConnector::from(Arc::new(client("first")));
+    let agree = async || {
+        let socket = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let server = ServerName::try_from("shop.example.com").unwrap();
+        soon(connector.connect(server, socket)).await.unwrap()
+    };
+    let ask = "GET /n HTTP/1.1\r\nHost: shop.example.com\r\n\r\n";
+    for (is_after, wanted) in [(false, HandshakeKind::Full), (true, HandshakeKind::Resumed)] {
+        let mut stream = agree().await;
+        assert_eq!(stream.get_ref().1.handshake_kind(), Some(wanted));
+        exchange(&mut stream, ask, "t  /n 0 0").await;
+        if !is_after {
+            scene.upgrade(1000).await;
+        }
+    }
+    scene.end().await;
 }

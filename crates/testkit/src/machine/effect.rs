@@ -66,7 +66,7 @@ impl Machine {
                 let image = ImageReference { repository: image.repository.clone(), tag };
                 Ok(changed(state.images.insert(image.clone(), format!("sha256:{image}")).is_none()))
             }
-            Action::PlaceFiles { .. } => Ok(Outcome::Done(None)),
+            Action::PlaceFiles { .. } | Action::UpgradeProxy { .. } => Ok(Outcome::Done(None)),
             Action::EnsureProxy { .. }
             | Action::DeliverProxyImage
             | Action::PullProxyImage { .. }

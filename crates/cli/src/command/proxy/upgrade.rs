@@ -1,20 +1,17 @@
-use crate::error::UsageError;
+use freehold_plan::ProxyVerb;
 
-/// Kamal 1's Traefik cannot be replaced by this version.
+use super::operation;
+use crate::context::Context;
+use crate::error::CommandError;
+
+/// Let the proxies hand over to this build of Freehold, each in its container.
+///
+/// No connection is refused, and none that is open is ended: the earlier process ends what it has begun, WebSockets and
+/// streams included, for as long as `drain_timeout` says. A change of `proxy: run:` needs `freehold proxy reboot`. Kamal's
+/// command of this name goes from Kamal 1 to Kamal 2, which Freehold does not do.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
-    /// Do not ask.
-    #[arg(short = 'y', long)]
-    confirmed: bool,
+pub(crate) struct Args {}
 
-    /// One host after another.
-    #[arg(long)]
-    rolling: bool,
-}
-
-/// Says what to do instead.
-pub(super) fn refusal() -> UsageError {
-    UsageError::new("`proxy upgrade` goes from Kamal 1 to Kamal 2, which freehold does not do")
-        .help("upgrade with Kamal 2 first, or remove Traefik by hand and deploy")
-        .help("replace a proxy by a new one: `freehold proxy reboot`")
+pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
+    operation::run(context, ProxyVerb::Upgrade, &["Upgraded proxy"]).await
 }
