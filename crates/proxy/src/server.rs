@@ -150,8 +150,7 @@ struct Parts {
     ports: (u16, u16),
     /// Where what is counted is read.
     metrics: Option<TcpListener>,
-    /// The time between two looks at the files of certificates.
-    certificates: Duration,
+    limits: Limits,
 }
 
 /// Everything that is listened on, one listener for each thread.
@@ -256,7 +255,6 @@ impl Server {
             metrics: metrics.clone(),
         });
         let (socket_path, stop_deadline) = (config.socket, config.stop_deadline);
-        let certificates = config.limits.certificates;
         let parts = Parts {
             control,
             socket,
@@ -265,7 +263,7 @@ impl Server {
             stop_deadline,
             ports: (http_port, https_port),
             metrics: ports.metrics,
-            certificates,
+            limits: config.limits,
         };
         let thread =
             std::thread::Builder::new().name("control".to_owned()).spawn(move || run(runtime, parts));
@@ -398,7 +396,7 @@ fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32
 
 /// The control thread from its begin to the end of the proxy.
 fn run(runtime: Runtime, parts: Parts) {
-    let Parts { control, socket, socket_path, own_uid, stop_deadline, ports, metrics, certificates } = parts;
+    let Parts { control, socket, socket_path, own_uid, stop_deadline, ports, metrics, limits } = parts;
     let log = control.log.clone();
     runtime.block_on(async {
         let listener = match UnixListener::from_std(socket) {
@@ -411,7 +409,8 @@ fn run(runtime: Runtime, parts: Parts) {
         log.info("Server started", &[("http", &ports.0), ("https", &ports.1)]);
         tokio::join!(
             api::serve(Arc::clone(&control), listener, own_uid),
-            control.watch_certificates(certificates),
+            control.watch_certificates(limits.certificates),
+            control.watch_trials(limits.verdicts),
             Arc::clone(&control.keeper).run(&control.shared, &control.stopping),
             serve_metrics(&control, metrics),
             await_signal(&control.stopping, &log)

@@ -165,7 +165,7 @@ impl Worker {
     }
 
     /// <https://prng.di.unimi.it/splitmix64.c>
-    fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.random.set(state);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -181,6 +181,9 @@ impl Worker {
         };
         if let Some((counts, method)) = counts.zip(record.method).filter(|_| !record.is_left_out) {
             counts.add(self.lane, method, record.status, record.elapsed());
+        }
+        if let Some((service, side, is_error)) = record.compared() {
+            service.compare(self.lane, side, is_error, record.elapsed());
         }
         let mut lines = self.lines.borrow_mut();
         record.write(&self.clock, &mut lines);

@@ -65,7 +65,7 @@ impl ProxyClient {
     /// # Errors
     /// See [`ProxyError`].
     pub async fn version(&mut self, deadline: Duration) -> Result<VersionReply, ProxyError> {
-        self.get("say its version".to_owned(), "/v3/version", deadline).await
+        self.get("say its version".to_owned(), "/v4/version", deadline).await
     }
 
     /// Asks for all services, ordered by name.
@@ -73,7 +73,7 @@ impl ProxyClient {
     /// # Errors
     /// See [`ProxyError`].
     pub async fn services(&mut self, deadline: Duration) -> Result<Vec<ServiceStatus>, ProxyError> {
-        let list: ServiceList = self.get("list services".to_owned(), "/v3/services", deadline).await?;
+        let list: ServiceList = self.get("list services".to_owned(), "/v4/services", deadline).await?;
         Ok(list.services)
     }
 
@@ -86,7 +86,7 @@ impl ProxyClient {
         name: &ProxyServiceName,
         deadline: Duration,
     ) -> Result<ServiceStatus, ProxyError> {
-        self.get(format!("show service `{name}`"), &format!("/v3/services/{name}"), deadline).await
+        self.get(format!("show service `{name}`"), &format!("/v4/services/{name}"), deadline).await
     }
 
     /// Lets the proxy check a target until it is healthy or the request's deadline has passed.
@@ -102,7 +102,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<ProbeReport, ProxyError> {
         let operation = format!("probe target `{}`", request.target);
-        let call = with_body(operation, Method::POST, "/v3/probe".to_owned(), request)?;
+        let call = with_body(operation, Method::POST, "/v4/probe".to_owned(), request)?;
         self.call(call, deadline).await
     }
 
@@ -120,7 +120,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<DeployReply, ProxyError> {
         let operation = format!("deploy service `{name}`");
-        let call = with_body(operation, Method::PUT, format!("/v3/services/{name}"), request)?;
+        let call = with_body(operation, Method::PUT, format!("/v4/services/{name}"), request)?;
         self.call(call, deadline).await
     }
 
@@ -135,7 +135,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<DrainReport, ProxyError> {
         let operation = format!("drain service `{name}`");
-        let call = with_body(operation, Method::POST, format!("/v3/services/{name}/drain"), request)?;
+        let call = with_body(operation, Method::POST, format!("/v4/services/{name}/drain"), request)?;
         self.call(call, deadline).await
     }
 
@@ -151,7 +151,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<ConfirmReply, ProxyError> {
         let operation = format!("confirm service `{name}`");
-        let call = with_body(operation, Method::POST, format!("/v3/services/{name}/confirm"), request)?;
+        let call = with_body(operation, Method::POST, format!("/v4/services/{name}/confirm"), request)?;
         self.call(call, deadline).await
     }
 
@@ -171,7 +171,7 @@ impl ProxyClient {
             Gate::Paused { .. } => format!("pause service `{name}`"),
             Gate::Stopped { .. } => format!("stop service `{name}`"),
         };
-        let call = with_body(operation, Method::POST, format!("/v3/services/{name}/gate"), request)?;
+        let call = with_body(operation, Method::POST, format!("/v4/services/{name}/gate"), request)?;
         self.call(call, deadline).await
     }
 
@@ -190,7 +190,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<CanaryReply, ProxyError> {
         let operation = format!("install targets to try for service `{name}`");
-        let path = format!("/v3/services/{name}/canary");
+        let path = format!("/v4/services/{name}/canary");
         self.call(with_body(operation, Method::PUT, path, request)?, deadline).await
     }
 
@@ -209,8 +209,28 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<CanaryReply, ProxyError> {
         let operation = format!("split the visitors of service `{name}`");
-        let path = format!("/v3/services/{name}/split");
+        let path = format!("/v4/services/{name}/split");
         self.call(with_body(operation, Method::POST, path, request)?, deadline).await
+    }
+
+    /// Makes the targets that are tried the service's own; the earlier ones are drained.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the proxy may or may not do it, and this client cannot be used any more.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Refused`] where no targets are tried,
+    /// [`ProxyError::Fenced`] where the proxy has seen a greater fencing number; else see [`ProxyError`].
+    pub async fn promote(
+        &mut self,
+        name: &ProxyServiceName,
+        fence: Option<u64>,
+        deadline: Duration,
+    ) -> Result<CanaryReply, ProxyError> {
+        let operation = format!("promote the targets that are tried for service `{name}`");
+        let path = format!("/v4/services/{name}/promote");
+        let request = SplitRequest { split: None, fence };
+        self.call(with_body(operation, Method::POST, path, &request)?, deadline).await
     }
 
     /// Removes a service at once; its requests in flight finish by themselves.
@@ -225,7 +245,7 @@ impl ProxyClient {
         deadline: Duration,
     ) -> Result<RemoveReply, ProxyError> {
         let query = fence.map_or_else(String::new, |fence| format!("?fence={fence}"));
-        let path = format!("/v3/services/{name}{query}");
+        let path = format!("/v4/services/{name}{query}");
         let operation = format!("remove service `{name}`");
         self.call(Call { operation, method: Method::DELETE, path, body: Bytes::new() }, deadline).await
     }

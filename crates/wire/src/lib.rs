@@ -1,23 +1,24 @@
 //! The HTTP APIs of the proxy and of the agent: versioned types and clients.
 //!
-//! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v3`; it
+//! The proxy answers HTTP/1.1 with JSON bodies on a Unix socket, under the path prefix `/v4`; it
 //! takes requests under `/v1` too, the version before, which had nothing that this one has not. This crate holds what both
 //! sides must agree on, and the client side of it over any byte stream. It is not for what happens behind the API: routing
 //! and health checks live in the proxy.
 //!
 //! | request | body | answer |
 //! | --- | --- | --- |
-//! | `GET /v3/version` | – | [`VersionReply`] |
-//! | `GET /v3/services` | – | [`ServiceList`] |
-//! | `GET /v3/services/{name}` | – | [`ServiceStatus`] |
-//! | `POST /v3/probe` | [`ProbeRequest`] | [`ProbeReport`] |
-//! | `PUT /v3/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
-//! | `POST /v3/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
-//! | `POST /v3/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
-//! | `POST /v3/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
-//! | `PUT /v3/services/{name}/canary` | [`CanaryRequest`] | [`CanaryReply`] |
-//! | `POST /v3/services/{name}/split` | [`SplitRequest`] | [`CanaryReply`] |
-//! | `DELETE /v3/services/{name}?fence=N` | – | [`RemoveReply`] |
+//! | `GET /v4/version` | – | [`VersionReply`] |
+//! | `GET /v4/services` | – | [`ServiceList`] |
+//! | `GET /v4/services/{name}` | – | [`ServiceStatus`] |
+//! | `POST /v4/probe` | [`ProbeRequest`] | [`ProbeReport`] |
+//! | `PUT /v4/services/{name}` | [`DeployRequest`] | [`DeployReply`] |
+//! | `POST /v4/services/{name}/drain` | [`DrainRequest`] | [`DrainReport`] |
+//! | `POST /v4/services/{name}/confirm` | [`ConfirmRequest`] | [`ConfirmReply`] |
+//! | `POST /v4/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
+//! | `PUT /v4/services/{name}/canary` | [`CanaryRequest`] | [`CanaryReply`] |
+//! | `POST /v4/services/{name}/split` | [`SplitRequest`] | [`CanaryReply`] |
+//! | `POST /v4/services/{name}/promote` | [`SplitRequest`] without a split | [`CanaryReply`] |
+//! | `DELETE /v4/services/{name}?fence=N` | – | [`RemoveReply`] |
 //!
 //! Everything else, and every request that is refused, is answered with an [`ErrorReply`]. All types refuse unknown
 //! fields, so a setting that a proxy does not know is refused by name and never ignored. Spans of time are whole
@@ -42,7 +43,10 @@ mod tls;
 mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
-pub use canary::{Canary, CanaryReply, CanaryRequest, Split, SplitRequest};
+pub use canary::{
+    Canary, CanaryReply, CanaryRequest, HeaderMatch, SideReport, Split, SplitRequest, Verdict, VerdictRule,
+    VerdictState,
+};
 pub use client::ProxyClient;
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,

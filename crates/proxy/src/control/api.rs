@@ -94,41 +94,47 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec
     let path = request.uri().path().to_owned();
     let segments: Vec<&str> = path.split('/').skip(1).collect();
     match (&method, segments.as_slice()) {
-        (&Method::GET, ["v1" | "v2" | "v3", "version"]) => json(&control.version()),
-        (&Method::GET, ["v1" | "v2" | "v3", "services"]) => {
+        (&Method::GET, ["v1" | "v2" | "v3" | "v4", "version"]) => json(&control.version()),
+        (&Method::GET, ["v1" | "v2" | "v3" | "v4", "services"]) => {
             json(&ServiceList { services: control.statuses() })
         }
-        (&Method::GET, ["v1" | "v2" | "v3", "services", name]) => json(&control.status(&service(name)?)?),
-        (&Method::POST, ["v1" | "v2" | "v3", "probe"]) => {
+        (&Method::GET, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
+            json(&control.status(&service(name)?)?)
+        }
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "probe"]) => {
             let body: ProbeRequest = read(request).await?;
             bounds::probe(&body)?;
             json(&probe(&control.resolver, &body).await)
         }
-        (&Method::PUT, ["v1" | "v2" | "v3", "services", name]) => {
+        (&Method::PUT, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
             let name = service(name)?;
             json(&control.deploy(name, read(request).await?).await?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "drain"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "drain"]) => {
             let body: DrainRequest = read(request).await?;
             json(&control.drain(&service(name)?, &body).await?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "confirm"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "confirm"]) => {
             let body: ConfirmRequest = read(request).await?;
             json(&control.confirm(&service(name)?, &body)?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "gate"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "gate"]) => {
             let body: GateRequest = read(request).await?;
             json(&control.set_gate(&service(name)?, &body).await?)
         }
-        (&Method::PUT, ["v1" | "v2" | "v3", "services", name, "canary"]) => {
+        (&Method::PUT, ["v1" | "v2" | "v3" | "v4", "services", name, "canary"]) => {
             let body: CanaryRequest = read(request).await?;
             json(&control.install_canary(&service(name)?, &body).await?)
         }
-        (&Method::POST, ["v1" | "v2" | "v3", "services", name, "split"]) => {
+        (&Method::POST, ["v1" | "v2" | "v3" | "v4", "services", name, "split"]) => {
             let body: SplitRequest = read(request).await?;
             json(&control.split(&service(name)?, &body)?)
         }
-        (&Method::DELETE, ["v1" | "v2" | "v3", "services", name]) => {
+        (&Method::POST, ["v4", "services", name, "promote"]) => {
+            let body: SplitRequest = read(request).await?;
+            json(&control.promote_by_hand(&service(name)?, &body)?)
+        }
+        (&Method::DELETE, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
             json(&control.remove(&service(name)?, fence(request.uri().query())?)?)
         }
         _ => Err(refusal(ErrorCode::UnknownRequest, format!("there is no `{method} {path}` in this API"))),

@@ -38,3 +38,4 @@ mod strictness;
 mod switching;
 mod trial;
 mod tunnels;
+mod verdict;

@@ -51,8 +51,8 @@ async fn several_calls_share_one_stream() {
         client.services(LIMIT).await.unwrap();
     };
     let ((first, second, third), ()) = tokio::join!(peer, calls);
-    assert!(first.starts_with("GET /v3/services HTTP/1.1\r\n"), "{first}");
-    assert!(second.starts_with("DELETE /v3/services/shop-web?fence=4 HTTP/1.1\r\n"), "{second}");
+    assert!(first.starts_with("GET /v4/services HTTP/1.1\r\n"), "{first}");
+    assert!(second.starts_with("DELETE /v4/services/shop-web?fence=4 HTTP/1.1\r\n"), "{second}");
     assert_eq!(first, third);
 }
 
@@ -64,7 +64,7 @@ async fn a_deploy_is_sent_as_json_and_its_failure_carries_the_probes() {
     let length = serde_json::to_vec(&request).unwrap().len();
     let peer = async move {
         let head = read_head(&mut far).await;
-        assert!(head.starts_with("PUT /v3/services/shop-web HTTP/1.1\r\n"), "{head}");
+        assert!(head.starts_with("PUT /v4/services/shop-web HTTP/1.1\r\n"), "{head}");
         let mut body = vec![0; length];
         far.read_exact(&mut body).await.unwrap();
         let reply = r#"{"code":"unhealthy","message":"no","probes":[{"target":"web:3000","healthy":false,
