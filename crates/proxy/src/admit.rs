@@ -249,7 +249,7 @@ impl Judge<'_, '_, '_> {
             admitted.record.note_headers(&request.view.headers, &service.settings.log_request_headers);
             admitted.cookies = self.cookies(&route, affinity, place.visitor);
             let mut passage = self.passage(flight, target, (route.strip, duty));
-            passage.write_head(request, self.arrival.peer, &mut admitted.record);
+            passage.write_head(worker, (request, self.arrival.peer), &mut admitted.record);
             return Admission::Forward(admitted, passage);
         }
     }
@@ -286,7 +286,7 @@ impl Judge<'_, '_, '_> {
             peer: &self.arrival.peer.ip,
             scheme: self.arrival.scheme,
             is_again: self.arrival.is_again,
-            trusted: &[],
+            trusted: self.worker.edge.trusted(),
         }
     }
 
@@ -355,11 +355,16 @@ fn is_repeatable(request: &Request<'_, '_>) -> bool {
 }
 
 impl Passage {
-    fn write_head(&mut self, request: &Request<'_, '_>, peer: &Peer, record: &mut Record) {
+    fn write_head(
+        &mut self,
+        worker: &Worker,
+        (request, peer): (&Request<'_, '_>, &Peer),
+        record: &mut Record,
+    ) {
         let settings = record.service.as_ref().map(|service| &service.settings);
         let client_ip_header = settings.and_then(|settings| settings.client_ip_header.as_deref());
         let rules = record.service.as_ref().and_then(|service| service.rules.as_ref());
-        let believed = rules.and_then(|rules| rules.believes(&peer.ip, &[]));
+        let believed = rules.and_then(|rules| rules.believes(&peer.ip, worker.edge.trusted()));
         let forwarding = Forwarding {
             peer: &peer.ip,
             trusted: believed.unwrap_or_else(|| settings.is_some_and(|settings| settings.forward_headers)),
@@ -388,7 +393,7 @@ impl Passage {
     ) -> bool {
         let other = self.flight.generation.choose(worker.lane, &tried.targets, self.duty).cloned();
         match other {
-            Some(target) => self.go_to(target, again, record),
+            Some(target) => self.go_to(worker, target, again, record),
             None => self.step_aside(worker, tried, again, record),
         }
     }
@@ -429,15 +434,21 @@ impl Passage {
         record.has_missed |= record.side == Some(Side::Tried);
         self.flight = flight;
         record.service = Some(Arc::clone(service));
-        self.go_to(target, again, record)
+        self.go_to(worker, target, again, record)
     }
 
-    fn go_to(&mut self, target: Arc<Target>, again: &Again<'_>, record: &mut Record) -> bool {
+    fn go_to(
+        &mut self,
+        worker: &Worker,
+        target: Arc<Target>,
+        again: &Again<'_>,
+        record: &mut Record,
+    ) -> bool {
         let mut slots = slots();
         let Ok(Some(request)) = parse(again.head, &mut slots) else { return false };
         self.seat = self.flight.generation.seat(&target);
         self.target = target;
-        self.write_head(&request, again.peer, record);
+        self.write_head(worker, (&request, again.peer), record);
         true
     }
 

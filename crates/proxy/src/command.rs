@@ -3,6 +3,7 @@
 mod api;
 mod arguments;
 pub(crate) mod duration;
+mod edge;
 mod gate;
 mod list;
 mod request;

@@ -12,7 +12,7 @@
 //!   what is in flight where.
 //! - `rules`: what a service wants done with its requests before a target gets them: limits, passwords, changes.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
-//! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
+//! - `edge`: who connects; `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
 //! - `acme`, `certificate`: certificates, ordered or given; `metrics`: what is counted.
 //! - `control`: the API on a Unix socket, deploy, drain and the state that survives; `server`: all of it together.
 //! - `command`: the command line, ours and kamal-proxy's.
@@ -31,6 +31,7 @@ mod control;
 mod cookie;
 mod digits;
 mod duty;
+mod edge;
 mod exchange;
 mod generation;
 mod health;
@@ -57,6 +58,7 @@ mod worker;
 
 pub use acme::{AcmeConfig, ExternalAccount};
 pub use command::{CommandError, Console, Invocation, run};
+pub use edge::{DEFAULT_MAX_CONNECTIONS, EdgeConfig};
 pub use limits::Limits;
 pub use resolve::NameFiles;
 pub use server::{Server, ServerConfig, StartError};

@@ -17,6 +17,7 @@ use tokio_rustls::server::TlsStream;
 use crate::access::{Peer, Record};
 use crate::admit::{Admission, Arrival, Held, Local, admit};
 use crate::certificate::{asks_for_proof, awaited, choose, to_ask};
+use crate::edge::Counted;
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
 use crate::inlet::{Inlet, send};
@@ -35,11 +36,19 @@ pub(crate) struct Connection {
     pub(crate) watch: Rc<Watch>,
 }
 
+/// Who connects.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) address: SocketAddr,
+    /// Its place among the connections of its address, where those are counted.
+    pub(crate) counted: Option<Counted>,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     socket: TcpStream,
-    address: SocketAddr,
+    caller: Caller,
     tls: Option<Arc<ServerConfig>>,
 ) {
     let registered = worker.watches.register();
@@ -54,7 +63,7 @@ pub(crate) async fn serve(
         }
     };
     let inlet = Inlet::new(&worker.buffers);
-    let peer = Peer::new(address);
+    let peer = Peer::new(caller.address);
     let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
     let after = loop {
         let Some(admission) = connection.next().await else { break After::Close };
@@ -69,6 +78,7 @@ pub(crate) async fn serve(
         After::Linger => connection.linger().await,
         After::Abort => connection.abort(),
     }
+    drop(caller.counted);
 }
 
 /// Agrees with a client on an encrypted connection. It waits for a certificate that is just being ordered for the first

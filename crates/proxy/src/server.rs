@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::acme::{AcmeConfig, Keeper};
 use crate::certificate::server_config;
 use crate::control::{Control, Means, api, chain, restore};
+use crate::edge::{Edge, EdgeConfig};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
 use crate::metrics::{Metrics, serve};
@@ -57,6 +58,8 @@ pub struct ServerConfig {
     pub names: NameFiles,
     /// The folder for bodies that are held back and do not fit into memory.
     pub spill_folder: PathBuf,
+    /// How connections are taken.
+    pub edge: EdgeConfig,
     /// How certificates are ordered where a service says nothing else.
     pub acme: AcmeConfig,
 }
@@ -228,6 +231,7 @@ impl Server {
             port: http_port,
             https_port,
             limits: config.limits,
+            edge: Arc::new(Edge::new(config.edge)),
             shared: Arc::clone(&shared),
             resolver: Arc::clone(&resolver),
             spill_folder: config.spill_folder.into(),

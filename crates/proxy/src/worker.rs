@@ -15,6 +15,7 @@ use crate::acme::Challenges;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
 use crate::digits::hexadecimal;
+use crate::edge::Edge;
 use crate::generation::Target;
 use crate::limits::Limits;
 use crate::log::{Level, Log};
@@ -40,6 +41,7 @@ pub(crate) struct Start {
     pub(crate) port: u16,
     pub(crate) https_port: u16,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
     /// Where bodies are kept that are held back.
@@ -58,6 +60,7 @@ pub(crate) struct Worker {
     pub(crate) port: u16,
     pub(crate) https_port: u16,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     pub(crate) buffers: Rc<BufferPool>,
     pub(crate) targets: TargetPool,
     pub(crate) watches: Rc<Watches>,
@@ -72,6 +75,8 @@ pub(crate) struct Worker {
     lines: RefCell<Vec<u8>>,
     texts: RefCell<Vec<Vec<u8>>>,
     quitting: Cell<bool>,
+    /// When a dropped connection was logged last, in seconds since 1970, and how many were not logged since.
+    dropped: Cell<(u64, u64)>,
     random: Cell<u64>,
 }
 
@@ -83,6 +88,7 @@ impl Worker {
             port,
             https_port,
             limits,
+            edge,
             shared,
             resolver,
             spill_folder,
@@ -95,6 +101,7 @@ impl Worker {
             port,
             https_port,
             limits,
+            edge,
             buffers: Rc::default(),
             targets: TargetPool::default(),
             watches: Rc::default(),
@@ -109,6 +116,7 @@ impl Worker {
             lines: RefCell::default(),
             texts: RefCell::default(),
             quitting: Cell::new(false),
+            dropped: Cell::default(),
             random: Cell::new(RandomState::new().build_hasher().finish()),
         }
     }
@@ -206,6 +214,20 @@ impl Worker {
         let fields: [(&str, &dyn std::fmt::Display); 3] =
             [("target", &target.address), ("pause_ms", &pause.as_millis()), ("reason", &reason)];
         self.log.line(Level::Warn, "Target left out", &fields);
+    }
+
+    /// Writes a line about a connection that is not served; at most one in a second, with how many there were.
+    pub(crate) fn log_dropped(&self, client: &std::net::SocketAddr, why: &str) {
+        let (last, count) = self.dropped.get();
+        let now = Clock::unix().as_secs();
+        if last == now {
+            self.dropped.set((last, count + 1));
+            return;
+        }
+        self.dropped.set((now, 0));
+        let fields: [(&str, &dyn std::fmt::Display); 3] =
+            [("client_addr", &client.ip()), ("reason", &why), ("more", &count)];
+        self.log.line(Level::Warn, "Connection dropped", &fields);
     }
 
     /// Hands the log lines so far to the writing thread.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use super::duration;
+use super::edge::EdgeArguments;
 use super::traffic::TrafficArguments;
 
 /// The reverse proxy of a host.
@@ -167,6 +168,8 @@ pub(super) struct ServeArguments {
     /// where none is given.
     #[arg(long)]
     pub(super) acme_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) edge: EdgeArguments,
     #[command(flatten)]
     pub(super) socket: SocketArgument,
 }

@@ -15,10 +15,12 @@ mod target;
 
 mod acme;
 mod api;
+mod balance;
 mod bodies;
 mod buffers;
 mod command_line;
 mod draining;
+mod edge;
 mod encrypted;
 mod failures;
 mod flags;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig};
+use freehold_proxy::{AcmeConfig, EdgeConfig, Limits, NameFiles, Server, ServerConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
     TrafficCounters,
@@ -58,6 +58,7 @@ pub(crate) struct Rig {
     limits: Limits,
     names: NameFiles,
     acme: AcmeConfig,
+    edge: EdgeConfig,
     /// 0 takes free ones.
     ports: (u16, u16),
     metrics: bool,
@@ -110,7 +111,25 @@ impl Rig {
     fn made(limits: Limits, names: NameFiles, (acme, ports): (AcmeConfig, (u16, u16))) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = LogText::default();
-        let mut rig = Self { folder, log, limits, names, acme, ports, metrics: false, server: None };
+        let mut rig = Self {
+            folder,
+            log,
+            limits,
+            names,
+            acme,
+            edge: EdgeConfig::default(),
+            ports,
+            metrics: false,
+            server: None,
+        };
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts a proxy behind others.
+    pub(crate) fn behind(edge: EdgeConfig) -> Self {
+        let mut rig = Self::start();
+        rig.edge = edge;
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -140,6 +159,7 @@ impl Rig {
             names: self.names.clone(),
             spill_folder: self.spill_folder(),
             acme: self.acme.clone(),
+            edge: self.edge.clone(),
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
     }
