@@ -15,6 +15,7 @@ mod schedule;
 mod servers;
 mod setting;
 mod ssh;
+mod traffic;
 
 use std::collections::BTreeMap;
 

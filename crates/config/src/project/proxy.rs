@@ -6,6 +6,7 @@ use freehold_model::{
     ProxySettings, SecretName, Tls,
 };
 
+use super::traffic;
 use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -122,6 +123,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         tls,
         redirect_to_https,
         logged_headers: logged_headers(section, report),
+        traffic: traffic::traffic(section, report),
     }
 }
 
@@ -350,6 +352,7 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
     let options = section.get("options").map(|field| container_option::read(&field, report));
     let run = ProxyRun {
         metrics_port: metrics_port(&section, report),
+        edge: traffic::edge(&section, report),
         image: image(&section, report),
         options: Box::new(options.unwrap_or_default()),
         http_port,

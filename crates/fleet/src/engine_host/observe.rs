@@ -396,6 +396,7 @@ fn route_from(
             },
             tls,
             redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
+            traffic: settings.traffic.clone(),
         },
     }
 }

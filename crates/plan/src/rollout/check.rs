@@ -42,6 +42,14 @@ pub enum RolloutError {
         /// The host.
         host: HostName,
     },
+    /// Rules that only Freehold's proxy has.
+    #[error(
+        "the kamal-proxy on host `{host}` cannot do what the deploy file asks of requests and connections"
+    )]
+    Traffic {
+        /// The host.
+        host: HostName,
+    },
     /// The proxy does not run on a host although it was expected to.
     #[error("the proxy does not run on host `{host}`")]
     NoProxy {
@@ -107,6 +115,7 @@ impl Diagnose for RolloutError {
             Self::Architecture { .. } | Self::Name(_) | Self::Taken { .. } => ErrorKind::Configuration,
             Self::OldProxy { .. }
             | Self::Authority { .. }
+            | Self::Traffic { .. }
             | Self::NoProxy { .. }
             | Self::NoImage { .. }
             | Self::Closed { .. }
@@ -130,6 +139,12 @@ impl Diagnose for RolloutError {
             Self::Authority { .. } => {
                 vec!["let Freehold's proxy take over: `freehold adopt`, or name no authority".to_owned()]
             }
+            Self::Traffic { .. } => vec![
+                "let Freehold's proxy take over: `freehold adopt`".to_owned(),
+                "or take out what kamal-proxy has not: `balance`, `passive_health`, `rate_limit`, `allow_ips`, \
+                 `block_ips`, `trusted_proxies`, `redirects`, `headers`"
+                    .to_owned(),
+            ],
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
             Self::Closed { host } => vec![format!(
@@ -173,6 +188,12 @@ fn names_authority(role: &Role) -> bool {
     matches!(tls, Some(Tls::Automatic(authority)) if *authority != CertificateAuthority::default())
 }
 
+/// Says whether something is asked of requests or connections that kamal-proxy cannot do.
+fn has_rules(request: &RolloutRequest<'_>, host: &HostName, seen: &ObservedHost) -> bool {
+    let mut roles = roles_on(request.project, host).filter_map(|(role, _)| role.proxy.as_ref());
+    roles.any(|proxy| proxy.traffic.is_some()) || !seen.proxy_run(request.project, host).edge.is_default()
+}
+
 /// Checks that a host can take the release.
 pub(super) fn check_host(
     request: &RolloutRequest<'_>,
@@ -209,6 +230,12 @@ pub(super) fn check_host(
             if roles_on(request.project, host).any(|(role, _)| names_authority(role)) =>
         {
             Err(RolloutError::Authority { host: host.clone() })
+        }
+        ObservedProxy::Running { maker: ProxyMaker::Kamal, .. }
+        | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, .. }
+            if has_rules(request, host, seen) =>
+        {
+            Err(RolloutError::Traffic { host: host.clone() })
         }
         ObservedProxy::Absent | ObservedProxy::Stopped { .. }
             if needs_proxy && request.proxy == ProxyBoot::Expect =>

@@ -77,6 +77,7 @@ pub(in crate::engine_host) fn service_settings(
         buffering: buffering(&settings.buffering),
         log_request_headers: settings.logged_headers.request.clone(),
         log_response_headers: settings.logged_headers.response.clone(),
+        traffic: settings.traffic.clone(),
         ..ServiceSettings::default()
     })
 }
