@@ -16,6 +16,7 @@ mod schedule;
 mod servers;
 mod setting;
 mod ssh;
+mod traffic;
 
 use std::collections::BTreeMap;
 

@@ -29,10 +29,11 @@ pub use project::{
     ConnectionSettings, ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, Environment,
     FileContent, FileMode, GpuRequest, HeaderChanges, HeaderField, HealthCheck, HookOutput, HookSettings,
     Hsts, InvalidSchedule, InvalidTraffic, JumpHost, LoggedHeaders, Logging, Mount, MountKind, Network,
-    NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project, ProjectImage, ProxyImage,
-    ProxyRun, ProxySettings, RareOptions, Rate, Redirect, Registry, RegistryCredentials, RegistryPlace,
-    RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState, ScheduledJob,
-    SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol, Timeouts, Tls, Traffic, Ulimit,
+    NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project, ProjectImage, ProxyEdge,
+    ProxyImage, ProxyPort, ProxyRun, ProxySettings, RareOptions, Rate, Redirect, Registry,
+    RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Schedule,
+    ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol, Timeouts, Tls,
+    Traffic, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -199,6 +199,7 @@ mod tests {
                 request: vec!["X-A".to_owned()],
                 response: vec!["X-B".to_owned()],
             },
+            traffic: None,
         };
         let files = ProxyFiles { error_pages: Some("/e".to_owned()), certificate: Some("/c".to_owned()) };
         insta::assert_snapshot!(call(&settings, &files).replace(" --", "\n--"));

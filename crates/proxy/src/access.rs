@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use freehold_wire::Reason;
 
 use crate::admit::Arrival;
+use crate::canary::contest::Side;
 use crate::client_auth::ClientIdentity;
 use crate::clock::Clock;
 use crate::digits::write_decimal;
@@ -75,6 +76,10 @@ pub(crate) struct Record {
     /// Its place in a trace, where it has one.
     pub(crate) span: Option<Box<Span>>,
     pub(crate) service: Option<Arc<Service>>,
+    /// The side that it counts for where targets are tried and compared.
+    pub(crate) side: Option<Side>,
+    /// Whether the targets of its side could not be reached.
+    pub(crate) has_missed: bool,
     pub(crate) target: Option<Arc<Target>>,
     /// How many bytes of the request's body were received.
     pub(crate) request_bytes: u64,
@@ -147,6 +152,8 @@ impl Record {
             stands_in: None,
             span: None,
             service: None,
+            side: None,
+            has_missed: false,
             target: None,
             request_bytes: 0,
             response_bytes: 0,
@@ -158,6 +165,15 @@ impl Record {
     /// Returns how long it has taken so far.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Says for which side it counts and whether as an error; upgraded connections and what clients have done wrong do not
+    /// count.
+    pub(crate) fn compared(&self) -> Option<(&Service, Side, bool)> {
+        let (side, service) = (self.side?, self.service.as_deref()?);
+        let counts = self.status != 101 && self.reason.is_none_or(Reason::is_target_error);
+        let is_error = self.has_missed || self.reason.is_some() || self.status >= 500;
+        counts.then_some((service, side, is_error))
     }
 
     /// Notes the client's address as a proxy before this one tells it.

@@ -1,13 +1,16 @@
 //! The decision about one request head: forward it, and to which target, or answer it here.
 
+mod held;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_wire::{Gate, HostPattern, Reason, ServiceSettings, TargetProtocol};
-use tokio::sync::Notify;
 
 use crate::access::{Peer, Record, decode};
 use crate::acme::HTTP_PATH;
+use crate::canary::contest::Side;
+use crate::canary::{Visitor, VisitorCookie};
 use crate::client_auth::ClientAuth;
 use crate::clock::Clock;
 use crate::compress::Wish;
@@ -18,10 +21,12 @@ use crate::http1::header::Kind;
 use crate::http1::request::{Form, Forwarding, Refusal, Request, parse};
 use crate::http1::response::Asked;
 use crate::http1::{Framing, Version, slots};
-use crate::rules::{Edits, Ruling, Ticket, Visit};
+use crate::rules::{Edits, Ruling, Visit};
 use crate::table::{Route, Security, Service, Table};
 use crate::view::RequestView;
 use crate::worker::Worker;
+
+pub(crate) use held::Held;
 
 /// What becomes of the bytes at the front of a connection.
 #[derive(Debug)]
@@ -133,29 +138,6 @@ pub(crate) struct Arrival<'a> {
     pub(crate) is_again: bool,
 }
 
-/// A request that waits for its service to be resumed, or for its password to be looked at.
-#[derive(Debug)]
-pub(crate) struct Held {
-    pub(crate) admitted: Admitted,
-    /// The version of the table by which it waits.
-    pub(crate) version: u64,
-    pub(crate) limit: Duration,
-    pub(crate) gate_moved: Arc<Notify>,
-    /// What it is answered with when it has waited for too long.
-    pub(crate) too_long: (u16, Reason),
-}
-
-impl Held {
-    /// Lets a request wait until its password was looked at.
-    fn at_the_desk(admitted: Admitted, version: u64, ticket: Ticket) -> Self {
-        let too_long = (503, Reason::AuthUnavailable);
-        Self { admitted, version, limit: PASSWORD_LIMIT, gate_moved: ticket, too_long }
-    }
-}
-
-/// How long it may take until a password was looked at, while others are.
-const PASSWORD_LIMIT: Duration = Duration::from_secs(10);
-
 /// The way to a target.
 #[derive(Debug)]
 pub(crate) struct Passage {
@@ -257,23 +239,11 @@ impl Judge<'_, '_, '_> {
                 Ok(door) => door,
                 Err((status, reason)) => return Admission::Local(admitted, Local::new(status, reason)),
             };
-            let visit = service.rules.as_ref().map(|rules| (rules, self.visit()));
-            if let Some((rules, visit)) = &visit
-                && let Some(local) = rules.screen(visit, &mut admitted.record)
-            {
-                return Admission::Local(admitted, local);
-            }
-            if let Some(location) = self.redirect(&service.settings, route.security) {
-                let local = Local { body: LocalBody::Redirect(location), ..Local::new(301, None) };
-                return Admission::Local(admitted, local);
-            }
-            if let Some((rules, visit)) = &visit {
-                match rules.greet(visit) {
-                    Ruling::Pass => {}
-                    Ruling::Answer(local) => return Admission::Local(admitted, local),
-                    Ruling::Wait(ticket) => {
-                        return Admission::Held(Held::at_the_desk(admitted, version, ticket));
-                    }
+            match self.stops_early(&route, &mut admitted.record) {
+                None | Some(Ruling::Pass) => {}
+                Some(Ruling::Answer(local)) => return Admission::Local(admitted, local),
+                Some(Ruling::Wait(ticket)) => {
+                    return Admission::Held(Held::at_the_desk(admitted, version, ticket));
                 }
             }
             match &service.gate {
@@ -291,7 +261,8 @@ impl Judge<'_, '_, '_> {
                     return Admission::Held(Held { admitted, version, limit, gate_moved, too_long });
                 }
             }
-            let generation = service.generation_for(&request.view);
+            let (generation, place) = service.generation_for(&request.view, || worker.random());
+            admitted.record.side = place.side;
             let (duty, affinity) = match generation.has_readers() {
                 true => duty::of(&request.view, &service.settings),
                 false => (Duty::Write, None),
@@ -309,13 +280,39 @@ impl Judge<'_, '_, '_> {
                 return Admission::Local(admitted, local);
             };
             admitted.record.note_headers(&request.view.headers, &service.settings.log_request_headers);
-            admitted.cookies = CookieRules { scope: cookie_scope(&request.view, &route), affinity }.if_any();
+            admitted.cookies = self.cookies(&route, affinity, place.visitor);
             admitted.wish = Wish::of(&request.view, &service.settings.compression, request.version);
             let mut passage = self.passage(flight, target, (route.strip, duty));
             passage.door = door;
-            passage.write_head(request, self.arrival.peer, &mut admitted.record);
+            passage.write_head(worker, (request, self.arrival.peer), &mut admitted.record);
             return Admission::Forward(admitted, passage);
         }
+    }
+
+    /// Asks the service's rules, and whether the request belongs elsewhere.
+    fn stops_early(&self, route: &Route<'_>, record: &mut Record) -> Option<Ruling> {
+        let rules = route.service.rules.as_ref();
+        if let Some(local) = rules.and_then(|rules| rules.screen(&self.visit(), record)) {
+            return Some(Ruling::Answer(local));
+        }
+        if let Some(location) = self.redirect(&route.service.settings, route.security) {
+            let body = LocalBody::Redirect(location);
+            return Some(Ruling::Answer(Local { body, ..Local::new(301, None) }));
+        }
+        rules.map(|rules| rules.greet(&self.visit()))
+    }
+
+    /// Says what is done to the answer's cookies.
+    fn cookies(
+        &self,
+        route: &Route<'_>,
+        affinity: Option<Duration>,
+        visitor: Option<Visitor>,
+    ) -> Option<Box<CookieRules>> {
+        let is_secure = self.arrival.scheme == "https";
+        let visitor =
+            visitor.map(|visitor| VisitorCookie::new(route.service.canary.as_ref(), visitor, is_secure));
+        CookieRules { scope: cookie_scope(&self.request.view, route), affinity, visitor }.if_any()
     }
 
     fn visit(&self) -> Visit<'_, '_, '_> {
@@ -324,7 +321,7 @@ impl Judge<'_, '_, '_> {
             peer: &self.arrival.peer.ip,
             scheme: self.arrival.scheme,
             is_again: self.arrival.is_again,
-            trusted: &[],
+            trusted: self.worker.edge.trusted(),
         }
     }
 
@@ -425,11 +422,16 @@ fn is_repeatable(request: &Request<'_, '_>) -> bool {
 }
 
 impl Passage {
-    fn write_head(&mut self, request: &Request<'_, '_>, peer: &Peer, record: &mut Record) {
+    fn write_head(
+        &mut self,
+        worker: &Worker,
+        (request, peer): (&Request<'_, '_>, &Peer),
+        record: &mut Record,
+    ) {
         let settings = record.service.as_ref().map(|service| &service.settings);
         let client_ip_header = settings.and_then(|settings| settings.client_ip_header.as_deref());
         let rules = record.service.as_ref().and_then(|service| service.rules.as_ref());
-        let believed = rules.and_then(|rules| rules.believes(&peer.ip, &[]));
+        let believed = rules.and_then(|rules| rules.believes(&peer.ip, worker.edge.trusted()));
         let forwarding = Forwarding {
             peer: &peer.ip,
             trusted: believed.unwrap_or_else(|| settings.is_some_and(|settings| settings.forward_headers)),
@@ -466,7 +468,7 @@ impl Passage {
     ) -> bool {
         let other = self.flight.generation.choose(worker.lane, &tried.targets, self.duty).cloned();
         match other {
-            Some(target) => self.go_to(target, again, record),
+            Some(target) => self.go_to(worker, target, again, record),
             None => self.step_aside(worker, tried, again, record),
         }
     }
@@ -503,17 +505,25 @@ impl Passage {
             flight.stand_in_for(&failed, tried.reason);
             record.stands_in = Some(tried.reason);
         }
+        // Whoever tries targets in vain gets an answer elsewhere; for the comparison they have failed.
+        record.has_missed |= record.side == Some(Side::Tried);
         self.flight = flight;
         record.service = Some(Arc::clone(service));
-        self.go_to(target, again, record)
+        self.go_to(worker, target, again, record)
     }
 
-    fn go_to(&mut self, target: Arc<Target>, again: &Again<'_>, record: &mut Record) -> bool {
+    fn go_to(
+        &mut self,
+        worker: &Worker,
+        target: Arc<Target>,
+        again: &Again<'_>,
+        record: &mut Record,
+    ) -> bool {
         let mut slots = slots();
         let Ok(Some(request)) = parse(again.head, &mut slots) else { return false };
         self.seat = self.flight.generation.seat(&target);
         self.target = target;
-        self.write_head(&request, again.peer, record);
+        self.write_head(worker, (&request, again.peer), record);
         true
     }
 

@@ -4,6 +4,7 @@ mod api;
 mod arguments;
 mod content;
 pub(crate) mod duration;
+mod edge;
 mod gate;
 mod list;
 mod request;

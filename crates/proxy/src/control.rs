@@ -10,6 +10,7 @@ mod drain;
 mod files;
 mod gate;
 mod standby;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply, Gate,
-    HealthGate, HealthState, RemoveReply, ServiceSnapshot, ServiceStatus, VersionReply,
+    HealthGate, HealthState, RemoveReply, ServiceSnapshot, ServiceStatus, Verdict, VersionReply,
 };
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, oneshot, watch};
@@ -113,6 +114,8 @@ pub(crate) struct Ledger {
     checks: BTreeMap<ProxyServiceName, JoinSet<()>>,
     /// Those of the targets that are tried.
     canary_checks: BTreeMap<ProxyServiceName, JoinSet<()>>,
+    /// What was decided last about targets that were tried.
+    verdicts: BTreeMap<ProxyServiceName, Verdict>,
 }
 
 pub(crate) fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
@@ -143,7 +146,7 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             generation.set_number(ledger.generation);
             generation.note_unhealthy(unhealthy);
             ledger.canary_checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
-            Trial { generation, split: canary.split }
+            Trial::new(generation, canary.split, thread_count)
         });
         let gate_moved = Arc::default();
         let pages = load_pages(&settings).unwrap_or_else(|error| {
@@ -223,6 +226,7 @@ impl Control {
             counters: service.generation.counters(),
             certificates: files::statuses(service),
             fence: ledger.fences.get(&service.name).copied(),
+            last_verdict: ledger.verdicts.get(&service.name).cloned(),
         }
     }
 
@@ -343,7 +347,10 @@ impl Control {
         service.standby = standby.clone();
         if let Some(replaced) = &replaced {
             service.gate = replaced.gate.clone();
-            service.canary = replaced.canary.clone();
+            // A comparison with other targets begins anew.
+            service.canary = replaced.canary.as_ref().map(|canary| {
+                Trial::new(Arc::clone(&canary.generation), canary.split.clone(), self.thread_count)
+            });
             // What clients have asked is not forgotten at a deploy that changes nothing of it.
             let kept = replaced.rules.as_ref().filter(|rules| rules.are_those_of(&service.settings));
             service.rules = kept.or(service.rules.as_ref()).cloned();
@@ -408,6 +415,7 @@ impl Control {
         removed.gate_moved.notify_waiters();
         ledger.checks.remove(name);
         ledger.canary_checks.remove(name);
+        ledger.verdicts.remove(name);
         for generation in removed.generations() {
             drop(self.retire(&mut ledger, name, generation, None));
         }

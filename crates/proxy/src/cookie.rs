@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::canary::VisitorCookie;
 use crate::view::RequestView;
 
 /// Returns the value of the first cookie of a name, without quotes around it.
@@ -22,12 +23,14 @@ pub(crate) struct CookieRules {
     pub(crate) scope: Option<CookieScope>,
     /// For how long the client's reads go to the targets that write.
     pub(crate) affinity: Option<Duration>,
+    /// By what the visitor is known from now on.
+    pub(crate) visitor: Option<VisitorCookie>,
 }
 
 impl CookieRules {
     /// Returns them if there is anything to do.
     pub(crate) fn if_any(self) -> Option<Box<Self>> {
-        (self.scope.is_some() || self.affinity.is_some()).then(|| Box::new(self))
+        (self.scope.is_some() || self.affinity.is_some() || self.visitor.is_some()).then(|| Box::new(self))
     }
 }
 

@@ -3,6 +3,7 @@
 mod compressed;
 mod connect;
 mod download;
+mod ending;
 mod hold;
 mod upload;
 
@@ -25,10 +26,11 @@ use crate::link::TargetStream;
 use crate::page;
 use crate::pool::Link;
 use crate::serve::Connection;
-use crate::watch::{Phase, Signal};
+use crate::watch::Phase;
 use crate::worker::Worker;
 
 use download::{Download, Downloaded};
+use ending::Ending;
 use hold::HeldBody;
 use upload::Upload;
 
@@ -259,52 +261,6 @@ pub(crate) async fn forward(
     };
     // What is rare is in a box of its own here and below: the room of an exchange is copied for each request.
     Box::pin(conclude(connection, admitted, &passage, &progress, failure)).await
-}
-
-/// The answer to a request that failed, if there can still be one.
-#[derive(Debug, Clone, Copy)]
-struct Ending {
-    status: u16,
-    reason: Reason,
-}
-
-impl Ending {
-    fn of(failure: Failure, progress: &Progress) -> Self {
-        match failure {
-            Failure::ClientGone => Self { status: 499, reason: Reason::ClientGone },
-            Failure::Malformed => Self { status: 400, reason: Reason::InvalidRequest },
-            Failure::RequestTooLarge => Self { status: 413, reason: Reason::RequestTooLarge },
-            Failure::Buffer(reason @ Reason::BufferFull) => Self { status: 503, reason },
-            Failure::Buffer(reason) => Self { status: 500, reason },
-            Failure::Target(reason) if progress.head_sent.get() => {
-                let keeps = matches!(reason, Reason::DrainTimeout | Reason::ResponseTooLarge);
-                let reason = if keeps { reason } else { Reason::TargetCutBody };
-                Self { status: 502, reason }
-            }
-            Failure::Target(reason) => {
-                let status = match reason {
-                    Reason::TargetConnectTimeout | Reason::TargetResponseTimeout | Reason::DrainTimeout => {
-                        504
-                    }
-                    Reason::NoHealthyTarget => 503,
-                    Reason::ResponseTooLarge => 500,
-                    _ => 502,
-                };
-                Self { status, reason }
-            }
-        }
-    }
-
-    fn of_signal(signal: Signal, progress: &Progress) -> Self {
-        match signal {
-            Signal::Cut | Signal::Quit => Self::of(Failure::Target(Reason::DrainTimeout), progress),
-            Signal::Expired if progress.head_sent.get() => Self::of(Failure::ClientGone, progress),
-            Signal::Expired if progress.waits_for_client.get() => {
-                Self { status: 408, reason: Reason::ClientTimeout }
-            }
-            Signal::Expired => Self::of(Failure::Target(Reason::TargetResponseTimeout), progress),
-        }
-    }
 }
 
 async fn conclude(

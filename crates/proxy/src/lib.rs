@@ -13,7 +13,7 @@
 //! - `rules`: what a service wants done with its requests before a target gets them: limits, passwords, changes.
 //! - `http2`: its streams as connections of HTTP/1.1, on both sides; `compress`: answers made shorter.
 //! - `admit`: the decision about one request; `exchange`: one request from its head to the end of its answer.
-//! - `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
+//! - `edge`: who connects; `serve`: one connection; `runtime`: one event loop per thread, with nothing shared but the routing table.
 //! - `trace`: spans for a collector, where there is one.
 //! - `acme`, `certificate`, `client_auth`: certificates, ordered or given, and those of clients; `metrics`: what is counted.
 //! - `handover`: another process in the place of this one.
@@ -36,6 +36,7 @@ mod control;
 mod cookie;
 mod digits;
 mod duty;
+mod edge;
 mod exchange;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -70,6 +71,7 @@ mod worker;
 
 pub use acme::{AcmeConfig, ExternalAccount, ProofPorts};
 pub use command::{CommandError, Console, Invocation, run};
+pub use edge::{DEFAULT_MAX_CONNECTIONS, EdgeConfig};
 pub use handover::Program;
 pub use limits::Limits;
 pub use resolve::NameFiles;

@@ -21,6 +21,8 @@ pub struct Limits {
     pub handshake: Duration,
     /// Between two looks at the files of certificates.
     pub certificates: Duration,
+    /// Between two looks at targets that are tried and compared.
+    pub verdicts: Duration,
     /// For one answer of a certificate authority.
     pub acme_request: Duration,
     /// For an answer by which the proxy finds out that a name leads to itself.
@@ -58,6 +60,7 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
             certificates: Duration::from_secs(10),
+            verdicts: Duration::from_secs(1),
             acme_request: Duration::from_secs(30),
             reach: Duration::from_secs(5),
             first_certificate: Duration::from_secs(60),

@@ -25,6 +25,7 @@ use auth::{Gatekeeper, Identity};
 pub(crate) use client::contains;
 pub(crate) use edit::Edits;
 use limit::Limiter;
+pub(crate) use limit::key;
 
 /// A service's rules, made ready.
 #[derive(Debug)]

@@ -17,7 +17,8 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use crate::serve::serve;
+use crate::edge::{TooMany, read_header};
+use crate::serve::{Caller, serve};
 use crate::watch::{Phase, SWEEP_INTERVAL};
 use crate::worker::{Leaving, Start, Worker};
 
@@ -207,7 +208,35 @@ fn begin(
 ) {
     // A client that is gone already takes no option.
     client.set_nodelay(true).ok();
-    connections.spawn_local(serve(Rc::clone(worker), client, peer, tls));
+    if worker.edge.expects_header(peer.ip(), tls.is_some()) {
+        connections.spawn_local(serve_told(Rc::clone(worker), client, peer, tls));
+        return;
+    }
+    match worker.edge.count(peer.ip()) {
+        Ok(counted) => {
+            let caller = Caller { address: peer, counted };
+            connections.spawn_local(serve(Rc::clone(worker), client, caller, tls));
+        }
+        Err(TooMany) => worker.log_dropped(&peer, "too_many_connections"),
+    }
+}
+
+/// Serves a connection whose client a proxy in front of this one tells first.
+async fn serve_told(
+    worker: Rc<Worker>,
+    mut client: TcpStream,
+    peer: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+) {
+    let told = timeout(worker.limits.handshake, Box::pin(read_header(&mut client, peer))).await;
+    match told.ok().flatten().map(|told| (told, worker.edge.count(told.ip()))) {
+        None => worker.log_dropped(&peer, "no_proxy_header"),
+        Some((told, Err(TooMany))) => worker.log_dropped(&told, "too_many_connections"),
+        // In a box, since a future that is made here would be kept twice.
+        Some((address, Ok(counted))) => {
+            Box::pin(serve(worker, client, Caller { address, counted }, tls)).await;
+        }
+    }
 }
 
 /// Lets connections end by themselves until the deadline, then ends them.

@@ -19,6 +19,7 @@ use crate::access::{Peer, Record};
 use crate::admit::{Admission, Arrival, Held, Local, admit};
 use crate::certificate::{asks_for_proof, awaited, choose, clients_of, to_ask};
 use crate::client_auth::ClientIdentity;
+use crate::edge::Counted;
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
 use crate::http2::{self, Beginning};
@@ -38,11 +39,19 @@ pub(crate) struct Connection {
     pub(crate) watch: Rc<Watch>,
 }
 
+/// Who connects.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    pub(crate) address: SocketAddr,
+    /// Its place among the connections of its address, where those are counted.
+    pub(crate) counted: Option<Counted>,
+}
+
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     worker: Rc<Worker>,
     socket: TcpStream,
-    address: SocketAddr,
+    caller: Caller,
     tls: Option<Arc<ServerConfig>>,
 ) {
     let registered = worker.watches.register();
@@ -59,7 +68,7 @@ pub(crate) async fn serve(
         }
     };
     let inlet = Inlet::new(&worker.buffers);
-    let mut peer = Peer::new(address);
+    let mut peer = Peer::new(caller.address);
     peer.identity = identity;
     let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
     if connection.client.is_agreed_on_http2() {
@@ -84,6 +93,7 @@ pub(crate) async fn serve(
         After::Linger => connection.linger().await,
         After::Abort => connection.client.abort(),
     }
+    drop(caller.counted);
 }
 
 /// Serves the one request of a stream of HTTP/2.

@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::acme::{AcmeConfig, Keeper, public_connector};
 use crate::certificate::server_config;
 use crate::control::{Control, Means, api, restore};
+use crate::edge::{Edge, EdgeConfig};
 use crate::handover::{Inheritance, Link, Program, Signals, Sockets, accompany, linger, supervise};
 use crate::limits::Limits;
 use crate::log::{Log, LogWriter};
@@ -66,6 +67,8 @@ pub struct ServerConfig {
     pub spill_folder: PathBuf,
     /// How many bytes of such bodies may be in that folder at a time.
     pub spill_limit: u64,
+    /// How connections are taken.
+    pub edge: EdgeConfig,
     /// How certificates are ordered where a service says nothing else.
     pub acme: AcmeConfig,
     /// Where traces go, if any are made.
@@ -261,6 +264,7 @@ impl Server {
             port: ports.0,
             https_port: ports.1,
             limits: config.limits,
+            edge: Arc::new(Edge::new(config.edge)),
             shared: Arc::clone(&shared),
             resolver: Arc::clone(&resolver),
             spill_folder: config.spill_folder.into(),
@@ -417,6 +421,7 @@ async fn direct(parts: Parts, signals: &mut Signals) -> Ended {
     tokio::join!(
         api::serve(Arc::clone(&control), listener, own_uid),
         control.watch_certificates(limits.certificates),
+        control.watch_trials(limits.verdicts),
         Arc::clone(&control.keeper).run(&control.shared, &control.stopping),
         serve_metrics(&control, metrics),
         accompany(Arc::clone(&control), link),

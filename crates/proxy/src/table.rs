@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
 use freehold_wire::{Gate, HostPattern, PathPrefix, ServiceSettings, ServiceSnapshot};
@@ -12,7 +13,8 @@ use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
 use crate::acme::Automatic;
-use crate::canary::Trial;
+use crate::canary::contest::Side;
+use crate::canary::{Place, Trial};
 use crate::certificate::Certificate;
 use crate::client_auth::ClientAuth;
 use crate::generation::{Generation, Target};
@@ -83,11 +85,21 @@ impl Service {
         Self { canary, ..self.clone() }
     }
 
-    /// Returns the generation that a request goes to.
-    pub(crate) fn generation_for(&self, view: &RequestView<'_, '_>) -> &Arc<Generation> {
-        match &self.canary {
-            Some(canary) if canary.takes(view) => &canary.generation,
-            _ => &self.generation,
+    /// Returns the generation that a request goes to, and how that was found.
+    pub(crate) fn generation_for(
+        &self,
+        view: &RequestView<'_, '_>,
+        random: impl FnOnce() -> u64,
+    ) -> (&Arc<Generation>, Place) {
+        let Some(canary) = &self.canary else { return (&self.generation, Place::OWN) };
+        let place = canary.place(view, random);
+        (if place.is_tried { &canary.generation } else { &self.generation }, place)
+    }
+
+    /// Counts a request that has ended for the comparison with targets that are tried.
+    pub(crate) fn compare(&self, lane: usize, side: Side, is_error: bool, duration: Duration) {
+        if let Some(contest) = self.canary.as_ref().and_then(|canary| canary.contest.as_ref()) {
+            contest.note(lane, side, is_error, duration);
         }
     }
 

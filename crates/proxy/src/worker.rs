@@ -15,6 +15,7 @@ use crate::acme::Challenges;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
 use crate::digits::hexadecimal;
+use crate::edge::Edge;
 use crate::generation::Target;
 use crate::limits::Limits;
 use crate::log::{Level, Log};
@@ -42,6 +43,7 @@ pub(crate) struct Start {
     pub(crate) port: u16,
     pub(crate) https_port: u16,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     pub(crate) shared: Arc<Shared>,
     pub(crate) resolver: Arc<Resolver>,
     /// Where bodies are kept that are held back.
@@ -75,6 +77,7 @@ pub(crate) struct Worker {
     pub(crate) port: u16,
     pub(crate) https_port: u16,
     pub(crate) limits: Limits,
+    pub(crate) edge: Arc<Edge>,
     pub(crate) buffers: Rc<BufferPool>,
     pub(crate) targets: TargetPool,
     pub(crate) watches: Rc<Watches>,
@@ -91,6 +94,8 @@ pub(crate) struct Worker {
     lines: RefCell<Vec<u8>>,
     texts: RefCell<Vec<Vec<u8>>>,
     leaving: Cell<Leaving>,
+    /// When a dropped connection was logged last, in seconds since 1970, and how many were not logged since.
+    dropped: Cell<(u64, u64)>,
     random: Cell<u64>,
 }
 
@@ -102,6 +107,7 @@ impl Worker {
             port,
             https_port,
             limits,
+            edge,
             shared,
             resolver,
             spill_folder,
@@ -116,6 +122,7 @@ impl Worker {
             port,
             https_port,
             limits,
+            edge,
             buffers: Rc::default(),
             targets: TargetPool::default(),
             watches: Rc::default(),
@@ -132,6 +139,7 @@ impl Worker {
             lines: RefCell::default(),
             texts: RefCell::default(),
             leaving: Cell::new(Leaving::No),
+            dropped: Cell::default(),
             random: Cell::new(RandomState::new().build_hasher().finish()),
         }
     }
@@ -200,7 +208,7 @@ impl Worker {
     }
 
     /// <https://prng.di.unimi.it/splitmix64.c>
-    fn random(&self) -> u64 {
+    pub(crate) fn random(&self) -> u64 {
         let state = self.random.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.random.set(state);
         let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -219,6 +227,9 @@ impl Worker {
         };
         if let Some(counts) = counts.filter(|_| !record.is_left_out) {
             counts.add(self.lane, &record);
+        }
+        if let Some((service, side, is_error)) = record.compared() {
+            service.compare(self.lane, side, is_error, record.elapsed());
         }
         let mut lines = self.lines.borrow_mut();
         record.write(&self.clock, &mut lines);
@@ -241,6 +252,20 @@ impl Worker {
         let fields: [(&str, &dyn std::fmt::Display); 3] =
             [("target", &target.address), ("pause_ms", &pause.as_millis()), ("reason", &reason)];
         self.log.line(Level::Warn, "Target left out", &fields);
+    }
+
+    /// Writes a line about a connection that is not served; at most one in a second, with how many there were.
+    pub(crate) fn log_dropped(&self, client: &std::net::SocketAddr, why: &str) {
+        let (last, count) = self.dropped.get();
+        let now = Clock::unix().as_secs();
+        if last == now {
+            self.dropped.set((last, count + 1));
+            return;
+        }
+        self.dropped.set((now, 0));
+        let fields: [(&str, &dyn std::fmt::Display); 3] =
+            [("client_addr", &client.ip()), ("reason", &why), ("more", &count)];
+        self.log.line(Level::Warn, "Connection dropped", &fields);
     }
 
     /// Hands the log lines so far to the writing thread.

@@ -18,8 +18,8 @@ pub struct Canary {
     pub split: Option<Split>,
 }
 
-/// Which visitors go to the targets of a [`Canary`]: they are told apart by the value of their cookie `kamal-rollout`, and who
-/// has none does not.
+/// Which visitors go to the targets of a [`Canary`]: they are told apart by the value of their cookie, `kamal-rollout` unless
+/// another one is named. Who has none does not go there, unless such visitors are given one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Split {
@@ -29,9 +29,124 @@ pub struct Split {
     /// The values that do in any case.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_list: Vec<String>,
+    /// The cookie; `kamal-rollout` where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie: Option<String>,
+    /// Whether visitors without the cookie are given one with a value of their own, by which they then stay on their side.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub anonymous: bool,
+    /// Requests that go there in any case, whoever asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<HeaderMatch>,
+    /// How it is decided that the targets are as good as the service's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<VerdictRule>,
+}
+
+/// A header that a request must have.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderMatch {
+    /// Its name.
+    pub name: String,
+    /// Its value; any where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+/// How targets that are tried are compared with the service's own.
+///
+/// Only visitors who were assigned to a side by their cookie's value count: no list and no header has chosen them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct VerdictRule {
+    /// For how long they are compared before they are found to be as good.
+    pub window_ms: u64,
+    /// How many requests each side must have had by then; with fewer, nothing was shown and they are given up.
+    pub min_requests: u64,
+    /// By how many thousandths of all requests errors may be more.
+    pub error_tolerance_permille: u32,
+    /// By how many hundredths the time within which 95 of 100 requests are answered may be longer.
+    pub latency_tolerance_percent: u32,
+    /// Whether they become the service's own targets when they are found to be as good; otherwise it is only said.
+    pub promote: bool,
+}
+
+impl Default for VerdictRule {
+    fn default() -> Self {
+        Self {
+            window_ms: 600_000,
+            min_requests: 50,
+            error_tolerance_permille: 5,
+            latency_tolerance_percent: 50,
+            promote: true,
+        }
+    }
+}
+
+/// How a comparison stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// What was decided.
+    pub state: VerdictState,
+    /// Why, for people.
+    pub why: String,
+    /// What became of the requests at the service's own targets.
+    pub own: SideReport,
+    /// What became of those at the targets that are tried.
+    pub tried: SideReport,
+}
+
+/// What was decided about targets that are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VerdictState {
+    /// Nothing yet.
+    Watching,
+    /// They are as good, and are the service's own now.
+    Promoted,
+    /// They are as good; nothing was changed.
+    Passed,
+    /// They are worse, or nothing was shown: nobody goes there any more.
+    Aborted,
+}
+
+impl std::fmt::Display for VerdictState {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(match self {
+            Self::Watching => "watching",
+            Self::Promoted => "promoted",
+            Self::Passed => "passed",
+            Self::Aborted => "aborted",
+        })
+    }
+}
+
+/// What became of the requests of one side.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SideReport {
+    /// How many there were.
+    pub requests: u64,
+    /// How many of them were answered 500 to 599, or could not be answered by the targets.
+    pub errors: u64,
+    /// Within how many microseconds 95 of 100 were answered, rounded up by up to a fifth.
+    pub p95_us: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl Split {
+    /// Says whether a value goes to the targets in any case.
+    #[must_use]
+    pub fn lists(&self, value: &[u8]) -> bool {
+        self.allow_list.iter().any(|listed| listed.as_bytes() == value)
+    }
+
     /// Says whether a visitor with this value goes to the targets. The rule is kamal-proxy's, so that nobody changes sides
     /// when one proxy takes the other's place.
     #[must_use]
@@ -39,8 +154,7 @@ impl Split {
         if value.is_empty() {
             return false;
         }
-        let is_listed = self.allow_list.iter().any(|listed| listed.as_bytes() == value);
-        is_listed || (self.percentage > 0 && u64::from(hash(value)) <= self.point())
+        self.lists(value) || (self.percentage > 0 && u64::from(hash(value)) <= self.point())
     }
 
     /// Returns the greatest hash of a value that goes to the targets by its share.
@@ -102,7 +216,8 @@ mod tests {
     use super::*;
 
     fn split(percentage: u8, listed: &[&str]) -> Split {
-        Split { percentage, allow_list: listed.iter().map(|value| (*value).to_owned()).collect() }
+        let allow_list = listed.iter().map(|value| (*value).to_owned()).collect();
+        Split { percentage, allow_list, ..Split::default() }
     }
 
     // proxy-compat case 195.

@@ -213,6 +213,26 @@ impl ProxyClient {
         self.call(with_body(operation, Method::POST, path, request)?, deadline).await
     }
 
+    /// Makes the targets that are tried the service's own; the earlier ones are drained.
+    ///
+    /// # Cancel safety
+    /// Dropped half-way, the proxy may or may not do it, and this client cannot be used any more.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Refused`] where no targets are tried,
+    /// [`ProxyError::Fenced`] where the proxy has seen a greater fencing number; else see [`ProxyError`].
+    pub async fn promote(
+        &mut self,
+        name: &ProxyServiceName,
+        fence: Option<u64>,
+        deadline: Duration,
+    ) -> Result<CanaryReply, ProxyError> {
+        let operation = format!("promote the targets that are tried for service `{name}`");
+        let path = format!("/v4/services/{name}/promote");
+        let request = SplitRequest { split: None, fence };
+        self.call(with_body(operation, Method::POST, path, &request)?, deadline).await
+    }
+
     /// Removes a service at once; its requests in flight finish by themselves.
     ///
     /// # Errors

@@ -208,6 +208,7 @@ impl KamalService {
         let split = self.rollout_controller.as_ref().map(|split| Split {
             percentage: u8::try_from(split.percentage.clamp(0, 100)).unwrap_or_default(),
             allow_list: split.allowlist.clone(),
+            ..Split::default()
         });
         let read_targets = addresses(self.rollout_readers.as_deref().unwrap_or_default())?;
         Ok(Some(Canary { targets: addresses(&targets)?, read_targets, split }))

@@ -17,6 +17,7 @@
 //! | `POST /v4/services/{name}/gate` | [`GateRequest`] | [`GateReply`] |
 //! | `PUT /v4/services/{name}/canary` | [`CanaryRequest`] | [`CanaryReply`] |
 //! | `POST /v4/services/{name}/split` | [`SplitRequest`] | [`CanaryReply`] |
+//! | `POST /v4/services/{name}/promote` | [`SplitRequest`] without a split | [`CanaryReply`] |
 //! | `DELETE /v4/services/{name}?fence=N` | – | [`RemoveReply`] |
 //! | `POST /v4/upgrade` | [`UpgradeRequest`] | [`UpgradeReply`] |
 //!
@@ -47,7 +48,10 @@ mod version;
 
 pub use address::{HostPattern, InvalidAddress, PathPrefix, TargetAddress};
 pub use bridge::bridge;
-pub use canary::{Canary, CanaryReply, CanaryRequest, Split, SplitRequest};
+pub use canary::{
+    Canary, CanaryReply, CanaryRequest, HeaderMatch, SideReport, Split, SplitRequest, Verdict, VerdictRule,
+    VerdictState,
+};
 pub use client::ProxyClient;
 pub use content::{Compression, TargetProtocol};
 pub use deploy::{

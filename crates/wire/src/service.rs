@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Gate, ProbeOutcome, ServiceSettings, Split, TargetAddress};
+use crate::{Gate, ProbeOutcome, ServiceSettings, Split, TargetAddress, Verdict};
 
 /// Which proxy answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,6 +65,9 @@ pub struct ServiceStatus {
     /// The greatest fencing number seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence: Option<u64>,
+    /// What was decided last about targets that were tried, since the proxy started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_verdict: Option<Verdict>,
 }
 
 /// Targets that are tried with a part of the visitors, see [`Canary`](crate::Canary).
@@ -83,6 +86,9 @@ pub struct CanaryStatus {
     pub in_flight: InFlight,
     /// What happened since they were installed.
     pub counters: TrafficCounters,
+    /// How the comparison with the service's own targets stands, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
 }
 
 /// A certificate, one of your own or one that the proxy orders and renews.

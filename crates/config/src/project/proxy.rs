@@ -7,6 +7,7 @@ use freehold_model::{
 };
 
 use super::proxy_content::{compression, target_protocol};
+use super::traffic;
 use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -126,6 +127,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         logged_headers: logged_headers(section, report),
         target_protocol,
         compression: compression(section, report),
+        traffic: traffic::traffic(section, report),
     }
 }
 
@@ -355,6 +357,7 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
     let options = section.get("options").map(|field| container_option::read(&field, report));
     let run = ProxyRun {
         metrics_port: metrics_port(&section, report),
+        edge: traffic::edge(&section, report),
         image: image(&section, report),
         options: Box::new(options.unwrap_or_default()),
         http_port,

@@ -24,6 +24,10 @@ fn around(section: &str, line: &str) -> String {
             format!("{head}accessories: {{db: {{image: postgres, host: 192.0.2.1{comma}{line}}}}}\n")
         }
         "cron/NAME" => format!("{head}cron: {{tidy: {{schedule: \"@daily\", cmd: tidy{comma}{line}}}}}\n"),
+        "proxy/redirects" => {
+            format!("{head}proxy: {{redirects: [{{from: /old, to: /new{comma}{line}}}]}}\n")
+        }
+        "proxy/headers/changes" => format!("{head}proxy: {{headers: {{response: {{{line}}}}}}}\n"),
         "images/NAME" => format!("{head}images: {{worker: {{{line}}}}}\n"),
         section => {
             let open: String = section.split('/').map(|key| format!("{key}: {{")).collect();
@@ -62,11 +66,21 @@ fn every_supported_key_has_an_effect() {
     assert!(examples.len() >= 90, "{}", examples.len());
     for (section, key, example) in examples {
         let text = around(&section, &format!("{key}: {example}"));
-        let without = around(&section, if key == "service" { "service: base" } else { "" });
+        let without =
+            around(&section, if section.is_empty() && key == "service" { "service: base" } else { "" });
         let default = parsed(&without).unwrap_or_else(|errors| panic!("{without}\n{errors}")).project;
         match (key.as_str(), parsed(&text)) {
             // These two are only checked.
             ("minimum_version", Ok(_)) => assert!(parsed(&text.replace("2.0.0", "99.0")).is_err()),
+            // It needs another key, which has an effect of its own.
+            ("proxy_protocol", result) => {
+                assert!(result.is_err(), "{text}");
+                let trusting = |text: &str| text.replace("{run: {", "{run: {trusted_proxies: [192.0.2.9], ");
+                assert_ne!(
+                    parsed(&trusting(&text)).unwrap().project,
+                    parsed(&trusting(&without)).unwrap().project
+                );
+            }
             ("require_destination", result) => assert!(result.is_err(), "{text}"),
             ("allow_empty_roles", Ok(_)) => {
                 let empty = text.replace("[203.0.113.1]", "[]");

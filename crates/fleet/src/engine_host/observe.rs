@@ -399,6 +399,7 @@ fn route_from(
             redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
             target_protocol: target_protocol(settings.target_protocol),
             compression: settings.compression.iter().copied().map(compression).collect(),
+            traffic: settings.traffic.clone(),
         },
     }
 }

@@ -437,6 +437,7 @@ pub(super) fn proxy_spec(
     if let Some(port) = run.metrics_port {
         command.extend(["--metrics-port".to_owned(), port.to_string()]);
     }
+    command.extend(run.edge.flags());
     spec.command = Some(command);
     spec.network = Some(network.to_owned());
     spec.labels = BTreeMap::from([(PROXY_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);

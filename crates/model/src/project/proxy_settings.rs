@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, ContainerOptions, TargetProtocol, Traffic};
+use super::{Compression, ContainerOptions, Network, TargetProtocol, Traffic};
 use crate::SecretName;
 
 /// How the proxy serves a role.
@@ -45,9 +45,6 @@ pub struct ProxySettings {
     /// How requests are shared out, limited and changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Box<Traffic>>,
-    /// The secret with the lines `USER:HASH` of those who may come, where not everybody may.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub basic_auth: Option<SecretName>,
 }
 
 impl Default for ProxySettings {
@@ -67,7 +64,6 @@ impl Default for ProxySettings {
             target_protocol: TargetProtocol::default(),
             compression: Vec::new(),
             traffic: None,
-            basic_auth: None,
         }
     }
 }
@@ -217,12 +213,69 @@ pub struct ProxyRun {
     /// The port inside the container that answers with metrics, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_port: Option<u16>,
+    /// Who may connect, and what is believed of it.
+    #[serde(default, skip_serializing_if = "ProxyEdge::is_default")]
+    pub edge: ProxyEdge,
     /// The image of kamal-proxy that the file asks for. Freehold's own proxy needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ProxyImage>,
     /// Options of `docker run` for the proxy.
     #[serde(default, skip_serializing_if = "ContainerOptions::is_default")]
     pub options: Box<ContainerOptions>,
+}
+
+/// How the proxy takes connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyEdge {
+    /// The proxies in front of this one that it trusts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<Network>,
+    /// The ports on which their connections begin with a PROXY header.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxy_protocol: Vec<ProxyPort>,
+    /// How many connections one client may have at once, 0 for any number; none is the proxy's own limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_client_connections: Option<u32>,
+}
+
+/// A port of the proxy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyPort {
+    /// For HTTP.
+    Http,
+    /// For HTTPS.
+    Https,
+}
+
+impl ProxyPort {
+    /// Returns its name, as flags have it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+impl ProxyEdge {
+    /// Says whether the deploy file asks for nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Returns the flags of the proxy's `run`.
+    #[must_use]
+    pub fn flags(&self) -> Vec<String> {
+        let mut flags: Vec<String> =
+            self.trusted_proxies.iter().map(|network| format!("--trusted-proxy={network}")).collect();
+        flags.extend(self.proxy_protocol.iter().map(|port| format!("--proxy-protocol={}", port.as_str())));
+        flags.extend(self.max_client_connections.map(|most| format!("--max-client-connections={most}")));
+        flags
+    }
 }
 
 /// An image of kamal-proxy, `[REGISTRY/]REPOSITORY:VERSION`.
@@ -248,6 +301,7 @@ impl Default for ProxyRun {
             labels: BTreeMap::new(),
             debug: false,
             metrics_port: None,
+            edge: ProxyEdge::default(),
             image: None,
             options: Box::default(),
         }

@@ -213,7 +213,11 @@ impl HeaderChanges {
         self.set.is_empty() && self.remove.is_empty()
     }
 
-    fn check(&self) -> Result<(), InvalidTraffic> {
+    /// Checks values, and that nothing is both set and removed.
+    ///
+    /// # Errors
+    /// [`InvalidTraffic`] with what is wrong.
+    pub fn check(&self) -> Result<(), InvalidTraffic> {
         if self.set.len() + self.remove.len() > 100 {
             let count = format!("{} headers", self.set.len() + self.remove.len());
             return Err(InvalidTraffic::new(

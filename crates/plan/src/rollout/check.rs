@@ -50,6 +50,14 @@ pub enum RolloutError {
         /// The key below `proxy`.
         key: &'static str,
     },
+    /// Rules that only Freehold's proxy has.
+    #[error(
+        "the kamal-proxy on host `{host}` cannot do what the deploy file asks of requests and connections"
+    )]
+    Traffic {
+        /// The host.
+        host: HostName,
+    },
     /// The proxy does not run on a host although it was expected to.
     #[error("the proxy does not run on host `{host}`")]
     NoProxy {
@@ -116,6 +124,7 @@ impl Diagnose for RolloutError {
             Self::OldProxy { .. }
             | Self::Authority { .. }
             | Self::OwnProxyOnly { .. }
+            | Self::Traffic { .. }
             | Self::NoProxy { .. }
             | Self::NoImage { .. }
             | Self::Closed { .. }
@@ -142,6 +151,12 @@ impl Diagnose for RolloutError {
             Self::OwnProxyOnly { key, .. } => {
                 vec![format!("let Freehold's proxy take over: `freehold adopt`, or remove `{key}`")]
             }
+            Self::Traffic { .. } => vec![
+                "let Freehold's proxy take over: `freehold adopt`".to_owned(),
+                "or take out what kamal-proxy has not: `balance`, `passive_health`, `rate_limit`, `allow_ips`, \
+                 `block_ips`, `trusted_proxies`, `redirects`, `headers`"
+                    .to_owned(),
+            ],
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
             Self::Closed { host } => vec![format!(
@@ -194,6 +209,12 @@ fn own_key(role: &Role) -> Option<&'static str> {
     (!proxy.compression.is_empty()).then_some("compress")
 }
 
+/// Says whether something is asked of requests or connections that kamal-proxy cannot do.
+fn has_rules(request: &RolloutRequest<'_>, host: &HostName, seen: &ObservedHost) -> bool {
+    let mut roles = roles_on(request.project, host).filter_map(|(role, _)| role.proxy.as_ref());
+    roles.any(|proxy| proxy.traffic.is_some()) || !seen.proxy_run(request.project, host).edge.is_default()
+}
+
 /// Checks that a host can take the release.
 pub(super) fn check_host(
     request: &RolloutRequest<'_>,
@@ -237,6 +258,12 @@ pub(super) fn check_host(
             if own_key.is_some() =>
         {
             Err(RolloutError::OwnProxyOnly { host: host.clone(), key: own_key.unwrap_or_default() })
+        }
+        ObservedProxy::Running { maker: ProxyMaker::Kamal, .. }
+        | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, .. }
+            if has_rules(request, host, seen) =>
+        {
+            Err(RolloutError::Traffic { host: host.clone() })
         }
         ObservedProxy::Absent | ObservedProxy::Stopped { .. }
             if needs_proxy && request.proxy == ProxyBoot::Expect =>

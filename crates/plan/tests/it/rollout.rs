@@ -228,6 +228,24 @@ fn another_application_and_a_kamal_proxy_never_give_way() {
 }
 
 #[test]
+fn a_kamal_proxy_is_not_asked_for_what_it_cannot_do() {
+    let limited = |project: &mut freehold_model::Project| {
+        for role in project.roles.values_mut() {
+            let blocked = vec![freehold_model::Network::parse("192.0.2.7").unwrap()];
+            let traffic = freehold_model::Traffic { block: blocked, ..freehold_model::Traffic::default() };
+            role.proxy.as_mut().unwrap().traffic = traffic.if_any();
+        }
+    };
+    let mut script = Script::new(&["one"]).deploy("v1").with(limited);
+    script.plan("v2").unwrap();
+    let ObservedProxy::Running { maker, .. } = &mut script.seen("one").proxy else { panic!("no proxy") };
+    *maker = ProxyMaker::Kamal;
+    let error = script.plan("v2").unwrap_err();
+    assert!(matches!(error, RolloutError::Traffic { .. }), "{error}");
+    assert!(error.help()[0].contains("freehold adopt"), "{:?}", error.help());
+}
+
+#[test]
 fn https_needs_a_port_of_the_host_unless_none_is_wanted() {
     let encrypted = |project: &mut freehold_model::Project| {
         for role in project.roles.values_mut() {

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 
 use freehold_wire::TargetProtocol;
 
+use super::edge::EdgeArguments;
 use super::traffic::TrafficArguments;
 use super::{content, duration};
 
@@ -53,6 +54,8 @@ pub(super) enum Rollout {
     Deploy(RolloutDeployArguments),
     /// Says which visitors go there; replaces what was said before.
     Set(RolloutSetArguments),
+    /// Makes the targets that are tried the service's own, and drains the earlier ones.
+    Promote(RolloutStopArguments),
     /// Lets nobody go there any more. The targets stay.
     Stop(RolloutStopArguments),
 }
@@ -87,8 +90,41 @@ pub(super) struct RolloutSetArguments {
     /// The values that go there in any case.
     #[arg(long)]
     pub(super) list: Option<Vec<String>>,
+    /// The cookie that tells visitors apart, instead of `kamal-rollout`.
+    #[arg(long, default_value = "")]
+    pub(super) cookie: String,
+    /// Give visitors without the cookie one with a value of their own, so that the share is one of all visitors.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) anonymous: bool,
+    /// The header, `NAME` or `NAME: VALUE`, with which a request goes there in any case.
+    #[arg(long, default_value = "")]
+    pub(super) header: String,
+    #[command(flatten)]
+    pub(super) verdict: VerdictArguments,
     #[command(flatten)]
     pub(super) socket: SocketArgument,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Args)]
+pub(super) struct VerdictArguments {
+    /// Compare the targets with the service's own, and promote them or let nobody go there any more.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) verdict: bool,
+    /// For how long they are compared; 10m unless it is given.
+    #[arg(long, value_parser = duration::parse)]
+    pub(super) verdict_window: Option<Duration>,
+    /// How many requests each side must have had by then; 50 unless it is given.
+    #[arg(long)]
+    pub(super) verdict_min_requests: Option<u64>,
+    /// By how many thousandths of all requests errors may be more; 5 unless it is given.
+    #[arg(long)]
+    pub(super) verdict_errors: Option<u32>,
+    /// By how many hundredths the time of the slowest may be longer; 50 unless it is given.
+    #[arg(long)]
+    pub(super) verdict_latency: Option<u32>,
+    /// Whether targets that are as good become the service's own, or it is only said.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
+    pub(super) verdict_promote: Option<bool>,
 }
 
 #[derive(Debug, Args)]
@@ -157,6 +193,8 @@ pub(super) struct ServeArguments {
     /// where none is given.
     #[arg(long)]
     pub(super) acme_ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) edge: EdgeArguments,
     #[command(flatten)]
     pub(super) socket: SocketArgument,
 }

@@ -3,11 +3,17 @@
 use std::collections::BTreeMap;
 
 use freehold_model::ProxyServiceName;
-use freehold_wire::{CanaryRequest, InvalidAddress, Split, SplitRequest, TargetAddress};
+use freehold_wire::{
+    CanaryRequest, HeaderMatch, InvalidAddress, Split, SplitRequest, TargetAddress, VerdictRule,
+};
 
-use super::arguments::{Rollout, RolloutDeployArguments, RolloutSetArguments, SocketArgument, list};
+use super::arguments::{
+    Rollout, RolloutDeployArguments, RolloutSetArguments, RolloutStopArguments, SocketArgument,
+    VerdictArguments, list,
+};
 use super::request::{CALL_LIMIT, call, milliseconds};
 use super::{CommandError, socket_path};
+use crate::control::bounds;
 
 type Environment = BTreeMap<String, String>;
 
@@ -17,6 +23,7 @@ pub(super) fn run(verb: &Rollout, environment: &Environment) -> Result<(), Comma
         Rollout::Set(arguments) => {
             set(&arguments.service, Some(split(arguments)?), (&arguments.socket, environment))
         }
+        Rollout::Promote(arguments) => promote(arguments, environment),
         Rollout::Stop(arguments) => set(&arguments.service, None, (&arguments.socket, environment)),
     }
 }
@@ -41,12 +48,49 @@ pub(super) fn addresses(texts: &[String]) -> Result<Vec<TargetAddress>, InvalidA
 }
 
 fn split(arguments: &RolloutSetArguments) -> Result<Split, CommandError> {
-    if arguments.percent.is_none() && arguments.list.is_none() {
-        let message = "at least one of the flags in the group [percent list] is required".to_owned();
-        return Err(CommandError::Usage { message });
+    let usage = |message: &str| CommandError::Usage { message: message.to_owned() };
+    if arguments.percent.is_none() && arguments.list.is_none() && arguments.header.is_empty() {
+        return Err(usage("at least one of the flags in the group [percent list] is required"));
     }
-    let allow_list = list(arguments.list.as_deref().unwrap_or_default());
-    Ok(Split { percentage: arguments.percent.unwrap_or(0), allow_list })
+    let verdict = &arguments.verdict;
+    if !verdict.verdict && *verdict != VerdictArguments::default() {
+        return Err(usage("`--verdict-…` can only be set with `--verdict`"));
+    }
+    let header = match arguments.header.split_once(':') {
+        _ if arguments.header.is_empty() => None,
+        Some((name, value)) => {
+            Some(HeaderMatch { name: name.trim().to_owned(), value: Some(value.trim().to_owned()) })
+        }
+        None => Some(HeaderMatch { name: arguments.header.clone(), value: None }),
+    };
+    let split = Split {
+        percentage: arguments.percent.unwrap_or(0),
+        allow_list: list(arguments.list.as_deref().unwrap_or_default()),
+        cookie: Some(arguments.cookie.clone()).filter(|name| !name.is_empty()),
+        anonymous: arguments.anonymous,
+        header,
+        verdict: verdict.verdict.then(|| rule(verdict)),
+    };
+    bounds::split(&SplitRequest { split: Some(split.clone()), fence: None })
+        .map_err(|error| CommandError::Usage { message: error.message })?;
+    Ok(split)
+}
+
+fn rule(arguments: &VerdictArguments) -> VerdictRule {
+    let usual = VerdictRule::default();
+    VerdictRule {
+        window_ms: arguments.verdict_window.map_or(usual.window_ms, milliseconds),
+        min_requests: arguments.verdict_min_requests.unwrap_or(usual.min_requests),
+        error_tolerance_permille: arguments.verdict_errors.unwrap_or(usual.error_tolerance_permille),
+        latency_tolerance_percent: arguments.verdict_latency.unwrap_or(usual.latency_tolerance_percent),
+        promote: arguments.verdict_promote.unwrap_or(usual.promote),
+    }
+}
+
+fn promote(arguments: &RolloutStopArguments, environment: &Environment) -> Result<(), CommandError> {
+    let path = socket_path(&arguments.socket, environment);
+    let name = ProxyServiceName::parse(arguments.service.as_str())?;
+    call(&path, async |mut client| client.promote(&name, None, CALL_LIMIT).await.map(drop))
 }
 
 fn set(

@@ -37,6 +37,7 @@ pub(super) fn run(
     let metrics_port = arguments.metrics_port.or_else(|| setting(environment, "METRICS_PORT"));
     let acme = acme(&arguments, environment)?;
     let traces = traces(&arguments, environment)?;
+    let edge = arguments.edge.config(environment)?;
     let config = ServerConfig {
         bind: arguments.bind,
         http_port,
@@ -58,6 +59,7 @@ pub(super) fn run(
         traces,
         // Without it the proxy serves as well; only it cannot hand over.
         program: Program::running().ok(),
+        edge,
     };
     raise_file_limit();
     let output = std::mem::replace(&mut console.output, Box::new(std::io::sink()));
@@ -162,7 +164,7 @@ fn acme(
 }
 
 /// Reads a setting from the environment; one that cannot be read is ignored, as by kamal-proxy.
-fn setting<T: std::str::FromStr>(environment: &BTreeMap<String, String>, name: &str) -> Option<T> {
+pub(super) fn setting<T: std::str::FromStr>(environment: &BTreeMap<String, String>, name: &str) -> Option<T> {
     let value = environment.get(&format!("KAMAL_PROXY_{name}")).or_else(|| environment.get(name))?;
     value.parse().ok()
 }

@@ -161,6 +161,10 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec
             let body: SplitRequest = read(request).await?;
             json(&control.split(&service(name)?, &body)?)
         }
+        (&Method::POST, ["v4", "services", name, "promote"]) => {
+            let body: SplitRequest = read(request).await?;
+            json(&control.promote_by_hand(&service(name)?, &body)?)
+        }
         (&Method::DELETE, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
             json(&control.remove(&service(name)?, fence(request.uri().query())?)?)
         }

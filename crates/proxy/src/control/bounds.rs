@@ -1,9 +1,10 @@
 //! Values that a request may carry, checked before anything is done.
 
+use freehold_model::printable;
 use freehold_wire::{
     Acme, CanaryRequest, CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate,
     GateRequest, HealthCheck, HostPattern, PathPrefix, ProbeRequest, ServiceSettings, SplitRequest,
-    TargetAddress, UpgradeRequest,
+    TargetAddress, UpgradeRequest, VerdictRule,
 };
 
 use super::refusal;
@@ -74,6 +75,37 @@ pub(crate) fn split(request: &SplitRequest) -> Result<(), ErrorReply> {
     }
     if split.allow_list.len() > MAX_LISTED {
         return Err(invalid(format!("`allow_list` must not have more than {MAX_LISTED} values")));
+    }
+    let is_token = |name: &String| http::HeaderName::from_bytes(name.as_bytes()).is_ok();
+    if let Some(name) = split.cookie.as_ref().filter(|name| !is_token(name)) {
+        return Err(invalid(format!("`{}` is not the name of a cookie", printable(name))));
+    }
+    if let Some(header) = split.header.as_ref().filter(|header| !is_token(&header.name)) {
+        return Err(invalid(format!("`{}` is not the name of a header", printable(&header.name))));
+    }
+    match &split.verdict {
+        Some(rule) => verdict(rule, split.percentage),
+        None => Ok(()),
+    }
+}
+
+/// Checks how targets that are tried are compared.
+fn verdict(rule: &VerdictRule, percentage: u8) -> Result<(), ErrorReply> {
+    span("verdict.window_ms", rule.window_ms, 1)?;
+    if !(1..=99).contains(&percentage) {
+        return Err(invalid(format!(
+            "a verdict needs visitors on both sides: `percentage` must be 1 to 99, not {percentage}"
+        )));
+    }
+    if !(1..=1_000_000).contains(&rule.min_requests) {
+        let count = rule.min_requests;
+        return Err(invalid(format!("`verdict.min_requests` must be 1 to 1000000, not {count}")));
+    }
+    if rule.error_tolerance_permille > 1000 || rule.latency_tolerance_percent > 10_000 {
+        return Err(invalid(
+            "`verdict.error_tolerance_permille` must be up to 1000, `verdict.latency_tolerance_percent` up to 10000"
+                .to_owned(),
+        ));
     }
     Ok(())
 }
@@ -299,7 +331,7 @@ mod tests {
         assert!(check(r#""client_ip_header":"True-Client-IP""#).is_ok());
         assert!(check(r#""client_ip_header":"a b""#).is_err());
         let split = |percentage| SplitRequest {
-            split: Some(freehold_wire::Split { percentage, allow_list: Vec::new() }),
+            split: Some(freehold_wire::Split { percentage, ..freehold_wire::Split::default() }),
             fence: None,
         };
         assert!(super::split(&split(100)).is_ok());

@@ -62,7 +62,8 @@ impl Control {
         let before = service.canary.clone();
         let number = ledger.generation + 1;
         generation.set_number(number);
-        let trial = Trial { generation, split: before.as_ref().and_then(|before| before.split.clone()) };
+        let split = before.as_ref().and_then(|before| before.split.clone());
+        let trial = Trial::new(generation, split, self.thread_count);
         let canary = Some(trial.snapshot());
         let table = table.with(Arc::new(service.with_canary(Some(trial))));
         let services = table.services().map(|service| service.snapshot()).collect();
@@ -84,11 +85,13 @@ impl Control {
     ) -> Result<CanaryReply, ErrorReply> {
         bounds::split(request)?;
         self.raise_fence(name, request.fence)?;
-        let ledger = self.ledger.lock();
+        let mut ledger = self.ledger.lock();
         let (_, table) = self.shared.load();
         let service = table.service(name).ok_or_else(|| unknown(name))?;
         let trial = match (&service.canary, &request.split) {
-            (Some(trial), split) => Trial { split: split.clone(), ..trial.clone() },
+            (Some(trial), split) => {
+                Trial::new(Arc::clone(&trial.generation), split.clone(), self.thread_count)
+            }
             (None, None) => return Ok(CanaryReply { canary: None, drained: None }),
             (None, Some(_)) => return Err(refusal(ErrorCode::Invalid, "rollout target not set")),
         };
@@ -97,6 +100,8 @@ impl Control {
         let services = table.services().map(|service| service.snapshot()).collect();
         self.save(&State::new(ledger.generation, ledger.fences.clone(), services))?;
         self.shared.store(table);
+        ledger.verdicts.remove(name);
+        drop(ledger);
         match &request.split {
             Some(split) => {
                 let listed = split.allow_list.len();

@@ -266,6 +266,9 @@ impl Response<'_, '_> {
         if let Some(affinity) = affinity.filter(|_| !declines) {
             duty::write_cookie(affinity, out);
         }
+        if let Some(visitor) = cookies.and_then(|rules| rules.visitor.as_ref()) {
+            visitor.write(out);
+        }
         has_date
     }
 }

@@ -86,6 +86,99 @@ async fn readers_and_a_rollout_are_set_by_flags() {
     assert!(reply.header("set-cookie").unwrap().starts_with("kamal-writer="));
 }
 
+#[tokio::test]
+async fn rules_are_set_by_flags() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let address = target.address();
+    let users = rig.folder.path().join("users");
+    fs_err::write(&users, "ann:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n").unwrap();
+    let file = format!("--basic-auth-file={}", users.display());
+    let arguments = [
+        "deploy",
+        "shop",
+        "--target",
+        &address,
+        "--balance=least-connections",
+        "--passive-health-failures=3",
+        "--passive-health-pause=20s",
+        "--client-rate=20/1s:40",
+        "--service-rate=500/1s",
+        "--allow-ip=127.0.0.0/8,::1",
+        "--block-ip=10.0.0.1",
+        "--trusted-proxy=10.0.0.0/8",
+        "--redirect=/old https://new.example.com permanent keep-path",
+        "--redirect=/one /two",
+        "--request-header=X-Env: live",
+        "--remove-request-header=X-Debug,X-Trace",
+        "--response-header=Server: a, b",
+        "--hsts=24h",
+        "--hsts-subdomains",
+        "--security-headers",
+        &file,
+    ];
+    assert_eq!(kamal(&rig, &arguments).await, (0, String::new()));
+    let settings = rig.status().await.settings;
+    assert_eq!(settings.basic_auth_file, Some(users.display().to_string()));
+    let wanted = r#"{"balance":"least_connections",
+        "passive_health":{"failures":3,"pause_ms":20000,"max_pause_ms":300000},
+        "client_rate":"20/1s:40","service_rate":"500/1s","allow":["127.0.0.0/8","::1/128"],"block":["10.0.0.1/32"],
+        "trusted_proxies":["10.0.0.0/8"],"redirects":[
+        {"from":"/old","to":"https://new.example.com","permanent":true,"keep_path":true},{"from":"/one","to":"/two"}],
+        "request_headers":{"set":{"X-Env":"live"},"remove":["X-Debug","X-Trace"]},
+        "response_headers":{"set":{"Server":"a, b"}},
+        "hsts":{"max_age":86400,"subdomains":true},"security_headers":true}"#;
+    assert_eq!(*settings.traffic.unwrap(), serde_json::from_str(wanted).unwrap());
+    for (flag, wanted) in [
+        ("--balance=random", "`random` is not a way to choose a target"),
+        ("--client-rate=fast", "`fast` is not a rate: write `REQUESTS/SPAN`"),
+        ("--block-ip=10.0.0.1/8", "`10.0.0.1/8` is not a range of addresses"),
+        ("--response-header=Host: x", "`Host` is not a header that can be changed"),
+        ("--redirect=/a", "`/a` is not a redirect"),
+        ("--hsts-preload", "can only be set with `--hsts`"),
+    ] {
+        let (code, text) = kamal(&rig, &["deploy", "shop", "--target", &address, flag]).await;
+        assert!(code == 1 && text.contains(wanted), "{flag}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn verdicts_are_asked_for_by_flags() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let (address, next) = (target.address(), Target::start("next").await);
+    let trying = next.address();
+    let done = (0, String::new());
+    assert_eq!(kamal(&rig, &["deploy", "shop", "--target", &address]).await, done);
+    assert_eq!(kamal(&rig, &["rollout", "deploy", "shop", "--target", &trying]).await, done);
+    let arguments = [
+        "rollout",
+        "set",
+        "shop",
+        "--percent=5",
+        "--anonymous",
+        "--cookie=visitor",
+        "--header=X-Canary: yes",
+        "--verdict",
+        "--verdict-window=5m",
+        "--verdict-min-requests=80",
+        "--verdict-promote=false",
+    ];
+    assert_eq!(kamal(&rig, &arguments).await, done);
+    let split = rig.status().await.canary.unwrap().split.unwrap();
+    let wanted = r#"{"percentage":5,"cookie":"visitor","anonymous":true,"header":{"name":"X-Canary","value":"yes"},
+        "verdict":{"window_ms":300000,"min_requests":80,"promote":false}}"#;
+    assert_eq!(split, serde_json::from_str(wanted).unwrap());
+    for (flags, wanted) in [
+        (&["--percent=5", "--verdict-window=5m"][..], "can only be set with `--verdict`"),
+        (&["--percent=100", "--verdict"], "`percentage` must be 1 to 99, not 100"),
+        (&["--percent=1", "--cookie=a b"], "`a b` is not the name of a cookie"),
+    ] {
+        let (code, text) = kamal(&rig, &[&["rollout", "set", "shop"], flags].concat()).await;
+        assert!(code == 1 && text.contains(wanted), "{flags:?}: {text}");
+    }
+    assert_eq!(kamal(&rig, &["rollout", "promote", "shop"]).await, done);
+    assert_eq!(rig.open().await.get("/n").await.text(), "next  /n 0 0");
+}
+
 // What Kamal 2.12 calls on a deploy without TLS, for maintenance and for going live; also with a value behind a switch.
 #[tokio::test]
 async fn what_kamal_calls_is_done() {

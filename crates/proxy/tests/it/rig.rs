@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig, TraceConfig};
+use freehold_proxy::{AcmeConfig, EdgeConfig, Limits, NameFiles, Server, ServerConfig, TraceConfig};
 use freehold_wire::{
     DeployReply, DeployRequest, HostPattern, ProxyClient, ServiceSettings, ServiceStatus, TargetAddress,
     TrafficCounters,
@@ -60,6 +60,7 @@ pub(crate) struct Rig {
     limits: Limits,
     names: NameFiles,
     acme: AcmeConfig,
+    edge: EdgeConfig,
     /// 0 takes free ones.
     ports: (u16, u16),
     metrics: bool,
@@ -131,12 +132,21 @@ impl Rig {
             limits,
             names,
             acme,
+            edge: EdgeConfig::default(),
             ports,
             metrics: false,
             spill_limit: u64::MAX,
             traces: None,
             server: None,
         };
+        rig.restart(Duration::from_secs(5));
+        rig
+    }
+
+    /// Starts a proxy behind others.
+    pub(crate) fn behind(edge: EdgeConfig) -> Self {
+        let mut rig = Self::start();
+        rig.edge = edge;
         rig.restart(Duration::from_secs(5));
         rig
     }
@@ -185,6 +195,7 @@ impl Rig {
             acme: self.acme.clone(),
             traces: self.traces.clone(),
             program: None,
+            edge: self.edge.clone(),
         };
         self.server = Some(Server::start(config, Box::new(self.log.clone())).unwrap());
     }

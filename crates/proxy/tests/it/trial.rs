@@ -31,7 +31,8 @@ async fn split(rig: &Rig, split: Option<Split>) {
 }
 
 fn listed(values: &[&str]) -> Split {
-    Split { percentage: 0, allow_list: values.iter().map(|value| (*value).to_owned()).collect() }
+    let allow_list = values.iter().map(|value| (*value).to_owned()).collect();
+    Split { allow_list, ..Split::default() }
 }
 
 /// Returns the name of the target that a visitor gets.
@@ -76,7 +77,7 @@ async fn nobody_goes_there_without_a_split_and_who_is_listed_does_with_one() {
 #[tokio::test]
 async fn a_share_of_the_visitors_goes_there_beside_those_who_are_listed() {
     let (rig, _active, _next) = scene().await;
-    let wanted = Split { percentage: 60, allow_list: Vec::new() };
+    let wanted = Split { percentage: 60, ..Split::default() };
     split(&rig, Some(wanted.clone())).await;
     let mut client = rig.open().await;
     let mut taken = 0;

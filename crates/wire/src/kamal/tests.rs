@@ -96,7 +96,7 @@ fn everything_goes_both_ways() {
     assert_eq!((canary.targets[0].as_str(), canary.read_targets[0].as_str()), ("next:3000", "next-reader"));
     assert_eq!(
         canary.split,
-        Some(Split { percentage: 20, allow_list: vec!["1".to_owned(), "2".to_owned()] })
+        Some(Split { percentage: 20, allow_list: vec!["1".to_owned(), "2".to_owned()], ..Split::default() })
     );
     assert_eq!(snapshot.read_targets[0].as_str(), "a-reader");
     assert_eq!(snapshot.gate, Gate::Stopped { message: "soon".to_owned() });

@@ -80,6 +80,7 @@ pub(in crate::engine_host) fn service_settings(
         log_response_headers: settings.logged_headers.response.clone(),
         target_protocol: target_protocol(settings.target_protocol),
         compression: settings.compression.iter().copied().map(compression).collect(),
+        traffic: settings.traffic.clone(),
         ..ServiceSettings::default()
     })
 }

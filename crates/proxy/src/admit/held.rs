@@ -1,0 +1,33 @@
+//! Requests that wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use freehold_wire::Reason;
+use tokio::sync::Notify;
+
+use super::Admitted;
+use crate::rules::Ticket;
+
+/// A request that waits for its service to be resumed, or for its password to be looked at.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) admitted: Admitted,
+    /// The version of the table by which it waits.
+    pub(crate) version: u64,
+    pub(crate) limit: Duration,
+    pub(crate) gate_moved: Arc<Notify>,
+    /// What it is answered with when it has waited for too long.
+    pub(crate) too_long: (u16, Reason),
+}
+
+impl Held {
+    /// Lets a request wait until its password was looked at.
+    pub(super) fn at_the_desk(admitted: Admitted, version: u64, ticket: Ticket) -> Self {
+        let too_long = (503, Reason::AuthUnavailable);
+        Self { admitted, version, limit: PASSWORD_LIMIT, gate_moved: ticket, too_long }
+    }
+}
+
+/// How long it may take until a password was looked at, while others are.
+const PASSWORD_LIMIT: Duration = Duration::from_secs(10);
