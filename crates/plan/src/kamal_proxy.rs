@@ -181,6 +181,7 @@ mod tests {
                 path: "/health".to_owned(),
                 interval: Duration::from_secs(2),
                 timeout: Duration::from_secs(3),
+                ..HealthCheck::default()
             },
             response_timeout: Duration::from_secs(10),
             path_prefixes: vec!["/api".to_owned(), "/oauth".to_owned()],
@@ -199,7 +200,8 @@ mod tests {
                 request: vec!["X-A".to_owned()],
                 response: vec!["X-B".to_owned()],
             },
-            traffic: None,
+            // What only Freehold's proxy has.
+            ..ProxySettings::default()
         };
         let files = ProxyFiles { error_pages: Some("/e".to_owned()), certificate: Some("/c".to_owned()) };
         insta::assert_snapshot!(call(&settings, &files).replace(" --", "\n--"));

@@ -296,10 +296,11 @@ fn a_kamal_proxy_is_not_asked_for_what_only_freeholds_has() {
         let mut script = Script::new(&["one"]).with(|project| {
             project.roles.values_mut().for_each(|role| change(role.proxy.as_mut().unwrap()));
         });
-        script.plan("v1").unwrap();
+        script = script.deploy("v1");
+        script.plan("v2").unwrap();
         let ObservedProxy::Running { maker, .. } = &mut script.seen("one").proxy else { panic!("no proxy") };
         *maker = ProxyMaker::Kamal;
-        let error = script.plan("v1").unwrap_err();
+        let error = script.plan("v2").unwrap_err();
         assert!(error.to_string().contains(key) && error.help()[0].contains("freehold adopt"), "{error}");
     }
 }

@@ -71,6 +71,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
         Action::DeliverProxyImage
         | Action::PullProxyImage { .. }
+        | Action::UpgradeProxy { .. }
         | Action::StartStandIn { .. }
         | Action::DivertPorts { .. }
         | Action::ReleasePorts

@@ -260,3 +260,55 @@ async fn windows_that_are_made_tiny_or_too_large_do_no_harm() {
     raw.stream.write_all(&update).await.unwrap();
     assert_eq!(raw.reason().await, 3);
 }
+
+/// Numbers that look random and are the same in each run. <https://prng.di.unimi.it/splitmix64.c>
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % limit as u64).unwrap()
+    }
+}
+
+/// What the fuzz target `http2_frames` does, on its first texts and for a moment.
+#[tokio::test]
+async fn whatever_comes_is_answered_or_ended_and_never_a_bug() {
+    let short = Duration::from_millis(200);
+    let limits = Limits { idle: short, head: short, upload: short, linger: short, ..Limits::default() };
+    let (mut rig, target) = (Rig::with_limits(limits), Target::start("t").await);
+    rig.deploy(&target).await;
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/http2_frames");
+    let seeds: Vec<_> =
+        fs_err::read_dir(folder).unwrap().map(|entry| fs_err::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(!seeds.is_empty());
+    let mut numbers = Numbers(1);
+    for _ in 0..1000 {
+        let mut bytes = seeds[numbers.below(seeds.len())].clone();
+        for _ in 0..numbers.below(6) {
+            let at = numbers.below(bytes.len());
+            match numbers.below(4) {
+                0 => bytes[at] = numbers.below(256) as u8,
+                1 => drop(bytes.remove(at)),
+                2 => bytes.insert(at, numbers.below(256) as u8),
+                _ => bytes.extend(seeds[numbers.below(seeds.len())].clone()),
+            }
+            if bytes.is_empty() {
+                break;
+            }
+        }
+        let mut raw = Raw::open(&rig).await;
+        if raw.stream.write_all(&bytes).await.is_ok() {
+            // A connection that was given up already has no half to close.
+            raw.stream.shutdown().await.ok();
+        }
+        let mut rest = Vec::new();
+        // A reset is an end as well.
+        soon(raw.stream.read_to_end(&mut rest)).await.ok();
+    }
+    assert_eq!(rig.open().await.get("/n").await.status, 200);
+    rig.stop();
+    assert!(!rig.log.text().contains("panicked"));
+}
