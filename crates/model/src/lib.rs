@@ -29,9 +29,9 @@ pub use project::{
     ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, Environment, FileContent, FileMode,
     GpuRequest, HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost, LoggedHeaders, Logging,
     Mount, MountKind, NewVolume, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage,
-    ProxyRun, ProxySettings, RareOptions, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role,
-    RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel,
-    SshSettings, Timeouts, Tls, Ulimit,
+    ProxyRun, ProxySettings, ProxyTraces, RareOptions, Registry, RegistryCredentials, RegistryPlace,
+    RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState, ScheduledJob,
+    SshConfigFiles, SshLogLevel, SshSettings, Timeouts, Tls, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

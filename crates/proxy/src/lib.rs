@@ -33,7 +33,7 @@ mod cookie;
 mod digits;
 mod duty;
 mod exchange;
-#[cfg(fuzzing)]
+#[cfg(any(fuzzing, test))]
 pub mod fuzzing;
 mod generation;
 mod handover;

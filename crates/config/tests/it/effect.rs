@@ -24,6 +24,9 @@ fn around(section: &str, line: &str) -> String {
             format!("{head}accessories: {{db: {{image: postgres, host: 192.0.2.1{comma}{line}}}}}\n")
         }
         "cron/NAME" => format!("{head}cron: {{tidy: {{schedule: \"@daily\", cmd: tidy{comma}{line}}}}}\n"),
+        "proxy/run" if line.starts_with("trace_ratio") => {
+            format!("{head}proxy: {{run: {{otlp_endpoint: \"http://collector\", {line}}}}}\n")
+        }
         "images/NAME" => format!("{head}images: {{worker: {{{line}}}}}\n"),
         section => {
             let open: String = section.split('/').map(|key| format!("{key}: {{")).collect();

@@ -193,12 +193,28 @@ pub struct ProxyRun {
     /// The port inside the container that answers with metrics, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_port: Option<u16>,
+    /// How many bytes of held-back bodies may be on the disk at a time; what the proxy takes by default where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer_disk_bytes: Option<u64>,
+    /// Where traces go, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<ProxyTraces>,
     /// The image of kamal-proxy that the file asks for. Freehold's own proxy needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ProxyImage>,
     /// Options of `docker run` for the proxy.
     #[serde(default, skip_serializing_if = "ContainerOptions::is_default")]
     pub options: Box<ContainerOptions>,
+}
+
+/// Traces of requests for a collector of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyTraces {
+    /// The collector's address, without `/v1/traces`.
+    pub endpoint: String,
+    /// How many of a million requests are traced, of those that no client traces.
+    pub per_million: u32,
 }
 
 /// An image of kamal-proxy, `[REGISTRY/]REPOSITORY:VERSION`.
@@ -224,6 +240,8 @@ impl Default for ProxyRun {
             labels: BTreeMap::new(),
             debug: false,
             metrics_port: None,
+            buffer_disk_bytes: None,
+            traces: None,
             image: None,
             options: Box::default(),
         }

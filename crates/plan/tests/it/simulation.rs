@@ -69,7 +69,8 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::RemoveAgentIfUnused => schedule(action, seen),
         Action::RemoveUnnamedImages { .. } => seen.unnamed_images.clear(),
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
-        Action::DeliverProxyImage
+        Action::UpgradeProxy { .. }
+        | Action::DeliverProxyImage
         | Action::PullProxyImage { .. }
         | Action::StartStandIn { .. }
         | Action::DivertPorts { .. }
