@@ -30,7 +30,7 @@ pub use project::{
     FileContent, FileMode, GpuRequest, HeaderChanges, HeaderField, HealthCheck, HookOutput, HookSettings,
     Hsts, InvalidSchedule, InvalidTraffic, JumpHost, LoggedHeaders, Logging, Mount, MountKind, Network,
     NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project, ProjectImage, ProxyEdge,
-    ProxyImage, ProxyPort, ProxyRun, ProxySettings, RareOptions, Rate, Redirect, Registry,
+    ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, RareOptions, Rate, Redirect, Registry,
     RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Schedule,
     ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol, Timeouts, Tls,
     Traffic, Ulimit,

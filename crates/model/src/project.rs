@@ -18,7 +18,7 @@ pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_content::{Compression, TargetProtocol};
 pub use proxy_settings::{
     Buffering, CertificateAuthority, HealthCheck, LoggedHeaders, ProxyEdge, ProxyImage, ProxyPort, ProxyRun,
-    ProxySettings, Tls,
+    ProxySettings, ProxyTraces, Tls,
 };
 pub use rare_options::{
     Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, RareOptions,

@@ -38,7 +38,7 @@ mod digits;
 mod duty;
 mod edge;
 mod exchange;
-#[cfg(feature = "fuzzing")]
+#[cfg(any(feature = "fuzzing", test))]
 pub mod fuzzing;
 mod generation;
 mod handover;

@@ -215,12 +215,12 @@ fn write(state: &State) -> serde_json::Result<(Vec<u8>, Vec<u8>)> {
     Ok((text, copy))
 }
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(feature = "fuzzing", test))]
 pub(crate) fn written(state: &State) -> serde_json::Result<(Vec<u8>, Vec<u8>)> {
     write(state)
 }
 
-#[cfg(feature = "fuzzing")]
+#[cfg(any(feature = "fuzzing", test))]
 pub(crate) fn rebuild(file: &[u8], copy: &[u8]) -> Option<Salvaged> {
     salvage(file, Copy::read(copy))
 }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use freehold_model::{
     Buffering, CertificateAuthority, HealthCheck, HostName, LoggedHeaders, ProxyImage, ProxyRun,
-    ProxySettings, SecretName, Tls,
+    ProxySettings, ProxyTraces, SecretName, Tls,
 };
 
 use super::proxy_content::{compression, target_protocol};
@@ -12,7 +12,7 @@ use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
 use crate::source::Place;
-use crate::yaml::{Node, merge};
+use crate::yaml::{Node, Value, merge};
 
 /// How a role is served, and its settings for the proxy's container with their place.
 pub(super) struct RoleProxy {
@@ -358,6 +358,8 @@ fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, ProxyRun)> 
     let run = ProxyRun {
         metrics_port: metrics_port(&section, report),
         edge: traffic::edge(&section, report),
+        buffer_disk_bytes: section.get("buffer_disk").and_then(|field| field.integer(0..=u64::MAX, report)),
+        traces: traces(&section, report),
         image: image(&section, report),
         options: Box::new(options.unwrap_or_default()),
         http_port,
@@ -380,6 +382,42 @@ fn metrics_port(section: &Section<'_>, report: &mut Report) -> Option<u16> {
         report.mistake(finding.help("use another port, such as 9090"));
     }
     Some(port)
+}
+
+/// Where traces go, and how many.
+fn traces(section: &Section<'_>, report: &mut Report) -> Option<ProxyTraces> {
+    let ratio = section.get("trace_ratio").and_then(|field| {
+        let text = match &field.node.value {
+            Value::Scalar(scalar) => scalar.raw.as_str(),
+            _ => "",
+        };
+        match text.parse::<f64>() {
+            Ok(ratio) if (0.0..=1.0).contains(&ratio) => Some(ratio),
+            _ => {
+                report.mistake(field.mistake(format!("`{text}` is not a number from 0 to 1")));
+                None
+            }
+        }
+    });
+    let Some(field) = section.get("otlp_endpoint") else {
+        if let Some(field) = section.get("trace_ratio") {
+            let finding = Finding::new(field.key_at, &field.path, "has no effect without `otlp_endpoint`");
+            report.mistake(finding.help("name the collector: `otlp_endpoint: http://collector:4318`"));
+        }
+        return None;
+    };
+    let endpoint = field.filled_text(report)?;
+    let rest = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://"));
+    if !rest
+        .is_some_and(|rest| !rest.is_empty() && rest.chars().all(|character| character.is_ascii_graphic()))
+    {
+        let finding = field.mistake(format!("`{endpoint}` is not the address of a collector"));
+        report.mistake(finding.help("write it as `http://collector:4318`"));
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is 0 to 1000000")]
+    let per_million = (ratio.unwrap_or(1.0) * 1_000_000.0).round() as u32;
+    Some(ProxyTraces { endpoint, per_million })
 }
 
 /// The image of kamal-proxy, if the file says anything of it.

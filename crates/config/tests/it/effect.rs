@@ -28,6 +28,9 @@ fn around(section: &str, line: &str) -> String {
             format!("{head}proxy: {{redirects: [{{from: /old, to: /new{comma}{line}}}]}}\n")
         }
         "proxy/headers/changes" => format!("{head}proxy: {{headers: {{response: {{{line}}}}}}}\n"),
+        "proxy/run" if line.starts_with("trace_ratio") => {
+            format!("{head}proxy: {{run: {{otlp_endpoint: \"http://collector\", {line}}}}}\n")
+        }
         "images/NAME" => format!("{head}images: {{worker: {{{line}}}}}\n"),
         section => {
             let open: String = section.split('/').map(|key| format!("{key}: {{")).collect();

@@ -438,6 +438,14 @@ pub(super) fn proxy_spec(
         command.extend(["--metrics-port".to_owned(), port.to_string()]);
     }
     command.extend(run.edge.flags());
+    if let Some(bytes) = run.buffer_disk_bytes {
+        command.extend(["--buffer-disk".to_owned(), bytes.to_string()]);
+    }
+    if let Some(traces) = &run.traces {
+        let ratio = f64::from(traces.per_million) / 1_000_000.0;
+        command.extend(["--otlp-endpoint".to_owned(), traces.endpoint.clone()]);
+        command.extend(["--trace-ratio".to_owned(), ratio.to_string()]);
+    }
     spec.command = Some(command);
     spec.network = Some(network.to_owned());
     spec.labels = BTreeMap::from([(PROXY_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);

@@ -216,6 +216,12 @@ pub struct ProxyRun {
     /// Who may connect, and what is believed of it.
     #[serde(default, skip_serializing_if = "ProxyEdge::is_default")]
     pub edge: ProxyEdge,
+    /// How many bytes of held-back bodies may be on the disk at a time; what the proxy takes by default where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buffer_disk_bytes: Option<u64>,
+    /// Where traces go, or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traces: Option<ProxyTraces>,
     /// The image of kamal-proxy that the file asks for. Freehold's own proxy needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ProxyImage>,
@@ -278,6 +284,16 @@ impl ProxyEdge {
     }
 }
 
+/// Traces of requests for a collector of OpenTelemetry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProxyTraces {
+    /// The collector's address, without `/v1/traces`.
+    pub endpoint: String,
+    /// How many of a million requests are traced, of those that no client traces.
+    pub per_million: u32,
+}
+
 /// An image of kamal-proxy, `[REGISTRY/]REPOSITORY:VERSION`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -302,6 +318,8 @@ impl Default for ProxyRun {
             debug: false,
             metrics_port: None,
             edge: ProxyEdge::default(),
+            buffer_disk_bytes: None,
+            traces: None,
             image: None,
             options: Box::default(),
         }

@@ -69,9 +69,9 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::RemoveAgentIfUnused => schedule(action, seen),
         Action::RemoveUnnamedImages { .. } => seen.unnamed_images.clear(),
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
-        Action::DeliverProxyImage
+        Action::UpgradeProxy { .. }
+        | Action::DeliverProxyImage
         | Action::PullProxyImage { .. }
-        | Action::UpgradeProxy { .. }
         | Action::StartStandIn { .. }
         | Action::DivertPorts { .. }
         | Action::ReleasePorts

@@ -1,8 +1,8 @@
 //! The control API and the state file.
 
 use freehold_wire::{
-    CanaryRequest, ConfirmRequest, DeployRequest, DrainRequest, GateRequest, ProbeRequest, ServiceSnapshot,
-    SplitRequest, UpgradeRequest, read_kamal_state, write_kamal_state,
+    CanaryRequest, ConfirmRequest, DeployRequest, DrainRequest, ErrorReply, GateRequest, ProbeRequest,
+    ServiceSnapshot, SplitRequest, UpgradeRequest, read_kamal_state, write_kamal_state,
 };
 
 use crate::control::bounds;
@@ -16,13 +16,20 @@ pub fn control_api(body: &[u8]) {
     {
         store(request);
     }
-    serde_json::from_slice::<CanaryRequest>(body).is_ok_and(|request| bounds::canary(&request).is_ok());
-    serde_json::from_slice::<SplitRequest>(body).is_ok_and(|request| bounds::split(&request).is_ok());
-    serde_json::from_slice::<GateRequest>(body).is_ok_and(|request| bounds::gate(&request).is_ok());
-    serde_json::from_slice::<ConfirmRequest>(body).is_ok_and(|request| bounds::confirm(&request).is_ok());
-    serde_json::from_slice::<ProbeRequest>(body).is_ok_and(|request| bounds::probe(&request).is_ok());
-    serde_json::from_slice::<UpgradeRequest>(body).is_ok_and(|request| bounds::upgrade(&request).is_ok());
+    check(body, bounds::canary as fn(&CanaryRequest) -> _);
+    check(body, bounds::split as fn(&SplitRequest) -> _);
+    check(body, bounds::gate as fn(&GateRequest) -> _);
+    check(body, bounds::confirm as fn(&ConfirmRequest) -> _);
+    check(body, bounds::probe as fn(&ProbeRequest) -> _);
+    check(body, bounds::upgrade as fn(&UpgradeRequest) -> _);
     drop(serde_json::from_slice::<DrainRequest>(body));
+}
+
+/// Reads a body and checks it: whatever is wrong with it is an error and nothing else.
+fn check<T: serde::de::DeserializeOwned>(body: &[u8], bounds: fn(&T) -> Result<(), ErrorReply>) {
+    if let Ok(request) = serde_json::from_slice::<T>(body) {
+        drop(bounds(&request));
+    }
 }
 
 fn store(request: DeployRequest) {
@@ -56,4 +63,46 @@ pub fn state_file(text: &[u8]) {
     let Ok((file, copy)) = written(&salvaged.state) else { return };
     let again = rebuild(&file, &copy);
     assert_eq!(again.map(|again| (again.state, again.lost.len())), Some((salvaged.state, 0)));
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DEPLOY: &[u8] = include_bytes!("../../../../fuzz/corpus/control_api/deploy");
+    const STATE: &[u8] = include_bytes!("../../../../fuzz/corpus/state_file/whole");
+
+    fn changed(text: &[u8], places: &[(usize, u8)]) -> Vec<u8> {
+        let mut text = text.to_vec();
+        for (at, byte) in places {
+            let at = at % text.len();
+            text[at] = *byte;
+        }
+        text
+    }
+
+    proptest! {
+        #[test]
+        fn changed_bodies_and_files_break_nothing(
+            places in proptest::collection::vec((any::<usize>(), any::<u8>()), 0..6),
+            cut in any::<usize>(),
+        ) {
+            let (body, file) = (changed(DEPLOY, &places), changed(STATE, &places));
+            control_api(&body);
+            control_api(&body[..cut % body.len()]);
+            state_file(&file);
+            state_file(&file[..cut % file.len()]);
+        }
+    }
+
+    #[test]
+    fn what_the_targets_begin_with_reaches_their_depth() {
+        assert!(
+            serde_json::from_slice::<DeployRequest>(DEPLOY)
+                .is_ok_and(|request| bounds::deploy(&request).is_ok())
+        );
+        assert_eq!(rebuild(STATE, b"").unwrap().state.services.len(), 1);
+    }
 }

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use freehold_wire::{ErrorCode, ErrorReply, HealthState, InFlight, UpgradeReply, UpgradeRequest};
@@ -48,6 +49,8 @@ enum SuccessionError {
 #[derive(Debug)]
 pub(crate) struct Departure {
     child: Mutex<Child>,
+    /// Whether it has said goodbye: how it ends after that tells nothing of who serves.
+    has_left: AtomicBool,
 }
 
 /// A new process that is ready.
@@ -141,7 +144,9 @@ impl Control {
         };
         // From here on there is no way back: the new process writes the state.
         self.sockets.lock().take();
-        self.departure.set(Departure { child: Mutex::new(successor.child) }).ok();
+        self.departure
+            .set(Departure { child: Mutex::new(successor.child), has_left: AtomicBool::new(false) })
+            .ok();
         self.threads.tell(Command::HandOver { deadline }).await;
         let (reader, writer) = link.into_split();
         let over = self.over.clone();
@@ -260,7 +265,13 @@ async fn follow(control: Arc<Control>, mut reader: OwnedReadHalf) {
     loop {
         match listen(&mut reader).await {
             Ok(FromLater::Changed(state)) => control.follow(*state),
-            Ok(FromLater::Bye) | Err(_) => return,
+            Ok(FromLater::Bye) => {
+                if let Some(departure) = control.departure.get() {
+                    departure.has_left.store(true, Ordering::SeqCst);
+                }
+                return;
+            }
+            Err(_) => return,
             Ok(FromLater::Ready { .. } | FromLater::Failed { .. }) => {}
         }
     }
@@ -296,7 +307,8 @@ pub(crate) async fn linger(
             _ = signals.next() => stop_both(control, departure, stop_deadline).await,
             _ = tick.tick(), if is_well => {
                 let status = departure.child.lock().try_wait();
-                if let Ok(Some(status)) = status && !status.success() {
+                let has_left = departure.has_left.load(Ordering::SeqCst);
+                if let Ok(Some(status)) = status && !status.success() && !has_left {
                     // There is nobody who serves. The sooner this process ends, the sooner a new one is started.
                     control.log.error("The process that took over has ended", &[("status", &status)]);
                     control.threads.tell(Command::Stop { deadline: Duration::ZERO }).await;

@@ -1,4 +1,4 @@
-use freehold_model::{ImageReference, Repository, Tag};
+use freehold_model::{ImageReference, ProxyTraces, Repository, Tag};
 
 use super::*;
 
@@ -24,6 +24,14 @@ fn the_container_is_what_its_settings_say() {
     assert_eq!(spec.options.expose, ["9090"]);
     let ports = ["9090:9090", "127.0.0.1:80:80", "127.0.0.1:8443:443", "[::1]:80:80", "[::1]:8443:443"];
     assert_eq!(spec.options.publish, ports);
+    run.buffer_disk_bytes = Some(1000);
+    run.traces = Some(ProxyTraces { endpoint: "http://collector:4318".to_owned(), per_million: 100_000 });
+    let watched =
+        ["--buffer-disk", "1000", "--otlp-endpoint", "http://collector:4318", "--trace-ratio", "0.1"];
+    assert_eq!(
+        proxy_spec(&run, "kamal", "/root", image.clone().into()).unwrap().command.unwrap()[9..],
+        watched
+    );
     run.publish = false;
     assert_eq!(published(&run), [""; 0]);
 }
