@@ -159,9 +159,9 @@ async fn requests_outside_the_api_are_refused_in_its_own_shape() {
             "`drain_timeout_ms`",
         ),
         (
-            "GET /v4/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
+            "GET /v5/services HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
             404,
-            "`GET /v4/services`",
+            "`GET /v5/services`",
         ),
         (
             "DELETE /v2/services/a?fence=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_owned(),
