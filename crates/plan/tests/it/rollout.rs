@@ -288,7 +288,8 @@ fn images_without_a_name_go_once_no_container_is_made_of_them() {
 
 #[test]
 fn a_kamal_proxy_is_not_asked_for_what_only_freeholds_has() {
-    let changes: [(&str, fn(&mut freehold_model::ProxySettings)); 2] = [
+    type Change = fn(&mut freehold_model::ProxySettings);
+    let changes: [(&str, Change); 2] = [
         ("target_protocol", |proxy| proxy.target_protocol = TargetProtocol::H2c),
         ("compress", |proxy| proxy.compression = vec![Compression::Gzip]),
     ];
