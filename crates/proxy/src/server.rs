@@ -229,10 +229,7 @@ impl Server {
         let threads_error = |source| StartError::Threads { source };
         let (log, writer) = Log::start(output, config.debug).map_err(threads_error)?;
         let resolver = Arc::new(Resolver::new(config.names.clone(), log.clone()));
-        let certificates = config.state_folder.join("certs");
-        let tools = (Arc::clone(&resolver), log.clone());
-        let keeper = Keeper::new(config.acme.clone(), certificates, config.limits, tools)
-            .map_err(|error| StartError::Acme { source: Box::new(error) })?;
+        let keeper = keeper(&config, (Arc::clone(&resolver), log.clone()))?;
         let state_file =
             StateFile::in_folder(&config.state_folder).map_err(|error| state_error(&config, error))?;
         let beginning = match inheritance {
@@ -352,6 +349,12 @@ fn address_text(bind: Option<IpAddr>, port: u16) -> String {
 fn port_of<'l>(listeners: impl IntoIterator<Item = &'l TcpListener>) -> u16 {
     let address = listeners.into_iter().next().and_then(|listener| listener.local_addr().ok());
     address.map_or(0, |address| address.port())
+}
+
+fn keeper(config: &ServerConfig, tools: (Arc<Resolver>, Log)) -> Result<Keeper, StartError> {
+    let certificates = config.state_folder.join("certs");
+    Keeper::new(config.acme.clone(), certificates, config.limits, tools)
+        .map_err(|error| StartError::Acme { source: Box::new(error) })
 }
 
 /// Starts the threads that serve, each with descriptors of its own.
