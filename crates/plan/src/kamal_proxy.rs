@@ -158,7 +158,7 @@ mod tests {
         };
         let files = ProxyFiles {
             error_pages: Some("/home/kamal-proxy/.apps-config/app/error_pages/SHA".to_owned()),
-            certificate: None,
+            ..ProxyFiles::default()
         };
         assert_eq!(
             call(&settings, &files),
@@ -200,8 +200,13 @@ mod tests {
                 response: vec!["X-B".to_owned()],
             },
             traffic: None,
+            basic_auth: None,
         };
-        let files = ProxyFiles { error_pages: Some("/e".to_owned()), certificate: Some("/c".to_owned()) };
+        let files = ProxyFiles {
+            error_pages: Some("/e".to_owned()),
+            certificate: Some("/c".to_owned()),
+            users: None,
+        };
         insta::assert_snapshot!(call(&settings, &files).replace(" --", "\n--"));
     }
 

@@ -124,6 +124,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         redirect_to_https,
         logged_headers: logged_headers(section, report),
         traffic: traffic::traffic(section, report),
+        basic_auth: traffic::basic_auth(section, report),
     }
 }
 
