@@ -232,13 +232,13 @@ impl Planner<'_> {
                 let container = self.name_aside(accessory, host)?;
                 stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
             }
-            if accessory.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. })) {
-                let directory = accessory_tls_directory(self.request.project, &accessory.name);
-                let directories = vec![format!("{directory}/before")];
-                stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
-            }
-            if accessory.proxy.as_ref().is_some_and(|proxy| proxy.basic_auth.is_some()) {
-                let directory = accessory_users_directory(self.request.project, &accessory.name);
+            let Some(proxy) = &accessory.proxy else { continue };
+            let project = self.request.project;
+            let certificate = matches!(proxy.tls, Tls::Custom { .. })
+                .then(|| accessory_tls_directory(project, &accessory.name));
+            let users =
+                proxy.basic_auth.as_ref().map(|_| accessory_users_directory(project, &accessory.name));
+            for directory in [certificate, users].into_iter().flatten() {
                 let directories = vec![format!("{directory}/before")];
                 stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
             }
