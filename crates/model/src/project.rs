@@ -203,7 +203,7 @@ impl Project {
         let mut names: Vec<SecretName> = environments
             .flat_map(|environment| environment.secret.values().cloned())
             .chain(builders.flat_map(|builder| builder.secrets.iter().cloned()))
-            .chain(proxies.flat_map(|proxy| proxy.tls.secret_names()))
+            .chain(proxies.flat_map(ProxySettings::secret_names))
             .chain(registries.flat_map(Registry::secret_names))
             .collect();
         names.sort();

@@ -8,13 +8,15 @@ use freehold_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::kamal_proxy::undo_waiting;
-use crate::naming::{NETWORK, RELEASE_LABEL, accessory_tls_directory, hex_digits, state_directory};
+use crate::naming::{
+    NETWORK, RELEASE_LABEL, accessory_tls_directory, accessory_users_directory, hex_digits, state_directory,
+};
 use crate::observed::{ContainerState, ProxyMaker, Route};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::{
     ContainerRequest, ImageAge, PlacedDirectory, PlacedFile, ProxyFiles, Readiness, Subject,
 };
-use crate::rollout::{certificate_inside_proxy, write_certificate};
+use crate::rollout::{certificate_inside_proxy, users_inside_proxy, write_certificate, write_users};
 use crate::stages::Stages;
 
 mod step;
@@ -230,8 +232,13 @@ impl Planner<'_> {
                 let container = self.name_aside(accessory, host)?;
                 stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
             }
-            if accessory.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. })) {
-                let directory = accessory_tls_directory(self.request.project, &accessory.name);
+            let Some(proxy) = &accessory.proxy else { continue };
+            let project = self.request.project;
+            let certificate = matches!(proxy.tls, Tls::Custom { .. })
+                .then(|| accessory_tls_directory(project, &accessory.name));
+            let users =
+                proxy.basic_auth.as_ref().map(|_| accessory_users_directory(project, &accessory.name));
+            for directory in [certificate, users].into_iter().flatten() {
                 let directories = vec![format!("{directory}/before")];
                 stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
             }
@@ -275,6 +282,8 @@ impl Planner<'_> {
             stages.step(host, action, Undo::Nothing);
             let directory = accessory_tls_directory(project, &accessory.name);
             write_certificate(stages, host, &proxy.tls, ((&accessory.name).into(), directory));
+            let directory = accessory_users_directory(project, &accessory.name);
+            write_users(stages, host, proxy, ((&accessory.name).into(), directory));
         }
     }
 
@@ -413,7 +422,12 @@ impl Planner<'_> {
 
     fn proxy_files(&self, accessory: &Accessory, settings: &ProxySettings) -> ProxyFiles {
         let directory = accessory_tls_directory(self.request.project, &accessory.name);
-        ProxyFiles { error_pages: None, certificate: certificate_inside_proxy(&settings.tls, &directory) }
+        let users = accessory_users_directory(self.request.project, &accessory.name);
+        ProxyFiles {
+            error_pages: None,
+            certificate: certificate_inside_proxy(&settings.tls, &directory),
+            users: users_inside_proxy(settings, &users),
+        }
     }
 
     fn start(&self, stages: &mut Stages) -> Result<(), AccessoryError> {
@@ -474,6 +488,7 @@ impl Planner<'_> {
                 accessory.container.to_string(),
                 format!(".kamal/apps/{stem}/env/accessories/{}.env", accessory.name),
                 accessory_tls_directory(self.request.project, &accessory.name),
+                accessory_users_directory(self.request.project, &accessory.name),
             ];
             stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
         }

@@ -158,7 +158,7 @@ mod tests {
         };
         let files = ProxyFiles {
             error_pages: Some("/home/kamal-proxy/.apps-config/app/error_pages/SHA".to_owned()),
-            certificate: None,
+            ..ProxyFiles::default()
         };
         assert_eq!(
             call(&settings, &files),
@@ -203,7 +203,11 @@ mod tests {
             // What only Freehold's proxy has.
             ..ProxySettings::default()
         };
-        let files = ProxyFiles { error_pages: Some("/e".to_owned()), certificate: Some("/c".to_owned()) };
+        let files = ProxyFiles {
+            error_pages: Some("/e".to_owned()),
+            certificate: Some("/c".to_owned()),
+            users: None,
+        };
         insta::assert_snapshot!(call(&settings, &files).replace(" --", "\n--"));
     }
 

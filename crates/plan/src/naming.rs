@@ -40,6 +40,16 @@ pub(crate) fn accessory_tls_directory(project: &Project, accessory: &AccessoryNa
     format!("{APPS_CONFIG}/{}/tls/accessories/{accessory}", project.stem())
 }
 
+/// Returns the folder of the file with those who may come to a role, relative to the login directory. Kamal has none.
+pub(crate) fn users_directory(project: &Project, role: &RoleName) -> String {
+    format!("{APPS_CONFIG}/{}/users/{role}", project.stem())
+}
+
+/// Returns the same for an accessory.
+pub(crate) fn accessory_users_directory(project: &Project, accessory: &AccessoryName) -> String {
+    format!("{APPS_CONFIG}/{}/users/accessories/{accessory}", project.stem())
+}
+
 /// Returns the version in the name of a container of a role.
 pub(crate) fn container_version<'a>(
     project: &Project,

@@ -333,6 +333,15 @@ pub enum Action {
         /// The secret that holds the private key.
         private_key: SecretName,
     },
+    /// Writes the file with those who may come, for the proxy, and keeps what was there. Writing it again changes nothing.
+    WriteUsers {
+        /// What they come to.
+        subject: Subject,
+        /// Its folder relative to the login directory.
+        directory: String,
+        /// The secret with the lines.
+        users: SecretName,
+    },
     /// Runs the release command of a role to its end. Done already: its container is there and has ended well.
     RunReleaseCommand(Box<ReleaseCommand>),
     /// Sends the requests of a proxy service to containers. Done already: they go there.

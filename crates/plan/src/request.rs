@@ -170,6 +170,9 @@ pub struct ProxyFiles {
     /// The folder of the certificate `cert.pem` and its key `key.pem`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// The folder of the file `users`, with those who may come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<String>,
 }
 
 impl ProxyFiles {

@@ -14,7 +14,9 @@ use crate::stages::Stages;
 pub use check::RolloutError;
 
 pub(crate) use boot::readiness;
-pub(crate) use files::{certificate_inside_proxy, proxy_files, write_certificate};
+pub(crate) use files::{
+    certificate_inside_proxy, proxy_files, users_inside_proxy, write_certificate, write_users,
+};
 pub(crate) use retire::stop_timeout;
 
 use check::check_host;

@@ -59,6 +59,7 @@ impl fmt::Display for Action {
             Self::BridgeAssets(bridge) => write!(formatter, "share the assets of {}", bridge.role),
             Self::WriteErrorPages { .. } => formatter.write_str("write the error pages"),
             Self::WriteCertificate { subject, .. } => write!(formatter, "write the certificate of {subject}"),
+            Self::WriteUsers { subject, .. } => write!(formatter, "write who may come to {subject}"),
             Self::RunReleaseCommand(command) => {
                 write!(formatter, "run the release command of {}", command.role)
             }
@@ -192,6 +193,7 @@ impl fmt::Display for Undo {
             Self::RevertSchedule { name, .. } => write!(formatter, "run the earlier jobs of {name} again"),
             Self::RemoveAgentIfUnused => formatter.write_str("remove the agent if it is unused"),
             Self::RestoreCertificate { .. } => formatter.write_str("put the earlier certificate back"),
+            Self::RestoreUsers { .. } => formatter.write_str("put back who could come before"),
         }
     }
 }

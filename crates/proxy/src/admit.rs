@@ -26,7 +26,7 @@ use crate::table::{Route, Security, Service, Table};
 use crate::view::RequestView;
 use crate::worker::Worker;
 
-pub(crate) use held::Held;
+pub(crate) use held::{Again, Held, Tried};
 
 /// What becomes of the bytes at the front of a connection.
 #[derive(Debug)]
@@ -533,22 +533,6 @@ impl Passage {
             worker.log_left_out(target, pause, reason);
         }
     }
-}
-
-/// What a head is written from once more.
-#[derive(Debug)]
-pub(crate) struct Again<'a> {
-    pub(crate) peer: &'a Peer,
-    /// The head as it came.
-    pub(crate) head: &'a [u8],
-}
-
-/// Which targets a request was tried at in vain.
-#[derive(Debug)]
-pub(crate) struct Tried {
-    pub(crate) targets: Vec<u64>,
-    /// What was wrong at the last one.
-    pub(crate) reason: Reason,
 }
 
 /// Chooses a target for a request that was counted in: a current one, else one that stands by; there may be none. Nothing

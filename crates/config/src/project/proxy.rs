@@ -128,6 +128,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         target_protocol,
         compression: compression(section, report),
         traffic: traffic::traffic(section, report),
+        basic_auth: traffic::basic_auth(section, report),
     }
 }
 

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use freehold_model::{
     Balance, HeaderChanges, HeaderField, Hsts, InvalidTraffic, Network, PassiveHealth, ProxyEdge, ProxyPort,
-    Rate, Redirect, Traffic,
+    Rate, Redirect, SecretName, Traffic,
 };
 
 use crate::field::{Field, Section};
-use crate::report::Report;
+use crate::report::{Finding, Report};
 
 /// The longest span for which a target is left out: a day.
 const MAX_PAUSE_SECONDS: u64 = 24 * 60 * 60;
@@ -39,6 +39,18 @@ pub(super) fn traffic(section: &Section<'_>, report: &mut Report) -> Option<Box<
         security_headers: headers.security,
     };
     traffic.if_any()
+}
+
+/// The name of the secret with those who may come.
+pub(super) fn basic_auth(section: &Section<'_>, report: &mut Report) -> Option<SecretName> {
+    let field = section.get("basic_auth")?;
+    let name = SecretName::parse(field.filled_text(report)?).ok();
+    if name.is_none() {
+        // What stands there may be the hash of a password.
+        let finding = Finding::new(field.node.at.hidden(), &field.path, "this is not the name of a secret");
+        report.mistake(finding.help("write the name, and lines of `htpasswd -nB USER` in `.kamal/secrets`"));
+    }
+    name
 }
 
 fn parsed<T>(

@@ -189,6 +189,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy", "allow_ips", TEXTS).default("all").example("[10.0.0.0/8, \"2001:db8::/32\"]").doc("Freehold's own: the only addresses and networks that are served; others get 403."),
     key("proxy", "block_ips", TEXTS).example("[192.0.2.7]").doc("Freehold's own: addresses and networks that are not served."),
     key("proxy", "trusted_proxies", TEXTS).example("[10.0.0.0/8]").doc("Freehold's own: the proxies in front whose `X-Forwarded-For` is believed, read from its end; limits, blocks and the log then see the client's address."),
+    key("proxy", "basic_auth", Kind::Text).example("USERS").doc("Freehold's own: the secret with those who may come, a line `USER:HASH` each with a hash of bcrypt as `htpasswd -nB USER` prints it; others get 401."),
     key("proxy", "redirects", Kind::List(&Kind::Section("proxy/redirects"))).example("[{from: /old, to: /new}]").doc("Freehold's own: paths that are sent elsewhere; the first that fits counts."),
     key("proxy", "headers", Kind::Section("proxy/headers")).doc("Freehold's own: what is changed in the headers of requests and responses."),
     key("proxy/passive_health", "failures", Kind::Integer).default("5").example("3").doc("How many requests must have failed one after the other: no connection, no response in time, no acceptable response."),

@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use crate::engine_host::EngineHost;
 use crate::engine_host::image::PROXY_USER;
 use crate::engine_host::link::Link;
-use crate::engine_host::proxy::PROXY_CONTAINER;
+use crate::engine_host::proxy::{CERTIFICATE_FILE, PRIVATE_KEY_FILE, PROXY_CONTAINER, USERS_FILE};
 use crate::engine_host::scripts::check_fence;
 use crate::host::{HostError, LeaseToken, Outcome, StepContext, StepError};
 
@@ -32,7 +32,7 @@ impl EngineHost {
         let (certificate, private_key) = (value(certificate)?, value(private_key)?);
         let link = self.link().await?;
         let owner = self.proxy_user(&link).await?;
-        self.fenced_script("write the certificate", &begin_pair(context.lease, directory)).await?;
+        self.fenced_script("write the certificate", &begin(context.lease, directory, &PAIR)).await?;
         let file = |name: &str, mode: u32, text: &str| ContainerFile {
             name: name.to_owned(),
             mode,
@@ -46,8 +46,44 @@ impl EngineHost {
         let folder = directory.replacen(APPS_CONFIG, APPS_CONFIG_IN_PROXY, 1);
         let written = link.engine.write_files(PROXY_CONTAINER, &folder, &files).await;
         written.map_err(|error| self.engine_error("write the certificate", error))?;
-        self.fenced_script("write the certificate", &swap_pair(context.lease, directory)).await?;
+        self.fenced_script("write the certificate", &swap(context.lease, directory, &PAIR)).await?;
         Ok(Outcome::Done(None))
+    }
+
+    /// Writes the file with those who may come, which belongs to the proxy's user as a key does.
+    pub(super) async fn write_users(
+        &self,
+        directory: &str,
+        users: &SecretName,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        let text = context.secrets.value(users);
+        let text = text.ok_or_else(|| StepError::Secret { name: users.to_string() })?;
+        let link = self.link().await?;
+        let owner = self.proxy_user(&link).await?;
+        let operation = "write who may come";
+        self.fenced_script(operation, &begin(context.lease, directory, &USERS)).await?;
+        let file = ContainerFile {
+            name: format!("{USERS_FILE}.new"),
+            mode: 0o600,
+            owner,
+            content: Bytes::copy_from_slice(text.expose_secret().as_bytes()),
+        };
+        let folder = directory.replacen(APPS_CONFIG, APPS_CONFIG_IN_PROXY, 1);
+        let written = link.engine.write_files(PROXY_CONTAINER, &folder, &[file]).await;
+        written.map_err(|error| self.engine_error(operation, error))?;
+        self.fenced_script(operation, &swap(context.lease, directory, &USERS)).await?;
+        Ok(Outcome::Done(None))
+    }
+
+    pub(super) async fn restore_users(
+        &self,
+        directory: &str,
+        context: &StepContext<'_>,
+    ) -> Result<(), StepError> {
+        let script = restore(context.lease, directory, &USERS);
+        self.fenced_script("put back who could come before", &script).await?;
+        Ok(())
     }
 
     /// The user whom the proxy runs as.
@@ -71,48 +107,65 @@ impl EngineHost {
         directory: &str,
         context: &StepContext<'_>,
     ) -> Result<(), StepError> {
-        let script = restore_pair(context.lease, directory);
+        let script = restore(context.lease, directory, &PAIR);
         self.fenced_script("put the certificate back", &script).await?;
         Ok(())
     }
 }
 
+/// The files of a certificate.
+const PAIR: [&str; 2] = [CERTIFICATE_FILE, PRIVATE_KEY_FILE];
+
+/// The file with those who may come.
+const USERS: [&str; 1] = [USERS_FILE];
+
+/// Returns the names of new files, as words of a shell.
+fn new(files: &[&str]) -> String {
+    files.iter().map(|file| format!("{file}.new")).collect::<Vec<_>>().join(" ")
+}
+
 /// Makes room for new files.
-fn begin_pair(token: &LeaseToken, directory: &str) -> String {
+fn begin(token: &LeaseToken, directory: &str, files: &[&str]) -> String {
     format!(
-        "{}umask 022; mkdir -p {directory} && cd {directory} && rm -f cert.pem.new key.pem.new",
+        "{}umask 022; mkdir -p {directory} && cd {directory} && rm -f {}",
         check_fence(token),
+        new(files),
         directory = quote(directory),
     )
 }
 
 /// Gives new files their names. What was there before stands in `before` until the rollout is over; an empty `before` says
 /// that there was nothing. It is moved, because only the proxy's user may copy a key.
-fn swap_pair(token: &LeaseToken, directory: &str) -> String {
+fn swap(token: &LeaseToken, directory: &str, files: &[&str]) -> String {
+    let moves: Vec<String> = files.iter().map(|file| format!("mv -f {file}.new {file}")).collect();
     format!(
         r#"{}umask 022; cd {} || exit 1
 if ! [ -d before ]; then
   mkdir -p before.new || exit 1
-  for file in cert.pem key.pem; do
+  for file in {}; do
     if [ -e "$file" ] && ! [ -e "before.new/$file" ]; then mv -f "$file" before.new/ || exit 1; fi
   done
   mv before.new before || exit 1
 fi
-mv -f cert.pem.new cert.pem && mv -f key.pem.new key.pem"#,
+{}"#,
         check_fence(token),
         quote(directory),
+        files.join(" "),
+        moves.join(" && ")
     )
 }
 
-fn restore_pair(token: &LeaseToken, directory: &str) -> String {
+fn restore(token: &LeaseToken, directory: &str, files: &[&str]) -> String {
+    let names = files.join(" ");
     format!(
         r#"{}cd {} 2>/dev/null || exit 0
 [ -d before ] || exit 0
-if ! [ -e before/begun ]; then rm -f cert.pem key.pem cert.pem.new key.pem.new && : > before/begun || exit 1; fi
-for file in cert.pem key.pem; do if [ -e "before/$file" ]; then mv -f "before/$file" "$file" || exit 1; fi; done
+if ! [ -e before/begun ]; then rm -f {names} {} && : > before/begun || exit 1; fi
+for file in {names}; do if [ -e "before/$file" ]; then mv -f "before/$file" "$file" || exit 1; fi; done
 rm -rf before"#,
         check_fence(token),
-        quote(directory)
+        quote(directory),
+        new(files)
     )
 }
 
@@ -150,10 +203,10 @@ mod tests {
 
         /// Writes a pair as a step does.
         fn step(&self, pair: &str) {
-            self.run(&begin_pair(&token(), "tls"));
+            self.run(&begin(&token(), "tls", &PAIR));
             self.write("tls/cert.pem.new", pair);
             self.write("tls/key.pem.new", pair);
-            self.run(&swap_pair(&token(), "tls"));
+            self.run(&swap(&token(), "tls", &PAIR));
         }
 
         fn files(&self) -> Vec<(String, String)> {
@@ -186,7 +239,7 @@ mod tests {
     fn the_first_pair_goes_and_a_later_one_gives_way_to_the_one_before() {
         let home = Home::new();
         home.step("one");
-        home.run(&restore_pair(&token(), "tls"));
+        home.run(&restore(&token(), "tls", &PAIR));
         assert_eq!(home.files(), []);
         home.step("one");
         fs_err::remove_dir_all(home.path().join("tls/before")).unwrap();
@@ -195,8 +248,26 @@ mod tests {
         home.step("two");
         assert_eq!(home.files()[1..], pair("two"));
         for _ in 0..2 {
-            home.run(&restore_pair(&token(), "tls"));
+            home.run(&restore(&token(), "tls", &PAIR));
             assert_eq!(home.files(), pair("one"));
+        }
+    }
+
+    #[test]
+    fn the_users_of_before_come_back() {
+        let home = Home::new();
+        for text in ["one", "two"] {
+            home.run(&begin(&token(), "tls", &USERS));
+            home.write("tls/users.new", text);
+            home.run(&swap(&token(), "tls", &USERS));
+            assert_eq!(home.files().last(), Some(&("users".to_owned(), text.to_owned())));
+            if text == "one" {
+                fs_err::remove_dir_all(home.path().join("tls/before")).unwrap();
+            }
+        }
+        for _ in 0..2 {
+            home.run(&restore(&token(), "tls", &USERS));
+            assert_eq!(home.files(), [("users".to_owned(), "one".to_owned())]);
         }
     }
 
@@ -214,7 +285,7 @@ mod tests {
         fs_err::remove_file(home.path().join("tls/key.pem")).unwrap();
         fs_err::rename(home.path().join("tls/before/cert.pem"), home.path().join("tls/cert.pem")).unwrap();
         home.write("tls/before/begun", "");
-        home.run(&restore_pair(&token(), "tls"));
+        home.run(&restore(&token(), "tls", &PAIR));
         assert_eq!(home.files(), pair("one"));
     }
 }

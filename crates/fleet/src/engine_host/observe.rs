@@ -18,7 +18,7 @@ use freehold_wire::{
 use crate::engine_host::kamal_proxy::STATE_FOLDER;
 use crate::engine_host::link::Link;
 use crate::engine_host::proxy::{
-    API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL, service_settings,
+    API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL, USERS_FILE, service_settings,
 };
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::HostError;
@@ -354,6 +354,8 @@ fn route_from(
             .map(|folder| folder.trim_end_matches('/').to_owned()),
         Some(CertificateSource::Acme(_)) | None => None,
     };
+    let users = settings.basic_auth_file.as_deref();
+    let users = users.and_then(|path| Some(path.strip_suffix(USERS_FILE)?.trim_end_matches('/').to_owned()));
     let tls = match (source, &untold.tls) {
         (Some(CertificateSource::Acme(acme)), _) => Tls::Automatic(CertificateAuthority {
             directory: acme.directory.clone(),
@@ -365,7 +367,7 @@ fn route_from(
     Route {
         kamal_flags: Vec::new(),
         targets: targets.iter().map(ToString::to_string).collect(),
-        files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate },
+        files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate, users },
         settings: ProxySettings {
             hosts: settings.hosts.iter().filter(|host| !host.is_any()).map(ToString::to_string).collect(),
             app_port: targets.first().map_or(80, TargetAddress::port),
@@ -400,6 +402,7 @@ fn route_from(
             target_protocol: target_protocol(settings.target_protocol),
             compression: settings.compression.iter().copied().map(compression).collect(),
             traffic: settings.traffic.clone(),
+            basic_auth: untold.basic_auth.clone().filter(|_| settings.basic_auth_file.is_some()),
         },
     }
 }
@@ -459,6 +462,22 @@ mod tests {
             let status = status(tls);
             let route = route_of(None, &status);
             assert_eq!(deploy_request(&route).unwrap().settings.tls, status.settings.tls, "{tls}");
+        }
+    }
+
+    #[test]
+    fn a_route_is_put_back_with_its_rules_and_users() {
+        let file = "/home/kamal-proxy/.apps-config/app/users/web/users";
+        let rules = r#"{"balance":"least_connections","client_rate":"20/1s","block":["192.0.2.0/24"]}"#;
+        let status = status(&format!(r#","traffic":{rules},"basic_auth_file":"{file}""#));
+        let users = SecretName::parse("USERS").unwrap();
+        let wanted = ProxySettings { basic_auth: Some(users.clone()), ..ProxySettings::default() };
+        for (wanted, named) in [(Some(wanted), Some(users)), (None, None)] {
+            let route = route_of(wanted, &status);
+            assert_eq!(route.settings.basic_auth, named);
+            let again = deploy_request(&route).unwrap().settings;
+            assert_eq!(again.basic_auth_file.as_deref(), Some(file));
+            assert_eq!(again.traffic, status.settings.traffic);
         }
     }
 }

@@ -63,6 +63,7 @@ impl EngineHost {
             Action::WriteCertificate { directory, certificate, private_key, .. } => {
                 self.write_certificate(directory, (certificate, private_key), context).await
             }
+            Action::WriteUsers { directory, users, .. } => self.write_users(directory, users, context).await,
             Action::RunReleaseCommand(command) => self.run_release_command(command, context).await,
             Action::SwitchTarget { .. } => self.switch_target(&step.action, context).await,
             Action::RemoveTarget { service, proxy } => self.remove_target(service, *proxy, context).await,
@@ -218,6 +219,7 @@ impl EngineHost {
             Undo::RevertSchedule { name, from } => self.revert_schedule(name, from, context).await?,
             Undo::RemoveAgentIfUnused => drop(self.remove_unused_agent().await?),
             Undo::RestoreCertificate { directory } => self.restore_certificate(directory, context).await?,
+            Undo::RestoreUsers { directory } => self.restore_users(directory, context).await?,
         }
         Ok(())
     }
@@ -234,6 +236,10 @@ impl EngineHost {
         let certificate = previous.and_then(|route| route.files.certificate.as_deref());
         if let Some(directory) = certificate.and_then(on_host) {
             self.restore_certificate(&directory, context).await?;
+        }
+        let users = previous.and_then(|route| route.files.users.as_deref());
+        if let Some(directory) = users.and_then(on_host) {
+            self.restore_users(&directory, context).await?;
         }
         let fence = context.lease.fence;
         let (drain, health_limit) = restored_limits(step);

@@ -31,6 +31,8 @@ pub(super) const PROXY_LABEL: &str = "freehold.proxy";
 
 /// The files in the folder of a certificate, which are Kamal's.
 pub(super) const CERTIFICATE_FILE: &str = "cert.pem";
+/// The file with those who may come, which is ours.
+pub(super) const USERS_FILE: &str = "users";
 pub(super) const PRIVATE_KEY_FILE: &str = "key.pem";
 
 /// The ports on which the proxy listens in its container.

@@ -45,6 +45,9 @@ pub struct ProxySettings {
     /// How requests are shared out, limited and changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Box<Traffic>>,
+    /// The secret with a line `USER:HASH` for each of those who may come, where not everybody may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<SecretName>,
 }
 
 impl Default for ProxySettings {
@@ -64,7 +67,16 @@ impl Default for ProxySettings {
             target_protocol: TargetProtocol::default(),
             compression: Vec::new(),
             traffic: None,
+            basic_auth: None,
         }
+    }
+}
+
+impl ProxySettings {
+    /// Returns the secrets that it needs.
+    #[must_use]
+    pub fn secret_names(&self) -> Vec<SecretName> {
+        self.tls.secret_names().into_iter().chain(self.basic_auth.clone()).collect()
     }
 }
 

@@ -103,4 +103,9 @@ pub enum Undo {
         /// Their folder relative to the login directory.
         directory: String,
     },
+    /// Puts the users back who could come before, or removes the new file.
+    RestoreUsers {
+        /// Its folder relative to the login directory.
+        directory: String,
+    },
 }

@@ -154,7 +154,7 @@ impl Diagnose for RolloutError {
             Self::Traffic { .. } => vec![
                 "let Freehold's proxy take over: `freehold adopt`".to_owned(),
                 "or take out what kamal-proxy has not: `balance`, `passive_health`, `rate_limit`, `allow_ips`, \
-                 `block_ips`, `trusted_proxies`, `redirects`, `headers`"
+                 `block_ips`, `trusted_proxies`, `basic_auth`, `redirects`, `headers`"
                     .to_owned(),
             ],
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
@@ -212,7 +212,8 @@ fn own_key(role: &Role) -> Option<&'static str> {
 /// Says whether something is asked of requests or connections that kamal-proxy cannot do.
 fn has_rules(request: &RolloutRequest<'_>, host: &HostName, seen: &ObservedHost) -> bool {
     let mut roles = roles_on(request.project, host).filter_map(|(role, _)| role.proxy.as_ref());
-    roles.any(|proxy| proxy.traffic.is_some()) || !seen.proxy_run(request.project, host).edge.is_default()
+    roles.any(|proxy| proxy.traffic.is_some() || proxy.basic_auth.is_some())
+        || !seen.proxy_run(request.project, host).edge.is_default()
 }
 
 /// Checks that a host can take the release.

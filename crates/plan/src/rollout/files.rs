@@ -1,10 +1,10 @@
-use freehold_model::{ContainerName, HostName, Project, Role, Tls};
+use freehold_model::{ContainerName, HostName, Project, ProxySettings, Role, Tls};
 
 use crate::Observed;
 use crate::images::image_of;
 use crate::naming::{
     APPS_CONFIG, APPS_CONFIG_IN_PROXY, assets_directory, container_version, error_pages_directory,
-    tls_directory,
+    tls_directory, users_directory,
 };
 use crate::plan::{Action, Undo};
 use crate::request::{AssetBridge, ProxyFiles, Subject};
@@ -36,6 +36,8 @@ pub(super) fn write(
         if let Some(proxy) = &role.proxy {
             let directory = tls_directory(project, &role.name);
             write_certificate(stages, host, &proxy.tls, ((&role.name).into(), directory));
+            let directory = users_directory(project, &role.name);
+            write_users(stages, host, proxy, ((&role.name).into(), directory));
         }
     }
     Ok(())
@@ -97,6 +99,18 @@ pub(crate) fn write_certificate(
     stages.step(host, action, Undo::RestoreCertificate { directory });
 }
 
+/// Writes the file with those who may come into a folder of its own.
+pub(crate) fn write_users(
+    stages: &mut Stages,
+    host: &HostName,
+    proxy: &ProxySettings,
+    (subject, directory): (Subject, String),
+) {
+    let Some(users) = proxy.basic_auth.clone() else { return };
+    let action = Action::WriteUsers { subject, directory: directory.clone(), users };
+    stages.step(host, action, Undo::RestoreUsers { directory });
+}
+
 /// Returns the files that the proxy reads for a role of a version, as paths in its container.
 pub(crate) fn proxy_files(project: &Project, role: &Role, error_pages: Option<&str>) -> ProxyFiles {
     ProxyFiles {
@@ -105,12 +119,21 @@ pub(crate) fn proxy_files(project: &Project, role: &Role, error_pages: Option<&s
             .proxy
             .as_ref()
             .and_then(|proxy| certificate_inside_proxy(&proxy.tls, &tls_directory(project, &role.name))),
+        users: role
+            .proxy
+            .as_ref()
+            .and_then(|proxy| users_inside_proxy(proxy, &users_directory(project, &role.name))),
     }
 }
 
 /// Returns the folder of a certificate of one's own as the proxy sees it.
 pub(crate) fn certificate_inside_proxy(tls: &Tls, directory: &str) -> Option<String> {
     matches!(tls, Tls::Custom { .. }).then(|| inside_proxy(directory))
+}
+
+/// Returns the folder of the file with those who may come as the proxy sees it.
+pub(crate) fn users_inside_proxy(proxy: &ProxySettings, directory: &str) -> Option<String> {
+    proxy.basic_auth.as_ref().map(|_| inside_proxy(directory))
 }
 
 fn inside_proxy(path: &str) -> String {

@@ -7,7 +7,7 @@ use freehold_model::{
 
 use crate::Observed;
 use crate::naming::{
-    assets_directory, container_version, error_pages_directory, latest_image, tls_directory,
+    assets_directory, container_version, error_pages_directory, latest_image, tls_directory, users_directory,
 };
 use crate::observed::{ObservedContainer, ObservedHost};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
@@ -88,6 +88,10 @@ fn clean_up(
     }
     if role.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. })) {
         let directories = vec![format!("{}/before", tls_directory(request.project, &role.name))];
+        stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
+    }
+    if role.proxy.as_ref().is_some_and(|proxy| proxy.basic_auth.is_some()) {
+        let directories = vec![format!("{}/before", users_directory(request.project, &role.name))];
         stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
     }
     Ok(())

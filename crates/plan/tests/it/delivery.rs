@@ -279,6 +279,24 @@ fn a_certificate_is_named_by_its_secrets_and_put_back() {
 }
 
 #[test]
+fn who_may_come_is_named_by_a_secret_and_put_back() {
+    let script = Script::new(&["h1"]).with(|project| {
+        let proxy = role(project, "web").proxy.as_mut().expect("a proxy");
+        proxy.basic_auth = Some(SecretName::parse("USERS").expect("a secret"));
+    });
+    let plan = script.plan("1").expect("a plan");
+    let directory = ".kamal/proxy/apps-config/app/users/web".to_owned();
+    let step = plan.steps().find(|step| matches!(step.action, Action::WriteUsers { .. })).expect("a step");
+    assert_eq!(step.undo, Undo::RestoreUsers { directory: directory.clone() });
+    assert_eq!(removed(&plan), [format!("{directory}/before")], "what was kept for the way back goes");
+    let files = plan.steps().find_map(|step| match &step.action {
+        Action::SwitchTarget { files, .. } => files.users.clone(),
+        _ => None,
+    });
+    assert_eq!(files.as_deref(), Some("/home/kamal-proxy/.apps-config/app/users/web"));
+}
+
+#[test]
 fn a_release_command_runs_once_before_anything_boots() {
     let script = Script::new(&["h1", "h2"]).role("jobs", &["h2"], false).with(|project| {
         for name in ["jobs", "web"] {

@@ -88,6 +88,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::BridgeAssets(_)
         | Action::WriteErrorPages { .. }
         | Action::WriteCertificate { .. }
+        | Action::WriteUsers { .. }
         | Action::RunReleaseCommand(_)
         | Action::AwaitHealthy { .. }
         | Action::Soak { .. }

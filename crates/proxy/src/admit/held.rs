@@ -1,4 +1,4 @@
-//! Requests that wait.
+//! Requests that wait, and those that are to be written once more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use freehold_wire::Reason;
 use tokio::sync::Notify;
 
 use super::Admitted;
+use crate::access::Peer;
 use crate::rules::Ticket;
 
 /// A request that waits for its service to be resumed, or for its password to be looked at.
@@ -31,3 +32,19 @@ impl Held {
 
 /// How long it may take until a password was looked at, while others are.
 const PASSWORD_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a head is written from once more.
+#[derive(Debug)]
+pub(crate) struct Again<'a> {
+    pub(crate) peer: &'a Peer,
+    /// The head as it came.
+    pub(crate) head: &'a [u8],
+}
+
+/// Which targets a request was tried at in vain.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    pub(crate) targets: Vec<u64>,
+    /// What was wrong at the last one.
+    pub(crate) reason: Reason,
+}

@@ -117,7 +117,7 @@ fn last(status: &ServiceStatus) -> Option<VerdictState> {
 #[tokio::test]
 async fn targets_that_are_as_good_become_the_services_own() {
     let (mut rig, own, tried) = scene().await;
-    split(&rig, judged(1500, true)).await;
+    split(&rig, judged(5000, true)).await;
     let mut client = rig.open().await;
     for _ in 0..200 {
         assert_eq!(ask(&mut client, "/n", "").await.status, 200);
@@ -170,7 +170,7 @@ async fn targets_that_fail_get_nobody_any_more() {
 #[tokio::test]
 async fn what_a_target_answers_counts_and_a_verdict_may_be_said_only() {
     let (rig, _own, _tried) = scene().await;
-    split(&rig, judged(300, false)).await;
+    split(&rig, judged(5000, false)).await;
     let mut client = rig.open().await;
     for _ in 0..150 {
         ask(&mut client, "/n", "").await;

@@ -47,7 +47,9 @@ impl Machine {
                     made.into_iter().map(|made| state.directories.insert(made)).fold(false, |a, b| a | b),
                 ))
             }
-            Action::WriteErrorPages { directory, .. } | Action::WriteCertificate { directory, .. } => {
+            Action::WriteErrorPages { directory, .. }
+            | Action::WriteCertificate { directory, .. }
+            | Action::WriteUsers { directory, .. } => {
                 Ok(changed(state.directories.insert(directory.clone())))
             }
             Action::RunReleaseCommand(command) => self.run_release_command(state, &command.container),

@@ -37,7 +37,7 @@ impl Machine {
             Undo::RemoveDirectories { directories } => {
                 state.directories.retain(|directory| !directories.contains(directory));
             }
-            Undo::RestoreCertificate { .. } => {}
+            Undo::RestoreCertificate { .. } | Undo::RestoreUsers { .. } => {}
             Undo::ForgetSchedule { name, release } => {
                 state.forget_schedules(name, std::slice::from_ref(release))
             }

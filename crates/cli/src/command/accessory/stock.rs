@@ -161,9 +161,9 @@ pub(crate) fn needed(project: &Project, accessories: &[&Accessory]) -> Vec<Secre
     let registries = accessories.iter().filter_map(|accessory| {
         project.accessory_registries.get(&accessory.name).or(project.registry.as_ref())
     });
-    let certificates = accessories.iter().filter_map(|accessory| accessory.proxy.as_ref());
+    let proxies = accessories.iter().filter_map(|accessory| accessory.proxy.as_ref());
     let mut names: Vec<SecretName> = own
-        .chain(certificates.flat_map(|proxy| proxy.tls.secret_names()))
+        .chain(proxies.flat_map(freehold_model::ProxySettings::secret_names))
         .chain(registries.flat_map(Registry::secret_names))
         .chain(project.ssh.key_data.iter().cloned())
         .collect();

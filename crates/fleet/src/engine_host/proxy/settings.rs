@@ -7,7 +7,7 @@ use freehold_wire::{
     PathPrefix, ServiceSettings, TargetAddress, TargetProtocol, Tls,
 };
 
-use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE};
+use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE, USERS_FILE};
 use crate::event::milliseconds;
 
 /// A proxy setting that the proxy itself would refuse.
@@ -38,6 +38,7 @@ pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequ
     let settings = ServiceSettings {
         error_pages: route.files.error_pages.clone(),
         tls: tls(route),
+        basic_auth_file: route.files.users.as_ref().map(|folder| format!("{folder}/{USERS_FILE}")),
         ..service_settings(&route.settings)?
     };
     Ok(DeployRequest::new(targets, settings))
