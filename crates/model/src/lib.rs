@@ -25,13 +25,13 @@ pub use name::{
 pub use printable::printable;
 pub use project::{
     Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Boot, BootLimit, Buffering, BuildCache,
-    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, CertificateAuthority, ConnectionSettings,
-    ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, Environment, FileContent, FileMode,
-    GpuRequest, HealthCheck, HookOutput, HookSettings, InvalidSchedule, JumpHost, LoggedHeaders, Logging,
-    Mount, MountKind, NewVolume, OutputSettings, Overlap, PlainSecret, Project, ProjectImage, ProxyImage,
-    ProxyRun, ProxySettings, RareOptions, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role,
-    RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel,
-    SshSettings, Timeouts, Tls, Ulimit,
+    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, CertificateAuthority, CertificateFleet,
+    ClientAuthorities, ConnectionSettings, ContainerOptions, Credential, Device, DeviceRate, DeviceWeight,
+    Environment, FileContent, FileMode, GpuRequest, HealthCheck, HookOutput, HookSettings, InvalidSchedule,
+    JumpHost, LoggedHeaders, Logging, Mount, MountKind, NewVolume, OutputSettings, Overlap, PlainSecret,
+    Project, ProjectImage, ProxyImage, ProxyRun, ProxySettings, RareOptions, Registry, RegistryCredentials,
+    RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Schedule, ScheduleState,
+    ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, Timeouts, Tls, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -16,7 +16,8 @@ pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, Cach
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
 pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_settings::{
-    Buffering, CertificateAuthority, HealthCheck, LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, Tls,
+    Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, HealthCheck, LoggedHeaders,
+    ProxyImage, ProxyRun, ProxySettings, Tls,
 };
 pub use rare_options::{
     Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, RareOptions,

@@ -54,7 +54,7 @@ mod view;
 mod watch;
 mod worker;
 
-pub use acme::{AcmeConfig, ExternalAccount, ProofPorts};
+pub use acme::{AcmeConfig, DnsConfig, ExternalAccount, ProofPorts};
 pub use command::{CommandError, Console, Invocation, run};
 pub use limits::Limits;
 pub use resolve::NameFiles;

@@ -1,7 +1,7 @@
 use freehold_model::ProxyServiceName;
 use serde::{Deserialize, Serialize};
 
-use crate::{Canary, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, Tls};
+use crate::{Canary, FleetKey, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, Tls};
 
 /// How a service is reached and how its targets are used; a deploy replaces all of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -252,6 +252,9 @@ pub struct DeployRequest {
     /// become the earlier ones of this service. One that is not there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<ProxyServiceName>,
+    /// The key of the fleet with which certificates are shared; the proxy keeps it for the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet_key: Option<FleetKey>,
 }
 
 impl DeployRequest {
@@ -270,6 +273,7 @@ impl DeployRequest {
             standby_ms: 0,
             fence: None,
             takes_over: None,
+            fleet_key: None,
         }
     }
 }

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use freehold_docker::{ContainerDetails, ContainerScope, ContainerSummary, ImageSummary};
 use freehold_model::{
-    Buffering, CertificateAuthority, ContainerName, ImageReference, LoggedHeaders, Project, ProxyServiceName,
-    ProxySettings, Release, ReleaseId, Repository, RoleName, Tag, Tls,
+    Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, ContainerName, ImageReference,
+    LoggedHeaders, Project, ProxyServiceName, ProxySettings, Release, ReleaseId, Repository, RoleName,
+    SecretName, Tag, Tls,
 };
 use freehold_plan::{
     CertificateState, ContainerState, Gate, Holder, NETWORK, ObservedCertificate, ObservedContainer,
@@ -12,7 +13,8 @@ use freehold_plan::{
     repositories,
 };
 use freehold_wire::{
-    CertificateSource, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus, TargetAddress,
+    CertificateSource, ClientMode, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus,
+    TargetAddress,
 };
 
 use crate::engine_host::kamal_proxy::STATE_FOLDER;
@@ -358,6 +360,11 @@ fn route_from(
         (Some(CertificateSource::Acme(acme)), _) => Tls::Automatic(CertificateAuthority {
             directory: acme.directory.clone(),
             contact: acme.contact.clone(),
+            skip_name_check: acme.skip_name_check,
+            fleet: acme.fleet.as_ref().zip(fleet_key(&untold.tls)).map(|(fleet, key)| CertificateFleet {
+                key,
+                peers: fleet.peers.iter().map(ToString::to_string).collect(),
+            }),
         }),
         (Some(CertificateSource::Files { .. }), custom @ Tls::Custom { .. }) => custom.clone(),
         (Some(CertificateSource::Files { .. }), _) | (None, _) => Tls::Off,
@@ -396,7 +403,22 @@ fn route_from(
             },
             tls,
             redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
+            clients: settings.tls.as_ref().and_then(|tls| tls.clients.as_ref()).map(|clients| {
+                ClientAuthorities {
+                    certificates: clients.ca_pem.clone().unwrap_or_default(),
+                    revoked: clients.crl_pem.clone(),
+                    is_optional: clients.mode == ClientMode::Optional,
+                }
+            }),
         },
+    }
+}
+
+/// The proxy does not tell by which secret its key is known.
+fn fleet_key(wanted: &Tls) -> Option<SecretName> {
+    match wanted {
+        Tls::Automatic(authority) => authority.fleet.as_ref().map(|fleet| fleet.key.clone()),
+        Tls::Off | Tls::Custom { .. } => None,
     }
 }
 
