@@ -219,7 +219,8 @@ fn clients(section: &Section<'_>, redirects: bool, report: &mut Report) -> Optio
 /// Where certificates are ordered. Who shares them is known once the hosts are.
 fn certificate_authority(section: &Section<'_>, report: &mut Report) -> CertificateAuthority {
     let checks = section.get("acme_name_check").and_then(|field| field.boolean(report));
-    let fleet = secret(section, "fleet_key", report).map(|key| CertificateFleet { key, peers: Vec::new() });
+    let fleet = secret(section, "fleet_key", report)
+        .map(|key| CertificateFleet { key: Some(key), peers: Vec::new() });
     let mut text = |key: &str, is_sound: fn(&str) -> bool, (what, example): (&str, &str)| {
         let field = section.get(key)?;
         let text = field.filled_text(report)?;

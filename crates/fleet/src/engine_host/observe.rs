@@ -361,8 +361,8 @@ fn route_from(
             directory: acme.directory.clone(),
             contact: acme.contact.clone(),
             skip_name_check: acme.skip_name_check,
-            fleet: acme.fleet.as_ref().zip(fleet_key(&untold.tls)).map(|(fleet, key)| CertificateFleet {
-                key,
+            fleet: acme.fleet.as_ref().map(|fleet| CertificateFleet {
+                key: fleet_key(&untold.tls),
                 peers: fleet.peers.iter().map(ToString::to_string).collect(),
             }),
         }),
@@ -417,7 +417,7 @@ fn route_from(
 /// The proxy does not tell by which secret its key is known.
 fn fleet_key(wanted: &Tls) -> Option<SecretName> {
     match wanted {
-        Tls::Automatic(authority) => authority.fleet.as_ref().map(|fleet| fleet.key.clone()),
+        Tls::Automatic(authority) => authority.fleet.as_ref().and_then(|fleet| fleet.key.clone()),
         Tls::Off | Tls::Custom { .. } => None,
     }
 }
@@ -458,7 +458,9 @@ mod tests {
             assert_eq!(deploy_request(&route).unwrap().settings.tls, status.settings.tls);
         }
         // The project may want something else by now.
-        for tls in ["", &files, acme] {
+        let fleet = r#","tls":{"acme":{"skip_name_check":true,"fleet":{"peers":["one:80"]}},"redirect":true,
+            "clients":{"ca_pem":"PEM","mode":"optional","crl_pem":"CRL"}}"#;
+        for tls in ["", &files, acme, fleet] {
             let status = status(tls);
             let route = route_of(None, &status);
             assert_eq!(deploy_request(&route).unwrap().settings.tls, status.settings.tls, "{tls}");

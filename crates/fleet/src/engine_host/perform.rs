@@ -143,8 +143,9 @@ impl EngineHost {
         let Tls::Automatic(CertificateAuthority { fleet: Some(fleet), .. }) = &route.settings.tls else {
             return Ok(None);
         };
-        let key = context.secrets.value(&fleet.key);
-        let key = key.ok_or_else(|| StepError::Secret { name: fleet.key.to_string() })?;
+        let Some(name) = &fleet.key else { return Ok(None) };
+        let key = context.secrets.value(name);
+        let key = key.ok_or_else(|| StepError::Secret { name: name.to_string() })?;
         Ok(Some(FleetKey::new(key.clone())))
     }
 

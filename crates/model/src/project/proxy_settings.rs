@@ -114,8 +114,9 @@ pub struct CertificateAuthority {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFleet {
-    /// The secret that holds the key that they share.
-    pub key: SecretName,
+    /// The secret that holds the key that they share; none where only the proxies know it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SecretName>,
     /// Where their proxies listen for HTTP, `host:port`.
     pub peers: Vec<String>,
 }
@@ -146,7 +147,9 @@ impl Tls {
     pub fn secret_names(&self) -> Vec<SecretName> {
         match self {
             Self::Off => Vec::new(),
-            Self::Automatic(authority) => authority.fleet.iter().map(|fleet| fleet.key.clone()).collect(),
+            Self::Automatic(authority) => {
+                authority.fleet.iter().filter_map(|fleet| fleet.key.clone()).collect()
+            }
             Self::Custom { certificate, private_key } => vec![certificate.clone(), private_key.clone()],
         }
     }
