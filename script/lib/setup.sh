@@ -31,9 +31,10 @@ ensure_packages() {
   fi
 }
 
-# Installs a package that brings a service along, but keeps the service from being started: a test starts its own.
+# Installs a package that brings a service along, but keeps the service from being started: a test starts its own. The
+# package may have another name than its service.
 ensure_idle_service() {
-  local package=$1 unit=/etc/systemd/system/$1.service
+  local package=${2:-$1} unit=/etc/systemd/system/$1.service
   if [ -d /run/systemd/system ] && [ ! -e "$unit" ] &&
     ! dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed; then
     as_root ln -s /dev/null "$unit"

@@ -17,8 +17,8 @@ pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
 pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_content::{Compression, TargetProtocol};
 pub use proxy_settings::{
-    Buffering, CertificateAuthority, HealthCheck, LoggedHeaders, ProxyEdge, ProxyImage, ProxyPort, ProxyRun,
-    ProxySettings, ProxyTraces, Tls,
+    Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, HealthCheck, LoggedHeaders,
+    ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, Tls,
 };
 pub use rare_options::{
     Device, DeviceRate, DeviceWeight, GpuRequest, Mount, MountKind, NewVolume, RareOptions,

@@ -196,6 +196,7 @@ mod tests {
             },
             tls: Tls::Custom { certificate: secret("CERT"), private_key: secret("KEY") },
             redirect_to_https: false,
+            clients: None,
             logged_headers: LoggedHeaders {
                 request: vec!["X-A".to_owned()],
                 response: vec!["X-B".to_owned()],

@@ -7,6 +7,7 @@ mod account;
 mod challenge;
 mod client;
 mod demand;
+mod dns;
 mod fleet;
 mod issue;
 mod managed;
@@ -27,7 +28,7 @@ use std::time::Duration;
 use ::ring::rand::{SecureRandom, SystemRandom};
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine};
 use freehold_model::ProxyServiceName;
-use freehold_wire::{Acme, FleetStore, HostPattern};
+use freehold_wire::{Acme, FleetKey, FleetStore, HostPattern};
 use instant_acme::ExternalAccountKey;
 use parking_lot::Mutex;
 use rustls::crypto::ring;
@@ -50,6 +51,7 @@ use crate::table::{ServiceCertificate, Shared};
 
 pub(crate) use challenge::{Challenges, HTTP_PATH, TLS_PROTOCOL};
 pub(crate) use demand::OnDemand;
+pub use dns::DnsConfig;
 pub(crate) use managed::{Automatic, Managed, time_text};
 pub(crate) use question::Question;
 pub use reach::ProofPorts;
@@ -57,7 +59,8 @@ pub(crate) use store::StoreError;
 
 use account::{Authority, Place};
 use demand::Ask;
-use fleet::{Fleet, KeyError};
+use dns::{NameServer, TextRecords};
+use fleet::{Fleet, Key, KeyError};
 use issue::current;
 use managed::{Current, Ending};
 use order::OrderError;
@@ -89,6 +92,8 @@ pub struct AcmeConfig {
     pub roots: Option<PathBuf>,
     /// The ports on which authorities look for proofs.
     pub ports: ProofPorts,
+    /// Who puts proofs into the DNS, for wildcards.
+    pub dns: Option<DnsConfig>,
 }
 
 /// An account at a certificate authority to which ours is bound (RFC 8555, section 7.3.4).
@@ -117,7 +122,7 @@ impl ExternalAccount {
 /// Certificates cannot be ordered in this way.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AcmeError {
-    #[error("automatic TLS does not support wildcards: `{host}`")]
+    #[error("automatic TLS does not support wildcards unless there is a name server for proofs: `{host}`")]
     Wildcard { host: HostPattern },
     #[error("host must be set when using TLS")]
     AnyHost,
@@ -153,6 +158,8 @@ pub(crate) struct Keeper {
     /// For questions to servers elsewhere.
     question_tls: TlsConnector,
     log: Log,
+    /// For wildcards, which can be proven in no other way.
+    dns: Option<Box<dyn TextRecords>>,
     challenges: Arc<Challenges>,
     /// By directory, folder and the name of the fleet's key.
     authorities: Mutex<BTreeMap<(String, PathBuf, String), Arc<Authority>>>,
@@ -233,7 +240,10 @@ impl Keeper {
         let tls = connector(config.roots.as_deref(), Beside::Nothing)?;
         let question_tls = connector(config.roots.as_deref(), Beside::Public)?;
         let (asks, waiting) = mpsc::channel(demand::MAX_WAITING);
+        let server = |dns: &DnsConfig| NameServer::new(dns.clone(), &resolver, limits.acme_request);
+        let dns = config.dns.as_ref().map(|dns| Box::new(server(dns)) as Box<dyn TextRecords>);
         Ok(Self {
+            dns,
             config,
             folder,
             limits,
@@ -265,7 +275,7 @@ impl Keeper {
     ) -> Result<Automatic, AcmeError> {
         let checks_names = !acme.skip_name_check;
         if let Some(url) = &acme.on_demand_url {
-            let authority = self.authority(acme)?;
+            let authority = self.authority(service, acme)?;
             let on_demand = Some(Arc::new(OnDemand::new(service, url, &authority, &self.asks)?));
             return Ok(Automatic { authority, names: BTreeMap::new(), on_demand, checks_names });
         }
@@ -276,11 +286,11 @@ impl Keeper {
             if host.is_any() {
                 return Err(AcmeError::AnyHost);
             }
-            if host.as_str().starts_with('*') {
+            if host.as_str().starts_with('*') && self.dns.is_none() {
                 return Err(AcmeError::Wildcard { host: host.clone() });
             }
         }
-        let authority = self.authority(acme)?;
+        let authority = self.authority(service, acme)?;
         let mut names = BTreeMap::new();
         let mut known = authority.names.lock();
         for host in hosts {
@@ -302,14 +312,14 @@ impl Keeper {
         Ok(Automatic { authority, names, on_demand: None, checks_names })
     }
 
-    fn authority(&self, acme: &Acme) -> Result<Arc<Authority>, AcmeError> {
+    fn authority(&self, service: &ProxyServiceName, acme: &Acme) -> Result<Arc<Authority>, AcmeError> {
         let wanted = acme.directory.as_ref().unwrap_or(&self.config.directory);
         let directory = if wanted == USUAL_DIRECTORY { "" } else { wanted };
         if !directory.is_empty() && !is_directory(directory) {
             return Err(AcmeError::Directory { directory: directory.to_owned() });
         }
         let folder = acme.cache_path.as_ref().map_or_else(|| self.folder.clone(), PathBuf::from);
-        let fleet = acme.fleet.as_ref().map(|store| self.fleet(store)).transpose()?;
+        let fleet = acme.fleet.as_ref().map(|store| self.fleet(service, store)).transpose()?;
         let fleet_id = fleet.as_ref().map(|fleet| fleet.key.id().to_owned()).unwrap_or_default();
         let mut authorities = self.authorities.lock();
         let key = (directory.to_owned(), folder, fleet_id);
@@ -321,9 +331,20 @@ impl Keeper {
         Ok(Arc::clone(authority))
     }
 
+    /// Keeps the key of a service's fleet.
+    pub(crate) fn keep_key(&self, service: &ProxyServiceName, key: &FleetKey) -> Result<(), AcmeError> {
+        store::write_private(&self.key_path(service), key.secret().expose_secret().as_bytes())?;
+        Ok(())
+    }
+
+    fn key_path(&self, service: &ProxyServiceName) -> PathBuf {
+        self.folder.with_file_name("fleet-keys").join(service.as_str())
+    }
+
     /// Returns the fleet of a key, with those who belong to it now.
-    fn fleet(&self, store: &FleetStore) -> Result<Arc<Fleet>, KeyError> {
-        let key = Fleet::key(store)?;
+    fn fleet(&self, service: &ProxyServiceName, store: &FleetStore) -> Result<Arc<Fleet>, KeyError> {
+        let path = store.key_path.as_ref().map_or_else(|| self.key_path(service), PathBuf::from);
+        let key = Key::read(&path)?;
         let mut fleets = self.fleets.lock();
         let fleet = fleets.entry(key.id().to_owned()).or_insert_with(|| {
             let fleet = Arc::new(Fleet::new(key, &self.resolver, self.limits));

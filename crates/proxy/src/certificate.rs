@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
-use rustls::ServerConfig;
-use rustls::crypto::ring;
+use rustls::crypto::ring::cipher_suite;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, SupportedCipherSuite};
 
 use crate::acme::{Challenges, Managed, OnDemand, TLS_PROTOCOL};
 use crate::client_auth::ClientAuth;
@@ -163,6 +164,19 @@ pub(crate) fn to_ask(table: &Table, server_name: &str) -> Option<Arc<OnDemand>> 
     }
 }
 
+/// In our order, whatever a client prefers: all have forward secrecy and are authenticated, and of those the cheapest goes first.
+const CIPHERS: [SupportedCipherSuite; 9] = [
+    cipher_suite::TLS13_AES_128_GCM_SHA256,
+    cipher_suite::TLS13_AES_256_GCM_SHA384,
+    cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+    cipher_suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    cipher_suite::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+];
+
 /// Makes what encrypted connections are accepted with.
 pub(crate) fn server_config(
     shared: Arc<Shared>,
@@ -187,11 +201,13 @@ pub(crate) fn config_for_clients(
 }
 
 fn config(chooser: Chooser, verifier: Arc<dyn ClientCertVerifier>) -> Result<ServerConfig, rustls::Error> {
-    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    // TLS 1.3 and 1.2; the ciphers are those of the provider, all of them with forward secrecy and authenticated.
+    let provider = CryptoProvider { cipher_suites: CIPHERS.to_vec(), ..ring::default_provider() };
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider));
+    // TLS 1.3 and 1.2.
     let versions = builder.with_safe_default_protocol_versions()?;
     let mut config = versions.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(chooser));
     config.alpn_protocols = vec![ALPN.to_vec(), b"http/1.1".to_vec(), TLS_PROTOCOL.to_vec()];
+    config.ignore_client_order = true;
     Ok(config)
 }
 

@@ -5,7 +5,6 @@
 
 mod subject;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -29,8 +28,8 @@ pub(crate) enum ClientAuthError {
     Read { source: std::io::Error },
     #[error("the authorities of clients hold no certificate in PEM that can be used")]
     NoAuthority,
-    #[error("`{path}` holds no list of revoked certificates in PEM", path = path.display())]
-    NoRevocations { path: PathBuf },
+    #[error("there is no list of revoked certificates in PEM where there should be one")]
+    NoRevocations,
     #[error("the authorities of clients, or the revoked certificates, cannot be used")]
     Verifier { source: Box<dyn std::error::Error + Send + Sync> },
 }
@@ -131,16 +130,16 @@ impl Check {
             (Some(path), _) => read(path)?,
             (None, pem) => pem.clone().unwrap_or_default().into_bytes(),
         };
-        let revoked = wanted.crl_path.as_deref().map(read).transpose()?;
+        let revoked = match (&wanted.crl_path, &wanted.crl_pem) {
+            (Some(path), _) => Some(read(path)?),
+            (None, pem) => pem.clone().map(String::into_bytes),
+        };
         let mut roots = RootCertStore::empty();
         let certificates = CertificateDer::pem_slice_iter(&authorities).filter_map(Result::ok);
         if roots.add_parsable_certificates(certificates).0 == 0 {
             return Err(ClientAuthError::NoAuthority);
         }
-        let lists = match (&wanted.crl_path, &revoked) {
-            (Some(path), Some(text)) => revocations(Path::new(path), text)?,
-            _ => Vec::new(),
-        };
+        let lists = revoked.as_deref().map(revocations).transpose()?.unwrap_or_default();
         let provider = Arc::new(ring::default_provider());
         let mut builder =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).with_crls(lists);
@@ -176,13 +175,10 @@ impl ShownCertificate {
     }
 }
 
-fn revocations(
-    path: &Path,
-    text: &[u8],
-) -> Result<Vec<CertificateRevocationListDer<'static>>, ClientAuthError> {
+fn revocations(text: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, ClientAuthError> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(text).collect();
     let lists = lists.ok().filter(|lists| !lists.is_empty());
-    lists.ok_or_else(|| ClientAuthError::NoRevocations { path: path.to_owned() })
+    lists.ok_or(ClientAuthError::NoRevocations)
 }
 
 fn stamps(wanted: &ClientCertificates) -> [Option<(u64, SystemTime)>; 2] {

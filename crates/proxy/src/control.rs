@@ -252,6 +252,7 @@ impl Control {
         let pages = load_pages(&settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load error pages: {}", chain(&error)))
         })?;
+        files::keep_fleet_key(&self.keeper, &name, &request)?;
         let encryption = load_encryption(&self.keeper, &self.shared, &name, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;

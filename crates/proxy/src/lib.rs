@@ -69,7 +69,7 @@ mod view;
 mod watch;
 mod worker;
 
-pub use acme::{AcmeConfig, ExternalAccount, ProofPorts};
+pub use acme::{AcmeConfig, DnsConfig, ExternalAccount, ProofPorts};
 pub use command::{CommandError, Console, Invocation, run};
 pub use edge::{DEFAULT_MAX_CONNECTIONS, EdgeConfig};
 pub use handover::Program;

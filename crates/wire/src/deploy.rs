@@ -2,7 +2,8 @@ use freehold_model::{ProxyServiceName, Traffic};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Canary, Compression, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, TargetProtocol, Tls,
+    Canary, Compression, FleetKey, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, TargetProtocol,
+    Tls,
 };
 
 /// How a service is reached and how its targets are used; a deploy replaces all of it.
@@ -271,6 +272,9 @@ pub struct DeployRequest {
     /// become the earlier ones of this service. One that is not there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub takes_over: Option<ProxyServiceName>,
+    /// The key of the fleet with which certificates are shared; the proxy keeps it for the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet_key: Option<FleetKey>,
 }
 
 impl DeployRequest {
@@ -289,6 +293,7 @@ impl DeployRequest {
             standby_ms: 0,
             fence: None,
             takes_over: None,
+            fleet_key: None,
         }
     }
 }

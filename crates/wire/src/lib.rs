@@ -66,6 +66,6 @@ pub use service::{
     CanaryStatus, CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason,
     ServiceList, ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
-pub use tls::{Acme, CertificateSource, ClientCertificates, ClientMode, FleetStore, Tls};
+pub use tls::{Acme, CertificateSource, ClientCertificates, ClientMode, FleetKey, FleetStore, Tls};
 pub use upgrade::{UpgradeReply, UpgradeRequest};
 pub use version::API_VERSION;

@@ -1,4 +1,5 @@
-use serde::{Deserialize, Serialize};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::TargetAddress;
 use crate::deploy::{is_false, yes};
@@ -33,6 +34,9 @@ pub struct ClientCertificates {
     /// read again when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crl_path: Option<String>,
+    /// Those lists themselves, in PEM, in place of a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crl_pem: Option<String>,
 }
 
 /// What becomes of a client that shows no certificate. One that cannot be trusted is refused either way.
@@ -92,8 +96,55 @@ pub struct Acme {
 pub struct FleetStore {
     /// Where they listen for HTTP. The proxy itself may be among them, so that all may get the same list.
     pub peers: Vec<TargetAddress>,
-    /// The file, in the proxy's file system, with the key that they share: at least 32 characters.
-    pub key_path: String,
+    /// The file, in the proxy's file system, with the key that they share: at least 32 characters; none for the key that
+    /// came with the service's deploy ([`DeployRequest::fleet_key`](crate::DeployRequest::fleet_key)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_path: Option<String>,
+}
+
+/// The key that the proxies of a fleet share. `Debug` does not show it.
+#[derive(Clone)]
+pub struct FleetKey(SecretString);
+
+impl FleetKey {
+    /// Takes the key.
+    #[must_use]
+    pub fn new(key: SecretString) -> Self {
+        Self(key)
+    }
+
+    /// Returns the key.
+    #[must_use]
+    pub fn secret(&self) -> &SecretString {
+        &self.0
+    }
+}
+
+impl PartialEq for FleetKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose_secret() == other.0.expose_secret()
+    }
+}
+
+impl Eq for FleetKey {}
+
+impl std::fmt::Debug for FleetKey {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("FleetKey")
+    }
+}
+
+impl Serialize for FleetKey {
+    // It goes to the proxy's socket only.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.expose_secret())
+    }
+}
+
+impl<'de> Deserialize<'de> for FleetKey {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(String::deserialize(deserializer)?.into()))
+    }
 }
 
 /// As it is written: two paths, or how to order.

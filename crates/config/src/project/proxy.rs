@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use freehold_model::{
-    Buffering, CertificateAuthority, HealthCheck, HostName, LoggedHeaders, ProxyImage, ProxyRun,
-    ProxySettings, ProxyTraces, SecretName, Tls,
+    Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, HealthCheck, HostName,
+    LoggedHeaders, ProxyImage, ProxyRun, ProxySettings, ProxyTraces, SecretName, Tls,
 };
 
 use super::proxy_content::{compression, target_protocol};
@@ -23,22 +23,29 @@ pub(super) struct RoleProxy {
 /// Reads the `proxy` of an accessory, which inherits nothing.
 pub(super) fn of_accessory(field: &Field<'_>, hosts: &[HostName], report: &mut Report) -> Option<RoleProxy> {
     let section = field.section("proxy", report)?;
-    let proxy = RoleProxy { settings: settings(&section, report), run: run(&section, report) };
-    check_certificate(field, &proxy.settings, hosts.len(), report);
+    let mut proxy = RoleProxy { settings: settings(&section, report), run: run(&section, report) };
+    check_certificate(field, &mut proxy, hosts, report);
     Some(proxy)
 }
 
-/// Several hosts cannot all prove to a certificate authority that a name is theirs.
+/// Several hosts cannot all prove to a certificate authority that a name is theirs, unless they share what is ordered.
 pub(super) fn check_certificate(
     field: &Field<'_>,
-    settings: &ProxySettings,
-    hosts: usize,
+    proxy: &mut RoleProxy,
+    hosts: &[HostName],
     report: &mut Report,
 ) {
-    if matches!(settings.tls, Tls::Automatic(_)) && hosts > 1 {
+    let port = proxy.run.as_ref().map_or(ProxyRun::default().http_port, |(_, run)| run.http_port);
+    let Tls::Automatic(authority) = &mut proxy.settings.tls else { return };
+    if let Some(fleet) = &mut authority.fleet {
+        fleet.peers = hosts.iter().map(|host| format!("{host}:{port}")).collect();
+        return;
+    }
+    let hosts = hosts.len();
+    if hosts > 1 {
         let message = format!("an automatic certificate needs a single host, and here are {hosts}");
-        let help = "give the certificate yourself: `ssl: {certificate_pem: …, private_key_pem: …}`, or end HTTPS at a \
-            load balancer";
+        let help = "let the hosts share their certificates: `ssl: {fleet_key: …}`, the name of a secret; or give the \
+            certificate yourself: `ssl: {certificate_pem: …, private_key_pem: …}`, or end HTTPS at a load balancer";
         report.mistake(Finding::new(field.key_at, &field.path, message).help(help));
     }
 }
@@ -124,6 +131,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         buffering: buffering(section, report),
         tls,
         redirect_to_https,
+        clients: clients(section, redirect_to_https, report),
         logged_headers: logged_headers(section, report),
         target_protocol,
         compression: compression(section, report),
@@ -152,22 +160,12 @@ fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
         report.mistake(Finding::new(field.key_at, &field.path, message));
         return Tls::Off;
     }
-    let mut secret = |key: &str| {
-        let field = section.get(key)?;
-        let text = field.filled_text(report)?;
-        let name = SecretName::parse(text).ok();
-        if name.is_none() {
-            let finding =
-                Finding::new(field.node.at.hidden(), &field.path, "this is not the name of a secret");
-            report.mistake(finding.help("write the name, and the PEM text in `.kamal/secrets`"));
-        }
-        name
-    };
-    let pair = (secret("certificate_pem"), secret("private_key_pem"));
+    let pair = (secret(&section, "certificate_pem", report), secret(&section, "private_key_pem", report));
     let authority = certificate_authority(&section, report);
     match pair {
         (Some(certificate), Some(private_key)) => {
-            for field in ["acme_directory", "acme_contact"].iter().filter_map(|key| section.get(key)) {
+            let ordering = ["acme_directory", "acme_contact", "acme_name_check", "fleet_key"];
+            for field in ordering.iter().filter_map(|key| section.get(key)) {
                 let message = "nothing is ordered where the certificate is given";
                 report
                     .mistake(Finding::new(field.key_at, &field.path, message).help("remove one of the two"));
@@ -179,8 +177,57 @@ fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
     }
 }
 
-/// Where certificates are ordered.
+/// The name of a secret.
+fn secret(section: &Section<'_>, key: &str, report: &mut Report) -> Option<SecretName> {
+    let field = section.get(key)?;
+    let text = field.filled_text(report)?;
+    let name = SecretName::parse(text).ok();
+    if name.is_none() {
+        let finding = Finding::new(field.node.at.hidden(), &field.path, "this is not the name of a secret");
+        report.mistake(finding.help("write the name, and what it stands for in `.kamal/secrets`"));
+    }
+    name
+}
+
+/// Whose clients are served.
+fn clients(section: &Section<'_>, redirects: bool, report: &mut Report) -> Option<ClientAuthorities> {
+    let ssl = section.get("ssl").filter(Field::is_map)?.section("proxy/ssl", report)?;
+    let mut pem = |key: &str, begin: &str| {
+        let field = ssl.get(key)?;
+        let text = field.filled_text(report)?;
+        if text.trim_start().starts_with(begin) {
+            return Some(text);
+        }
+        let finding =
+            Finding::new(field.node.at, &field.path, format!("this is no text that begins with `{begin}`"));
+        report.mistake(finding.help(format!("write the PEM text itself: `{key}: |`, and its lines below")));
+        None
+    };
+    let certificates = pem("client_ca", "-----BEGIN CERTIFICATE-----");
+    let revoked = pem("client_crl", "-----BEGIN X509 CRL-----");
+    let is_optional = ssl.get("client_optional").and_then(|field| field.boolean(report));
+    if let Some(field) = ssl.get("client_ca").filter(|_| !redirects) {
+        let message = "clients can show certificates only where HTTP is redirected to HTTPS";
+        report.mistake(Finding::new(field.key_at, &field.path, message).help("remove `ssl_redirect: false`"));
+    }
+    if ssl.get("client_ca").is_none() {
+        for field in ["client_crl", "client_optional"].iter().filter_map(|key| ssl.get(key)) {
+            let finding = Finding::new(field.key_at, &field.path, "this needs `client_ca`");
+            report.mistake(finding.help("add the certificates of the authorities whose clients are served"));
+        }
+    }
+    Some(ClientAuthorities {
+        certificates: certificates?,
+        revoked,
+        is_optional: is_optional.unwrap_or(false),
+    })
+}
+
+/// Where certificates are ordered. Who shares them is known once the hosts are.
 fn certificate_authority(section: &Section<'_>, report: &mut Report) -> CertificateAuthority {
+    let checks = section.get("acme_name_check").and_then(|field| field.boolean(report));
+    let fleet = secret(section, "fleet_key", report)
+        .map(|key| CertificateFleet { key: Some(key), peers: Vec::new() });
     let mut text = |key: &str, is_sound: fn(&str) -> bool, (what, example): (&str, &str)| {
         let field = section.get(key)?;
         let text = field.filled_text(report)?;
@@ -208,6 +255,8 @@ fn certificate_authority(section: &Section<'_>, report: &mut Report) -> Certific
             |text| text.contains('@') && !text.contains(|c: char| c.is_whitespace() || c.is_control()),
             ("an e-mail address", "ops@example.com"),
         ),
+        skip_name_check: checks == Some(false),
+        fleet,
     }
 }
 

@@ -154,15 +154,16 @@ fn add(
     }
     let role_environment = get("env").map(|field| environment::layer(&field, report)).unwrap_or_default();
     let is_primary = context.primary_role == Some(name);
-    let proxy = proxy::of_role(context.root.get("proxy"), get("proxy"), is_primary, report);
+    let mut proxy = proxy::of_role(context.root.get("proxy"), get("proxy"), is_primary, report);
     if let Some((at, run)) = proxy.as_ref().and_then(|proxy| proxy.run.clone()) {
         let hosts = hosts.iter().map(|host| host.name.clone()).collect();
         servers.proxy_runs.push(proxy::WantedRun { path: field.path.clone(), hosts, at, run });
     }
-    let proxy = proxy.map(|proxy| proxy.settings);
-    if let Some(settings) = &proxy {
-        proxy::check_certificate(field, settings, hosts.len(), report);
+    if let Some(proxy) = &mut proxy {
+        let names: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();
+        proxy::check_certificate(field, proxy, &names, report);
     }
+    let proxy = proxy.map(|proxy| proxy.settings);
     servers.tags.extend(hosts.iter().map(|host| (host.name.clone(), host.tags.clone())));
     let hosts = hosts
         .into_iter()

@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use freehold_docker::{ContainerDetails, ContainerScope, ContainerSummary, ImageSummary};
 use freehold_model::{
-    Buffering, CertificateAuthority, ContainerName, ImageReference, LoggedHeaders, Project, ProxyServiceName,
-    ProxySettings, Release, ReleaseId, Repository, RoleName, Tag, Tls,
+    Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, ContainerName, ImageReference,
+    LoggedHeaders, Project, ProxyServiceName, ProxySettings, Release, ReleaseId, Repository, RoleName,
+    SecretName, Tag, Tls,
 };
 use freehold_plan::{
     CertificateState, ContainerState, Gate, Holder, NETWORK, ObservedCertificate, ObservedContainer,
@@ -12,7 +13,8 @@ use freehold_plan::{
     repositories,
 };
 use freehold_wire::{
-    CertificateSource, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus, TargetAddress,
+    CertificateSource, ClientMode, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus,
+    TargetAddress,
 };
 
 use crate::engine_host::kamal_proxy::STATE_FOLDER;
@@ -360,6 +362,11 @@ fn route_from(
         (Some(CertificateSource::Acme(acme)), _) => Tls::Automatic(CertificateAuthority {
             directory: acme.directory.clone(),
             contact: acme.contact.clone(),
+            skip_name_check: acme.skip_name_check,
+            fleet: acme.fleet.as_ref().map(|fleet| CertificateFleet {
+                key: fleet_key(&untold.tls),
+                peers: fleet.peers.iter().map(ToString::to_string).collect(),
+            }),
         }),
         (Some(CertificateSource::Files { .. }), custom @ Tls::Custom { .. }) => custom.clone(),
         (Some(CertificateSource::Files { .. }), _) | (None, _) => Tls::Off,
@@ -403,6 +410,13 @@ fn route_from(
             compression: settings.compression.iter().copied().map(compression).collect(),
             traffic: settings.traffic.clone(),
             basic_auth: untold.basic_auth.clone().filter(|_| settings.basic_auth_file.is_some()),
+            clients: settings.tls.as_ref().and_then(|tls| tls.clients.as_ref()).map(|clients| {
+                ClientAuthorities {
+                    certificates: clients.ca_pem.clone().unwrap_or_default(),
+                    revoked: clients.crl_pem.clone(),
+                    is_optional: clients.mode == ClientMode::Optional,
+                }
+            }),
         },
     }
 }
@@ -419,6 +433,14 @@ fn compression(known: freehold_wire::Compression) -> freehold_model::Compression
         freehold_wire::Compression::Zstd => freehold_model::Compression::Zstd,
         freehold_wire::Compression::Br => freehold_model::Compression::Br,
         freehold_wire::Compression::Gzip => freehold_model::Compression::Gzip,
+    }
+}
+
+/// The proxy does not tell by which secret its key is known.
+fn fleet_key(wanted: &Tls) -> Option<SecretName> {
+    match wanted {
+        Tls::Automatic(authority) => authority.fleet.as_ref().and_then(|fleet| fleet.key.clone()),
+        Tls::Off | Tls::Custom { .. } => None,
     }
 }
 
@@ -458,7 +480,9 @@ mod tests {
             assert_eq!(deploy_request(&route).unwrap().settings.tls, status.settings.tls);
         }
         // The project may want something else by now.
-        for tls in ["", &files, acme] {
+        let fleet = r#","tls":{"acme":{"skip_name_check":true,"fleet":{"peers":["one:80"]}},"redirect":true,
+            "clients":{"ca_pem":"PEM","mode":"optional","crl_pem":"CRL"}}"#;
+        for tls in ["", &files, acme, fleet] {
             let status = status(tls);
             let route = route_of(None, &status);
             assert_eq!(deploy_request(&route).unwrap().settings.tls, status.settings.tls, "{tls}");

@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use freehold_docker::Untagged;
 use freehold_model::{
-    ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId, ServiceName,
+    CertificateAuthority, ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId,
+    ServiceName, Tls,
 };
 use freehold_plan::{
     APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
 };
+use freehold_wire::FleetKey;
 
 use crate::engine_host::kamal_proxy::KamalSwitch;
 use crate::engine_host::proxy::{Earlier, Handover, status};
@@ -124,7 +126,8 @@ impl EngineHost {
         let (drain, fence) = (*drain, context.lease.fence);
         match proxy {
             ProxyMaker::Freehold => {
-                let handover = Handover { drain, fence: Some(fence), earlier: Earlier::StandsBy };
+                let fleet_key = Self::fleet_key(&route, context)?;
+                let handover = Handover { drain, fence: Some(fence), earlier: Earlier::StandsBy, fleet_key };
                 self.switch((service, takes_over.as_ref()), &route, handover).await?;
                 Ok(Outcome::Done(self.certificate_note(service, &route).await?))
             }
@@ -135,6 +138,17 @@ impl EngineHost {
                 Ok(Outcome::Done(None))
             }
         }
+    }
+
+    /// Returns the key of the fleet with which a route shares its certificates.
+    fn fleet_key(route: &Route, context: &StepContext<'_>) -> Result<Option<FleetKey>, StepError> {
+        let Tls::Automatic(CertificateAuthority { fleet: Some(fleet), .. }) = &route.settings.tls else {
+            return Ok(None);
+        };
+        let Some(name) = &fleet.key else { return Ok(None) };
+        let key = context.secrets.value(name);
+        let key = key.ok_or_else(|| StepError::Secret { name: name.to_string() })?;
+        Ok(Some(FleetKey::new(key.clone())))
     }
 
     async fn remove_target(
@@ -193,7 +207,7 @@ impl EngineHost {
             }
             Undo::ReturnRoute { service, to, previous } => {
                 let drain = restored_limits(step).0;
-                let handover = Handover { drain, fence: None, earlier: Earlier::Ends };
+                let handover = Handover { drain, fence: None, earlier: Earlier::Ends, fleet_key: None };
                 self.switch((to, Some(service)), previous, handover).await?;
                 // The next step back removes the new container: what it is answering must end first.
                 self.drain(to, drain).await?;
@@ -245,7 +259,8 @@ impl EngineHost {
         let (drain, health_limit) = restored_limits(step);
         match (proxy_of(step), previous) {
             (ProxyMaker::Freehold, Some(route)) => {
-                let handover = Handover { drain, fence: Some(fence), earlier: Earlier::Ends };
+                let handover =
+                    Handover { drain, fence: Some(fence), earlier: Earlier::Ends, fleet_key: None };
                 self.switch((service, None), route, handover).await?;
                 // The next step back removes the new container: what it is answering must end first.
                 self.drain(service, drain).await?;

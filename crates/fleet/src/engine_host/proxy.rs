@@ -7,7 +7,7 @@ use freehold_docker::{ContainerSpec, ExecSpec, ImageName};
 use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName};
 use freehold_plan::{ProxyMaker, Route};
 use freehold_wire::{
-    CertificateState, ConfirmRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, HealthGate,
+    CertificateState, ConfirmRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, FleetKey, HealthGate,
     ProbeReport, ProbeRequest, ProxyClient, ProxyError, TargetAddress,
 };
 
@@ -48,13 +48,15 @@ pub(super) const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
 const STANDBY: Duration = Duration::from_secs(15 * 60);
 
 /// How a switch is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Handover {
     /// How long the earlier targets may finish what they have begun.
     pub(super) drain: Duration,
     /// None for a service of another lock, whose numbers are not ours.
     pub(super) fence: Option<u64>,
     pub(super) earlier: Earlier,
+    /// The key of the fleet with which certificates are shared; none where the proxy has it already.
+    pub(super) fleet_key: Option<FleetKey>,
 }
 
 /// What becomes of the targets that a switch replaces.
@@ -265,7 +267,7 @@ impl EngineHost {
         route: &Route,
         handover: Handover,
     ) -> Result<(), StepError> {
-        let Handover { drain, fence, earlier } = handover;
+        let Handover { drain, fence, earlier, fleet_key } = handover;
         let link = self.link().await?;
         let mut request = deploy_request(route).map_err(|error| StepError::Proxy {
             host: self.name.clone(),
@@ -277,6 +279,7 @@ impl EngineHost {
         request.drain_timeout_ms = milliseconds(drain);
         request.tunnel_timeout_ms = milliseconds(drain);
         request.fence = fence;
+        request.fleet_key = fleet_key;
         request.takes_over = takes_over.cloned();
         request.standby_ms = match earlier {
             Earlier::StandsBy => milliseconds(STANDBY),

@@ -33,6 +33,9 @@ pub struct ProxySettings {
     /// Whether HTTP is redirected to HTTPS, where the proxy serves it.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub redirect_to_https: bool,
+    /// Whose clients are served, where not everybody's are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<ClientAuthorities>,
     /// The headers that the proxy logs with each request.
     #[serde(default, skip_serializing_if = "LoggedHeaders::is_default")]
     pub logged_headers: LoggedHeaders,
@@ -63,6 +66,7 @@ impl Default for ProxySettings {
             buffering: Buffering::default(),
             tls: Tls::Off,
             redirect_to_https: true,
+            clients: None,
             logged_headers: LoggedHeaders::default(),
             target_protocol: TargetProtocol::default(),
             compression: Vec::new(),
@@ -87,6 +91,11 @@ fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
 fn is_yes(value: &bool) -> bool {
     *value
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+fn is_no(value: &bool) -> bool {
+    !*value
 }
 
 /// Whether and with which certificate the proxy serves HTTPS.
@@ -117,6 +126,37 @@ pub struct CertificateAuthority {
     /// An e-mail address that it may write to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contact: Option<String>,
+    /// Whether it is not found out before an order whether the names lead to the host.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub skip_name_check: bool,
+    /// The other hosts that serve the same names, and share their certificates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<CertificateFleet>,
+}
+
+/// The hosts whose proxies share their certificates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateFleet {
+    /// The secret that holds the key that they share; none where only the proxies know it any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SecretName>,
+    /// Where their proxies listen for HTTP, `host:port`.
+    pub peers: Vec<String>,
+}
+
+/// Which clients a role serves: those that show a certificate of these authorities (mutual TLS).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClientAuthorities {
+    /// The authorities' certificates, in PEM.
+    pub certificates: String,
+    /// The lists of certificates that they have revoked, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked: Option<String>,
+    /// Whether clients that show none are served, too.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub is_optional: bool,
 }
 
 impl Tls {
@@ -130,7 +170,10 @@ impl Tls {
     #[must_use]
     pub fn secret_names(&self) -> Vec<SecretName> {
         match self {
-            Self::Off | Self::Automatic(_) => Vec::new(),
+            Self::Off => Vec::new(),
+            Self::Automatic(authority) => {
+                authority.fleet.iter().filter_map(|fleet| fleet.key.clone()).collect()
+            }
             Self::Custom { certificate, private_key } => vec![certificate.clone(), private_key.clone()],
         }
     }

@@ -37,7 +37,9 @@ pub enum RolloutError {
         image: String,
     },
     /// A setting that only Freehold's proxy has.
-    #[error("the kamal-proxy on host `{host}` orders certificates from Let's Encrypt only")]
+    #[error(
+        "the kamal-proxy on host `{host}` orders certificates from Let's Encrypt only, and knows no clients by theirs"
+    )]
     Authority {
         /// The host.
         host: HostName,
@@ -146,7 +148,7 @@ impl Diagnose for RolloutError {
                     .to_owned(),
             ],
             Self::Authority { .. } => {
-                vec!["let Freehold's proxy take over: `freehold adopt`, or name no authority".to_owned()]
+                vec!["let Freehold's proxy take over: `freehold adopt`, or name neither authority, `fleet_key` nor `client_ca`".to_owned()]
             }
             Self::OwnProxyOnly { key, .. } => {
                 vec![format!("let Freehold's proxy take over: `freehold adopt`, or remove `{key}`")]
@@ -194,10 +196,12 @@ pub(crate) fn is_too_old(image: &str) -> bool {
     }
 }
 
-/// Says whether a role's certificates are ordered from an authority that the deploy file names.
+/// Says whether a role's certificates are ordered as kamal-proxy cannot, or its clients have to show theirs.
 fn names_authority(role: &Role) -> bool {
-    let tls = role.proxy.as_ref().map(|proxy| &proxy.tls);
-    matches!(tls, Some(Tls::Automatic(authority)) if *authority != CertificateAuthority::default())
+    role.proxy.as_ref().is_some_and(|proxy| {
+        let names = |tls: &Tls| matches!(tls, Tls::Automatic(it) if *it != CertificateAuthority::default());
+        names(&proxy.tls) || proxy.clients.is_some()
+    })
 }
 
 /// Returns a key of a role's proxy that a kamal-proxy would not follow.

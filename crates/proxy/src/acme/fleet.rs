@@ -12,11 +12,10 @@ mod order;
 mod seal;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_wire::{FleetStore, TargetAddress};
+use freehold_wire::TargetAddress;
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -76,11 +75,6 @@ impl Fleet {
             resolver: Arc::clone(resolver),
             limits,
         }
-    }
-
-    /// Reads the key of a fleet.
-    pub(super) fn key(store: &FleetStore) -> Result<Key, KeyError> {
-        Key::read(Path::new(&store.key_path))
     }
 
     /// Says who belongs to it now; this proxy itself may be among them.

@@ -64,7 +64,8 @@ impl Keeper {
             let progress = managed.progress.lock();
             progress.proof.is_some() && progress.failures == 0
         };
-        if !automatic.checks_names || is_proven || managed.name.parse::<IpAddr>().is_ok() {
+        let is_no_name = managed.name.starts_with('*') || managed.name.parse::<IpAddr>().is_ok();
+        if !automatic.checks_names || is_proven || is_no_name {
             return true;
         }
         let Err(error) = self.look_for(&automatic.authority, &managed.name).await else { return true };
@@ -195,10 +196,12 @@ impl Keeper {
         // After a failure the other proof may be the one that can succeed. Both are tried in the first order only: an
         // authority takes but few failures in an hour.
         let first = if failures % 2 == 0 { known } else { known.other() };
+        let first = if name.starts_with('*') { Proof::Dns } else { first };
         let mut issued = self.order_once((authority, managed), first).await;
         if failures == 0
             && let Err(OrderError::Proof { proof, .. }) = &issued
             && *proof == first
+            && first != Proof::Dns
         {
             let again = self.order_once((authority, managed), first.other()).await;
             // Where the other proof is not offered, the same one has failed again.
@@ -251,7 +254,8 @@ impl Keeper {
         let replaces = managed.current.read().as_ref().and_then(|current| identifier(&current.details));
         let wanted = Wanted { name: &managed.name, proof, replaces };
         let account = self.account(authority).await?;
-        let stage = Stage { challenges: &self.challenges, fleet: authority.fleet.as_deref() };
+        let (fleet, dns) = (authority.fleet.as_deref(), self.dns.as_deref());
+        let stage = Stage { challenges: &self.challenges, fleet, dns };
         match order(&account, &wanted, &stage).await {
             Err(error) if error.is_problem("accountDoesNotExist") => {
                 // The authority has forgotten us, or we were given the files of another one.
@@ -275,7 +279,9 @@ pub(super) fn current(text: &[u8], name: &str) -> Result<Current, CertificateErr
     let leaf = certified.cert.first().cloned().unwrap_or_else(|| CertificateDer::from(Vec::new()));
     let details = Details::read(&leaf).ok_or_else(|| CertificateError::Chain { path: path.to_owned() })?;
     let refused = |source| CertificateError::Mismatch { source };
-    let server = rustls::pki_types::ServerName::try_from(name)
+    // A wildcard is good for any name in its place.
+    let example = name.replacen('*', "any", 1);
+    let server = rustls::pki_types::ServerName::try_from(example)
         .map_err(|_| refused(rustls::Error::General("the name is not one of a host".to_owned())))?;
     let parsed = rustls::server::ParsedCertificate::try_from(&leaf).map_err(refused)?;
     rustls::client::verify_server_name(&parsed, &server).map_err(refused)?;

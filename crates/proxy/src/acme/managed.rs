@@ -67,7 +67,8 @@ impl Automatic {
     }
 
     fn known(&self, name: &str) -> Option<Arc<Managed>> {
-        let own = self.names.get(name).cloned();
+        let wildcard = || self.names.get(&format!("*{}", name.get(name.find('.')?..)?));
+        let own = self.names.get(name).or_else(wildcard).cloned();
         own.or_else(|| self.on_demand.as_ref()?.find(name))
     }
 

@@ -9,6 +9,7 @@ use instant_acme::{
 };
 
 use super::challenge::{Challenges, ProofError};
+use super::dns::{DnsError, TextRecords};
 use super::fleet::{Fleet, Message, Proven};
 use super::store::Proof;
 
@@ -33,6 +34,8 @@ pub(super) struct Stage<'a> {
     pub(super) challenges: &'a Challenges,
     /// Those who show them, too.
     pub(super) fleet: Option<&'a Fleet>,
+    /// Who puts them into the DNS.
+    pub(super) dns: Option<&'a dyn TextRecords>,
 }
 
 /// What came of it.
@@ -53,7 +56,9 @@ pub(super) enum OrderError {
     Authority(#[from] instant_acme::Error),
     #[error("the certificate authority could not verify by {proof} that the name leads here: {detail}", proof = proof.name())]
     Proof { proof: Proof, detail: String },
-    #[error("the certificate authority offers neither HTTP-01 nor TLS-ALPN-01")]
+    #[error("the proof cannot be put into the DNS")]
+    Dns(#[from] DnsError),
+    #[error("the certificate authority offers no proof that can be given here")]
     NoProof,
     #[error("an authorization of the name is {status:?}")]
     Authorization { status: AuthorizationStatus },
@@ -81,6 +86,7 @@ impl Proof {
         match self {
             Self::Http => "HTTP-01",
             Self::Tls => "TLS-ALPN-01",
+            Self::Dns => "DNS-01",
         }
     }
 
@@ -89,6 +95,7 @@ impl Proof {
         match self {
             Self::Http => Self::Tls,
             Self::Tls => Self::Http,
+            Self::Dns => Self::Dns,
         }
     }
 
@@ -96,6 +103,7 @@ impl Proof {
         match self {
             Self::Http => ChallengeType::Http01,
             Self::Tls => ChallengeType::TlsAlpn01,
+            Self::Dns => ChallengeType::Dns01,
         }
     }
 }
@@ -145,6 +153,7 @@ async fn prove(
 ) -> Result<Option<Proof>, OrderError> {
     let mut shown = Vec::new();
     let mut used = None;
+    let mut in_dns = None;
     let mut authorizations = order.authorizations();
     while let Some(authorization) = authorizations.next().await {
         let mut authorization = authorization?;
@@ -159,11 +168,20 @@ async fn prove(
         let proof = proof.ok_or(OrderError::NoProof)?;
         let mut challenge = authorization.challenge(proof.kind()).ok_or(OrderError::NoProof)?;
         let text = challenge.key_authorization();
-        shown.push(match proof {
-            Proof::Http => stage.challenges.show_text(&challenge.token, text.as_str()),
-            Proof::Tls => stage.challenges.show_certificate(wanted.name, text.digest().as_ref())?,
-        });
-        if let Some(fleet) = stage.fleet {
+        match proof {
+            Proof::Dns => {
+                let dns = stage.dns.ok_or(OrderError::NoProof)?;
+                let name = format!("_acme-challenge.{}", wanted.name.trim_start_matches("*."));
+                let value = text.dns_value();
+                dns.put(&name, &value).await?;
+                in_dns = Some((dns, name, value));
+            }
+            Proof::Http => shown.push(stage.challenges.show_text(&challenge.token, text.as_str())),
+            Proof::Tls => {
+                shown.push(stage.challenges.show_certificate(wanted.name, text.digest().as_ref())?);
+            }
+        }
+        if let Some(fleet) = stage.fleet.filter(|_| proof != Proof::Dns) {
             // The authority may look for it at any of them.
             let proven = Proven {
                 name: wanted.name.to_owned(),
@@ -177,6 +195,10 @@ async fn prove(
         challenge.set_ready().await?;
     }
     let outcome = order.poll_ready(&POLL).await;
+    if let Some((dns, name, value)) = in_dns {
+        // What is left behind proves nothing later.
+        dns.remove(&name, &value).await.ok();
+    }
     match (outcome, used) {
         (Ok(OrderStatus::Ready), _) => Ok(used),
         (Err(instant_acme::Error::Api(problem)), Some(proof)) => {

@@ -72,6 +72,8 @@ pub(super) enum Proof {
     Http,
     /// TLS-ALPN-01.
     Tls,
+    /// DNS-01.
+    Dns,
 }
 
 impl Store {
@@ -177,19 +179,26 @@ impl Store {
             }
         };
         let text = sealed.as_deref().map_or(text, str::as_bytes);
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-        made.map_err(|source| StoreError::Folder { source })?;
-        let write = || {
-            let fresh = self.folder.join(format!(".{name}.new"));
-            let mut options = fs_err::OpenOptions::new();
-            let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
-            file.write_all(text)?;
-            file.sync_all()?;
-            fs_err::rename(&fresh, self.folder.join(name))?;
-            fs_err::File::open(&self.folder)?.sync_all()
-        };
-        write().map_err(|source| StoreError::Write { source })
+        write_private(&self.folder.join(name), text)
     }
+}
+
+/// Replaces a file as a whole, in a folder that is made where it is missing; nobody but the proxy's user may read it.
+pub(super) fn write_private(path: &Path, text: &[u8]) -> Result<(), StoreError> {
+    let folder = path.parent().unwrap_or(path);
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| StoreError::Folder { source })?;
+    let write = || {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let fresh = folder.join(format!(".{name}.new"));
+        let mut options = fs_err::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+        file.write_all(text)?;
+        file.sync_all()?;
+        fs_err::rename(&fresh, path)?;
+        fs_err::File::open(folder)?.sync_all()
+    };
+    write().map_err(|source| StoreError::Write { source })
 }
 
 fn json<T: Serialize>(value: &T) -> Result<Vec<u8>, StoreError> {

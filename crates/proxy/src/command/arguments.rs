@@ -189,6 +189,15 @@ pub(super) struct ServeArguments {
     /// The file with that key, in URL-safe base64.
     #[arg(long)]
     pub(super) acme_eab_hmac_key_file: Option<PathBuf>,
+    /// The name server, `host:port`, that takes changes of the zones (RFC 2136), by which certificates for wildcards are proven.
+    #[arg(long)]
+    pub(super) acme_dns_server: Option<String>,
+    /// The name of the key with which the changes are signed, by HMAC-SHA256.
+    #[arg(long)]
+    pub(super) acme_dns_key_name: Option<String>,
+    /// The file with that key, in base64; else it is read from `ACME_DNS_KEY`.
+    #[arg(long)]
+    pub(super) acme_dns_key_file: Option<PathBuf>,
     /// The file with the certificates, in PEM, that are trusted when the certificate authority is talked to; the public ones
     /// where none is given.
     #[arg(long)]

@@ -106,7 +106,10 @@ fn tls(arguments: &DeployArguments) -> Result<Option<Tls>, InvalidAddress> {
 
 /// Says with which other proxies certificates are shared.
 fn fleet(arguments: &DeployArguments) -> Result<Option<FleetStore>, InvalidAddress> {
-    let Some(key_path) = filled(&arguments.tls_fleet_key_path) else { return Ok(None) };
+    let key_path = filled(&arguments.tls_fleet_key_path);
+    if key_path.is_none() {
+        return Ok(None);
+    }
     Ok(Some(FleetStore { peers: addresses(&list(&arguments.tls_fleet_peer))?, key_path }))
 }
 
@@ -117,6 +120,7 @@ fn clients(arguments: &DeployArguments) -> Option<ClientCertificates> {
         ca_pem: None,
         mode: if arguments.tls_client_optional { ClientMode::Optional } else { ClientMode::Required },
         crl_path: filled(&arguments.tls_client_crl_path),
+        crl_pem: None,
     })
 }
 

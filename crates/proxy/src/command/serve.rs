@@ -4,18 +4,23 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
+use freehold_wire::TargetAddress;
 use http::Uri;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::SecretString;
 
 use super::arguments::ServeArguments;
 use super::{CommandError, Console, socket_path, temporary_folder};
-use crate::acme::{AcmeConfig, ExternalAccount, ProofPorts, is_directory};
+use crate::acme::{AcmeConfig, DnsConfig, ExternalAccount, ProofPorts, is_directory};
 use crate::handover::{Program, Role};
 use crate::limits::Limits;
 use crate::resolve::NameFiles;
 use crate::server::{Ended, Server, ServerConfig};
 use crate::trace::TraceConfig;
+
+/// How long the other name servers of a zone get to follow a change.
+const DNS_PAUSE: Duration = Duration::from_secs(15);
 
 /// Docker kills a container 10 s after it has asked it to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(9);
@@ -159,8 +164,39 @@ fn acme(
         contact: arguments.acme_contact.clone().or_else(|| text("ACME_CONTACT")),
         external_account,
         ports: ProofPorts::default(),
+        dns: dns(arguments, environment)?,
         roots: roots.or_else(|| environment.get("SSL_CERT_FILE").map(PathBuf::from)),
     })
+}
+
+/// Returns who puts proofs into the DNS.
+fn dns(
+    arguments: &ServeArguments,
+    environment: &BTreeMap<String, String>,
+) -> Result<Option<DnsConfig>, CommandError> {
+    let usage = |message: &str| CommandError::Usage { message: message.to_owned() };
+    let text = |name: &str| setting::<String>(environment, name).filter(|text| !text.is_empty());
+    let server = arguments.acme_dns_server.clone().or_else(|| text("ACME_DNS_SERVER"));
+    let key_name = arguments.acme_dns_key_name.clone().or_else(|| text("ACME_DNS_KEY_NAME"));
+    let key_file = arguments.acme_dns_key_file.clone();
+    let key_file = key_file.or_else(|| text("ACME_DNS_KEY_FILE").map(PathBuf::from));
+    let key = match &key_file {
+        None => text("ACME_DNS_KEY"),
+        Some(path) => Some(fs_err::read_to_string(path).map_err(|source| CommandError::File { source })?),
+    };
+    let (server, key_name, key) = match (server, key_name, key) {
+        (None, None, None) => return Ok(None),
+        (Some(server), Some(key_name), Some(key)) => (server, key_name, key),
+        _ => {
+            return Err(usage(
+                "`--acme-dns-server` needs `--acme-dns-key-name` and the key, by `--acme-dns-key-file` or `ACME_DNS_KEY`",
+            ));
+        }
+    };
+    let server = TargetAddress::parse(&server)?;
+    let key =
+        BASE64_STANDARD.decode(key.trim()).map_err(|_| usage("the key of the name server is not base64"))?;
+    Ok(Some(DnsConfig { server, key_name, key, pause: DNS_PAUSE }))
 }
 
 /// Reads a setting from the environment; one that cannot be read is ignored, as by kamal-proxy.

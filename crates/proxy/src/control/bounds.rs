@@ -185,6 +185,9 @@ fn broken_rule_of_tls(settings: &ServiceSettings) -> Option<String> {
                 "clients are known by the authorities in a file or by those that are given".to_owned(),
             );
         }
+        if clients.crl_path.is_some() && clients.crl_pem.is_some() {
+            return Some("revoked certificates of clients are in a file or given".to_owned());
+        }
         // Without it, plain HTTP would be a way in without a certificate.
         if !tls.redirect {
             return Some("plain HTTP must be redirected where clients show certificates".to_owned());

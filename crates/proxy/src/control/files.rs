@@ -5,11 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::ProxyServiceName;
-use freehold_wire::{CertificateSource, CertificateState, CertificateStatus, ServiceSettings};
+use freehold_wire::{
+    CertificateSource, CertificateState, CertificateStatus, DeployRequest, ErrorCode, ErrorReply,
+    ServiceSettings,
+};
 
 use tokio::time::sleep;
 
-use super::{Control, chain};
+use super::{Control, chain, refusal};
 use crate::acme::{AcmeError, Keeper, time_text};
 use crate::certificate::{Certificate, CertificateError};
 use crate::client_auth::{ClientAuth, ClientAuthError};
@@ -31,6 +34,18 @@ pub(super) enum ServiceCertificateError {
     Automatic(#[from] AcmeError),
     #[error(transparent)]
     Clients(#[from] ClientAuthError),
+}
+
+/// Keeps the key of a fleet that came with a deploy.
+pub(super) fn keep_fleet_key(
+    keeper: &Keeper,
+    service: &ProxyServiceName,
+    request: &DeployRequest,
+) -> Result<(), ErrorReply> {
+    let Some(key) = &request.fleet_key else { return Ok(()) };
+    keeper.keep_key(service, key).map_err(|error| {
+        refusal(ErrorCode::State, format!("the key of the fleet cannot be stored: {}", chain(&error)))
+    })
 }
 
 /// What a service is served over HTTPS with.

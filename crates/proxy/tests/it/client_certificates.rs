@@ -101,6 +101,7 @@ impl Scene {
             ca_pem: None,
             mode,
             crl_path: path("crl.pem"),
+            crl_pem: None,
         });
         request.settings.tls = Some(tls.clone());
         scene.rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
@@ -309,13 +310,14 @@ async fn what_cannot_be_asked_for_is_refused() {
             ca_pem: ca_pem.clone(),
             mode: ClientMode::Required,
             crl_path: crl_path.clone(),
+            crl_pem: None,
         };
     for (redirect, clients, rule) in [
         (false, clients(&ca, &None, &None), "plain HTTP must be redirected"),
         (true, clients(&None, &None, &None), "in a file or by those that are given"),
         (true, clients(&ca, &pem, &None), "in a file or by those that are given"),
         (true, clients(&key, &None, &None), "hold no certificate in PEM"),
-        (true, clients(&ca, &None, &ca), "holds no list of revoked certificates"),
+        (true, clients(&ca, &None, &ca), "there is no list of revoked certificates"),
         (true, clients(&text("/nonexistent".into()), &None, &None), "cannot read the authorities"),
     ] {
         let mut request = request_for(&target);

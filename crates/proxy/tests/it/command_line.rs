@@ -236,6 +236,14 @@ async fn values_are_refused_in_kamal_proxys_words() {
             &["run", "--acme-directory", "http://ca.example.com/"],
             "`http://ca.example.com/` is not the `https` URL of a certificate authority's directory",
         ),
+        (
+            &["run", "--acme-dns-server", "a:53"],
+            "`--acme-dns-server` needs `--acme-dns-key-name` and the key",
+        ),
+        (
+            &["deploy", "a", "--target", "web", "--tls", "--host=a.b", "--tls-fleet-peer=b:80"],
+            "`--tls-fleet-peer` and `--tls-fleet-key-path` can only be set together",
+        ),
         (&["run", "--acme-eab-key-id", "a"], "`--acme-eab-key-id` needs `--acme-eab-hmac-key-file`"),
         (&["run", "--acme-ca-file", "/nonexistent"], "cannot set up the ordering of certificates"),
         (&["run", "--http3"], "`--http3` is not supported by this version of the proxy"),

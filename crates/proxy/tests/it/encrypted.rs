@@ -290,6 +290,39 @@ async fn a_certificate_of_ones_own_may_be_for_a_wildcard() {
     drop(target);
 }
 
+// A service for any host has the certificate for every name that no other service has.
+#[tokio::test]
+async fn one_certificate_may_be_for_all_other_names() {
+    let (all, own) = (Files::new("first"), Files::new("second"));
+    let (rig, target) = scene(&own, |_| {}).await;
+    let mut request = request_for(&target);
+    request.settings.hosts.clear();
+    request.settings.tls = Some(all.tls(true));
+    rig.client().await.deploy(&name("any"), &request, LIMIT).await.unwrap();
+    let mut stream = agree(&rig, "first", Some("www.shop.example.com")).await.unwrap();
+    exchange(&mut stream, "GET /n HTTP/1.1\r\nHost: www.shop.example.com\r\n\r\n", " 0 0").await;
+    let mut stream = agree(&rig, "second", Some(HOST)).await.unwrap();
+    exchange(&mut stream, &get("/n"), " 0 0").await;
+    assert!(agree(&rig, "first", Some(HOST)).await.is_err());
+}
+
+// A certificate that is missing after a restart: whoever comes by plain HTTP is told, and not sent to where nobody is.
+#[tokio::test]
+async fn where_the_certificate_is_missing_plain_requests_get_503_with_a_reason() {
+    let files = Files::new("first");
+    let (mut rig, target) = scene(&files, |_| {}).await;
+    fs_err::remove_file(files.folder.path().join("tls.crt")).unwrap();
+    rig.restart(Duration::from_secs(5));
+    assert_eq!(rig.open().await.get("/n").await.status, 503);
+    soon(async {
+        while !rig.log.requests().iter().any(|line| line["reason"] == "no_certificate") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    drop(target);
+}
+
 // proxy-compat case 175: what is stored is what serves.
 #[tokio::test]
 async fn a_deploy_that_fails_is_not_stored() {

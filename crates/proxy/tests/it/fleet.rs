@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_proxy::{AcmeConfig, ExternalAccount, Limits, ProofPorts};
-use freehold_wire::{Acme, CertificateState, DeployRequest, FleetStore, HostPattern, TargetAddress};
+use freehold_wire::{
+    Acme, CertificateState, DeployRequest, FleetKey, FleetStore, HostPattern, TargetAddress,
+};
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
@@ -69,7 +71,7 @@ impl Scene {
         fs_err::write(&key, KEY).unwrap();
         let peers = (0..3)
             .map(|number| TargetAddress::parse(&format!("{}:{}", address(number), self.ports.0)).unwrap());
-        let fleet = FleetStore { peers: peers.collect(), key_path: key.to_str().unwrap().to_owned() };
+        let fleet = FleetStore { peers: peers.collect(), key_path: Some(key.to_str().unwrap().to_owned()) };
         let mut request = request_for(&self.target);
         request.settings.hosts = hosts.iter().map(|host| HostPattern::parse(host).unwrap()).collect();
         request.settings.tls = Some(tls(Acme { fleet: Some(fleet), ..Acme::default() }));
@@ -238,9 +240,25 @@ async fn strangers_are_not_listened_to() {
     fs_err::write(&short, "short").unwrap();
     let fleet = FleetStore {
         peers: vec![TargetAddress::parse("other:80").unwrap()],
-        key_path: short.to_str().unwrap().to_owned(),
+        key_path: Some(short.to_str().unwrap().to_owned()),
     };
     request.settings.tls = Some(tls(Acme { fleet: Some(fleet), ..Acme::default() }));
     let error = scene.rigs[0].client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap_err();
     assert!(error.message().unwrap().contains("has less than 32 characters"), "{error:?}");
+    // The key may come with the deploy, and is kept for the next one.
+    let fleet = FleetStore { peers: vec![TargetAddress::parse("other:80").unwrap()], key_path: None };
+    request.settings.tls = Some(tls(Acme { fleet: Some(fleet), ..Acme::default() }));
+    let mut client = scene.rigs[0].client().await;
+    let error = client.deploy(&name("shop"), &request, LIMIT).await.unwrap_err();
+    assert!(error.message().unwrap().contains("cannot read the key of the fleet"), "{error:?}");
+    request.fleet_key = Some(FleetKey::new(KEY.into()));
+    let mut client = scene.rigs[0].client().await;
+    client.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    assert!(!format!("{request:?}").contains(KEY));
+    request.fleet_key = None;
+    let mut client = scene.rigs[0].client().await;
+    client.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    assert!(!fs_err::read_to_string(scene.rigs[0].state_file()).unwrap().contains(KEY));
+    let kept = fs_err::metadata(scene.rigs[0].folder.path().join("state/fleet-keys/shop")).unwrap();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&kept.permissions()) & 0o777, 0o600);
 }

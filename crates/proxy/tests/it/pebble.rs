@@ -53,6 +53,11 @@ pub(crate) fn free_port() -> u16 {
 
 impl Pebble {
     pub(crate) async fn start(setup: Setup) -> Self {
+        Self::start_with(setup, None).await
+    }
+
+    /// Starts one that asks another name server.
+    pub(crate) async fn start_with(setup: Setup, name_server: Option<u16>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut parameters = CertificateParams::new(Vec::new()).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -87,7 +92,7 @@ impl Pebble {
         let process = Command::new("pebble")
             .arg("-config")
             .arg(config)
-            .args(["-strict", "-dnsserver", &format!("127.0.0.1:{}", names.port)])
+            .args(["-strict", "-dnsserver", &format!("127.0.0.1:{}", name_server.unwrap_or(names.port))])
             // It looks for a proof at once, and refuses a good nonce now and then, as authorities may.
             .env("PEBBLE_VA_NOSLEEP", "1")
             .env("PEBBLE_WFE_NONCEREJECT", "5")

@@ -3,8 +3,9 @@
 use freehold_model::{Diagnose, ErrorKind, ProxySettings};
 use freehold_plan::Route;
 use freehold_wire::{
-    Acme, CertificateSource, Compression, DeployRequest, HealthCheck, HostPattern, InvalidAddress,
-    PathPrefix, ServiceSettings, TargetAddress, TargetProtocol, Tls,
+    Acme, CertificateSource, ClientCertificates, ClientMode, Compression, DeployRequest, FleetStore,
+    HealthCheck, HostPattern, InvalidAddress, PathPrefix, ServiceSettings, TargetAddress, TargetProtocol,
+    Tls,
 };
 
 use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE, USERS_FILE};
@@ -37,7 +38,7 @@ pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequ
         route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
     let settings = ServiceSettings {
         error_pages: route.files.error_pages.clone(),
-        tls: tls(route),
+        tls: tls(route)?,
         basic_auth_file: route.files.users.as_ref().map(|folder| format!("{folder}/{USERS_FILE}")),
         ..service_settings(&route.settings)?
     };
@@ -46,7 +47,7 @@ pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequ
 
 /// Returns how a route is served over HTTPS. A folder with a certificate is one of one's own, also where the settings no
 /// longer tell the names of its secrets.
-fn tls(route: &Route) -> Option<Tls> {
+fn tls(route: &Route) -> Result<Option<Tls>, InvalidAddress> {
     let certificate = match (&route.files.certificate, &route.settings.tls) {
         (Some(folder), _) => CertificateSource::Files {
             certificate_path: format!("{folder}/{CERTIFICATE_FILE}"),
@@ -55,11 +56,25 @@ fn tls(route: &Route) -> Option<Tls> {
         (None, freehold_model::Tls::Automatic(authority)) => CertificateSource::Acme(Acme {
             directory: authority.directory.clone(),
             contact: authority.contact.clone(),
+            skip_name_check: authority.skip_name_check,
+            fleet: authority.fleet.as_ref().map(fleet).transpose()?,
             ..Acme::default()
         }),
-        (None, freehold_model::Tls::Off | freehold_model::Tls::Custom { .. }) => return None,
+        (None, freehold_model::Tls::Off | freehold_model::Tls::Custom { .. }) => return Ok(None),
     };
-    Some(Tls { certificate, redirect: route.settings.redirect_to_https, clients: None })
+    let clients = route.settings.clients.as_ref().map(|clients| ClientCertificates {
+        ca_path: None,
+        ca_pem: Some(clients.certificates.clone()),
+        mode: if clients.is_optional { ClientMode::Optional } else { ClientMode::Required },
+        crl_path: None,
+        crl_pem: clients.revoked.clone(),
+    });
+    Ok(Some(Tls { certificate, redirect: route.settings.redirect_to_https, clients }))
+}
+
+fn fleet(fleet: &freehold_model::CertificateFleet) -> Result<FleetStore, InvalidAddress> {
+    let peers = fleet.peers.iter().map(|peer| TargetAddress::parse(peer)).collect::<Result<_, _>>()?;
+    Ok(FleetStore { peers, key_path: None })
 }
 
 pub(in crate::engine_host) fn service_settings(

@@ -28,7 +28,7 @@ pub(in crate::acme) struct Key {
 
 impl Key {
     /// Reads a key from a file.
-    pub(super) fn read(path: &Path) -> Result<Self, KeyError> {
+    pub(in crate::acme) fn read(path: &Path) -> Result<Self, KeyError> {
         let text = fs_err::read(path).map_err(|source| KeyError::Read { source })?;
         Self::new(text.trim_ascii()).ok_or_else(|| KeyError::Short { path: path.to_owned() })
     }
