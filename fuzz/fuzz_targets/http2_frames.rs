@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use freehold_proxy::{AcmeConfig, Limits, NameFiles, Server, ServerConfig};
+use freehold_proxy::{AcmeConfig, EdgeConfig, Limits, NameFiles, Server, ServerConfig};
 use libfuzzer_sys::fuzz_target;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
@@ -51,7 +51,11 @@ fn port() -> u16 {
             limits: Limits { idle: short, head: short, upload: short, linger: Duration::from_millis(20), ..Limits::default() },
             names: NameFiles::default(),
             spill_folder: folder,
+            spill_limit: u64::MAX,
+            edge: EdgeConfig::default(),
             acme: AcmeConfig::default(),
+            traces: None,
+            program: None,
         };
         Server::start(config, Box::new(Log)).expect("a proxy")
     });
