@@ -3,20 +3,20 @@ use std::time::Duration;
 
 use freehold_model::{
     Accessory, AccessoryName, ContainerName, Diagnose, EnvName, Environment, ErrorKind, HostName,
-    ImageReference, InvalidName, Project, ProxyServiceName, ProxySettings, ReleaseId, Tag, Tls,
+    ImageReference, InvalidName, Project, ProxyServiceName, ProxySettings, ReleaseId, Tag,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::kamal_proxy::undo_waiting;
-use crate::naming::{
-    NETWORK, RELEASE_LABEL, accessory_tls_directory, accessory_users_directory, hex_digits, state_directory,
-};
+use crate::naming::{NETWORK, RELEASE_LABEL, accessory_folders, hex_digits, state_directory};
 use crate::observed::{ContainerState, ProxyMaker, Route};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::{
     ContainerRequest, ImageAge, PlacedDirectory, PlacedFile, ProxyFiles, Readiness, Subject,
 };
-use crate::rollout::{certificate_inside_proxy, users_inside_proxy, write_certificate, write_users};
+use crate::rollout::{
+    certificate_inside_proxy, kept_folders, users_inside_proxy, write_certificate, write_users,
+};
 use crate::stages::Stages;
 
 mod step;
@@ -233,12 +233,7 @@ impl Planner<'_> {
                 stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
             }
             let Some(proxy) = &accessory.proxy else { continue };
-            let project = self.request.project;
-            let certificate = matches!(proxy.tls, Tls::Custom { .. })
-                .then(|| accessory_tls_directory(project, &accessory.name));
-            let users =
-                proxy.basic_auth.as_ref().map(|_| accessory_users_directory(project, &accessory.name));
-            for directory in [certificate, users].into_iter().flatten() {
+            for directory in kept_folders(proxy, accessory_folders(self.request.project, &accessory.name)) {
                 let directories = vec![format!("{directory}/before")];
                 stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
             }
@@ -280,10 +275,9 @@ impl Planner<'_> {
         if let Some(proxy) = &accessory.proxy {
             let action = Action::EnsureProxy { run: project.proxy_run(host), network: NETWORK.to_owned() };
             stages.step(host, action, Undo::Nothing);
-            let directory = accessory_tls_directory(project, &accessory.name);
-            write_certificate(stages, host, &proxy.tls, ((&accessory.name).into(), directory));
-            let directory = accessory_users_directory(project, &accessory.name);
-            write_users(stages, host, proxy, ((&accessory.name).into(), directory));
+            let [tls, users] = accessory_folders(project, &accessory.name);
+            write_certificate(stages, host, &proxy.tls, ((&accessory.name).into(), tls));
+            write_users(stages, host, proxy, ((&accessory.name).into(), users));
         }
     }
 
@@ -421,13 +415,9 @@ impl Planner<'_> {
     }
 
     fn proxy_files(&self, accessory: &Accessory, settings: &ProxySettings) -> ProxyFiles {
-        let directory = accessory_tls_directory(self.request.project, &accessory.name);
-        let users = accessory_users_directory(self.request.project, &accessory.name);
-        ProxyFiles {
-            error_pages: None,
-            certificate: certificate_inside_proxy(&settings.tls, &directory),
-            users: users_inside_proxy(settings, &users),
-        }
+        let [tls, users] = accessory_folders(self.request.project, &accessory.name);
+        let certificate = certificate_inside_proxy(&settings.tls, &tls);
+        ProxyFiles { error_pages: None, certificate, users: users_inside_proxy(settings, &users) }
     }
 
     fn start(&self, stages: &mut Stages) -> Result<(), AccessoryError> {
@@ -484,12 +474,9 @@ impl Planner<'_> {
             if let Some(image) = tagged(accessory) {
                 stages.step(host, Action::RemoveImage { image }, Undo::Impossible);
             }
-            let directories = vec![
-                accessory.container.to_string(),
-                format!(".kamal/apps/{stem}/env/accessories/{}.env", accessory.name),
-                accessory_tls_directory(self.request.project, &accessory.name),
-                accessory_users_directory(self.request.project, &accessory.name),
-            ];
+            let [tls, users] = accessory_folders(self.request.project, &accessory.name);
+            let environment = format!(".kamal/apps/{stem}/env/accessories/{}.env", accessory.name);
+            let directories = vec![accessory.container.to_string(), environment, tls, users];
             stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
         }
     }

@@ -35,19 +35,15 @@ pub(crate) fn tls_directory(project: &Project, role: &RoleName) -> String {
     format!("{APPS_CONFIG}/{}/tls/{role}", project.stem())
 }
 
-/// Returns the folder of the certificate of an accessory, relative to the login directory. Kamal has none.
-pub(crate) fn accessory_tls_directory(project: &Project, accessory: &AccessoryName) -> String {
-    format!("{APPS_CONFIG}/{}/tls/accessories/{accessory}", project.stem())
-}
-
 /// Returns the folder of the file with those who may come to a role, relative to the login directory. Kamal has none.
 pub(crate) fn users_directory(project: &Project, role: &RoleName) -> String {
     format!("{APPS_CONFIG}/{}/users/{role}", project.stem())
 }
 
-/// Returns the same for an accessory.
-pub(crate) fn accessory_users_directory(project: &Project, accessory: &AccessoryName) -> String {
-    format!("{APPS_CONFIG}/{}/users/accessories/{accessory}", project.stem())
+/// Returns the folders of the certificate and of those who may come to an accessory, relative to the login directory. Kamal
+/// has none.
+pub(crate) fn accessory_folders(project: &Project, accessory: &AccessoryName) -> [String; 2] {
+    ["tls", "users"].map(|kind| format!("{APPS_CONFIG}/{}/{kind}/accessories/{accessory}", project.stem()))
 }
 
 /// Returns the version in the name of a container of a role.

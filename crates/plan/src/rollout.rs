@@ -15,7 +15,7 @@ pub use check::RolloutError;
 
 pub(crate) use boot::readiness;
 pub(crate) use files::{
-    certificate_inside_proxy, proxy_files, users_inside_proxy, write_certificate, write_users,
+    certificate_inside_proxy, kept_folders, proxy_files, users_inside_proxy, write_certificate, write_users,
 };
 pub(crate) use retire::stop_timeout;
 

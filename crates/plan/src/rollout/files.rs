@@ -111,6 +111,12 @@ pub(crate) fn write_users(
     stages.step(host, action, Undo::RestoreUsers { directory });
 }
 
+/// Returns which of two folders, of a certificate and of those who may come, hold something for the way back.
+pub(crate) fn kept_folders(proxy: &ProxySettings, [tls, users]: [String; 2]) -> Vec<String> {
+    let tls = Some(tls).filter(|_| matches!(proxy.tls, Tls::Custom { .. }));
+    tls.into_iter().chain(Some(users).filter(|_| proxy.basic_auth.is_some())).collect()
+}
+
 /// Returns the files that the proxy reads for a role of a version, as paths in its container.
 pub(crate) fn proxy_files(project: &Project, role: &Role, error_pages: Option<&str>) -> ProxyFiles {
     ProxyFiles {

@@ -142,6 +142,22 @@ async fn rules_are_set_by_flags() {
 }
 
 #[tokio::test]
+async fn what_makes_no_sense_at_the_edge_is_refused() {
+    for (flags, wanted) in [
+        (&["--proxy-protocol=https"][..], "`--proxy-protocol` needs `--trusted-proxy`"),
+        (&["--proxy-protocol=ftp", "--trusted-proxy=10.0.0.0/8"], "not for `ftp`"),
+        (&["--trusted-proxy=10.0.0.1/8"], "`10.0.0.1/8` is not a range of addresses"),
+    ] {
+        let outcome = call(Invocation::KamalProxy, &[&["run"], flags].concat(), &[]).await;
+        let text = match outcome.result {
+            Ok(_) => outcome.errors,
+            Err(error) => error.to_string(),
+        };
+        assert!(text.contains(wanted), "{flags:?}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn verdicts_are_asked_for_by_flags() {
     let (rig, target) = (Rig::start(), Target::start("t").await);
     let (address, next) = (target.address(), Target::start("next").await);

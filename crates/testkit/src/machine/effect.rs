@@ -43,9 +43,8 @@ impl Machine {
             Action::BridgeAssets(bridge) => {
                 let made = ["extracted", "volumes"]
                     .map(|kind| format!("{}/{kind}/{}", bridge.directory, bridge.new));
-                Ok(changed(
-                    made.into_iter().map(|made| state.directories.insert(made)).fold(false, |a, b| a | b),
-                ))
+                let made = made.into_iter().map(|made| state.directories.insert(made));
+                Ok(changed(made.fold(false, |before, is_new| before | is_new)))
             }
             Action::WriteErrorPages { directory, .. }
             | Action::WriteCertificate { directory, .. }
