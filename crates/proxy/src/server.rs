@@ -303,10 +303,7 @@ impl Server {
         let (socket_path, stop_deadline, limits) = (config.socket, config.stop_deadline, config.limits);
         let parts =
             Parts { control, sockets, socket_path, own_uid, stop_deadline, ports, limits, link, exporter };
-        let thread = std::thread::Builder::new()
-            .name("control".to_owned())
-            .spawn(move || run(runtime, signals, parts));
-        let control = thread.map_err(threads_error)?;
+        let control = spawn_control(runtime, signals, parts).map_err(threads_error)?;
         Ok(Self { http_port: ports.0, https_port: ports.1, metrics_port, stopping, control, log: writer })
     }
 
@@ -367,6 +364,10 @@ fn serve_on(sockets: &Sockets, start: Start, tickets: Arc<Tickets>) -> Result<Th
         (Start { lane, ..start.clone() }, Listeners { http, https, tls: Arc::clone(&tls) })
     });
     Threads::start(starts.collect()).map_err(threads_error)
+}
+
+fn spawn_control(runtime: Runtime, signals: Signals, parts: Parts) -> io::Result<JoinHandle<Ended>> {
+    std::thread::Builder::new().name("control".to_owned()).spawn(move || run(runtime, signals, parts))
 }
 
 /// The control thread from its begin to the end of the proxy.

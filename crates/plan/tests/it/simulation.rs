@@ -28,11 +28,9 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             }
         }
         Action::RenameContainer { from, to } => {
-            container(seen, from).expect("a container to rename").name = to.clone();
+            container(seen, from).expect("a container to rename").name = to.clone()
         }
-        Action::StartContainer(request) => {
-            start(request, rollout, seen);
-        }
+        Action::StartContainer(request) => start(request, rollout, seen),
         Action::StartAgain { container: name, .. } => {
             container(seen, name).expect("a container to start").state = ContainerState::Running;
         }
