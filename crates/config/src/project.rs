@@ -10,6 +10,7 @@ mod image;
 mod logging;
 mod proxy;
 mod proxy_content;
+mod proxy_run;
 mod registry;
 mod root;
 mod schedule;

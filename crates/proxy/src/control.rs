@@ -9,6 +9,7 @@ mod checks;
 mod drain;
 mod files;
 mod gate;
+mod restore;
 mod standby;
 mod verdict;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use freehold_model::ProxyServiceName;
 use freehold_wire::{
     DeployReply, DeployRequest, DrainMode, DrainReport, DrainingGeneration, ErrorCode, ErrorReply, Gate,
-    HealthGate, HealthState, RemoveReply, ServiceSnapshot, ServiceStatus, Verdict, VersionReply,
+    HealthGate, HealthState, RemoveReply, ServiceStatus, Verdict, VersionReply,
 };
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, oneshot, watch};
@@ -45,7 +46,8 @@ use crate::trace::TraceCounts;
 
 use checks::{follow_all, follow_installed};
 use drain::Retired;
-use files::{Encryption, load_encryption, load_pages};
+use files::{load_encryption, load_pages};
+pub(crate) use restore::{Means, restore};
 
 /// Directs the threads.
 #[derive(Debug)]
@@ -91,19 +93,6 @@ pub(crate) struct Control {
     pub(crate) elsewhere: watch::Sender<Flights>,
 }
 
-/// What services are made with when the proxy starts.
-#[derive(Debug)]
-pub(crate) struct Means<'a> {
-    pub(crate) thread_count: usize,
-    pub(crate) resolver: &'a Arc<Resolver>,
-    pub(crate) log: &'a Log,
-    pub(crate) keeper: &'a Keeper,
-    pub(crate) shared: &'a Arc<Shared>,
-    pub(crate) metrics: Option<&'a Metrics>,
-    /// The addresses of targets that are known not to be healthy.
-    pub(crate) unhealthy: &'a BTreeSet<String>,
-}
-
 /// What is known beside the routing table.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
@@ -120,64 +109,6 @@ pub(crate) struct Ledger {
 
 pub(crate) fn refusal(code: ErrorCode, message: impl Into<String>) -> ErrorReply {
     ErrorReply { code, message: message.into(), probes: Vec::new() }
-}
-
-/// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
-/// be called inside a runtime, which then carries their health checks.
-pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
-    let Means { thread_count, resolver, log, keeper, shared, metrics, unhealthy } = *means;
-    let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
-    let mut services = Vec::new();
-    for ServiceSnapshot { name, targets, read_targets, settings, generation: number, gate, canary } in
-        state.services
-    {
-        let members = Members { targets: &targets, read_targets: &read_targets };
-        let generation =
-            Arc::new(Generation::new(members, HealthState::Healthy, thread_count).caring(&settings));
-        generation.set_number(number);
-        generation.note_unhealthy(unhealthy);
-        let check = &settings.health_check;
-        ledger.checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
-        let canary = canary.map(|canary| {
-            let members = Members { targets: &canary.targets, read_targets: &canary.read_targets };
-            let generation =
-                Arc::new(Generation::new(members, HealthState::Healthy, thread_count).caring(&settings));
-            ledger.generation += 1;
-            generation.set_number(ledger.generation);
-            generation.note_unhealthy(unhealthy);
-            ledger.canary_checks.insert(name.clone(), follow_installed(&generation, check, (resolver, log)));
-            Trial::new(generation, canary.split, thread_count)
-        });
-        let gate_moved = Arc::default();
-        let pages = load_pages(&settings).unwrap_or_else(|error| {
-            log.error("Error pages not loaded", &[("service", &name), ("error", &chain(&error))]);
-            None
-        });
-        let encryption = load_encryption(keeper, shared, &name, &settings).unwrap_or_else(|error| {
-            log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
-            Encryption::default()
-        });
-        let (rules, error) = Rules::of(&settings);
-        if let Some(error) = error {
-            log.error("Nobody is let in", &[("service", &name), ("error", &chain(&error))]);
-        }
-        let service = Arc::new(Service {
-            name: name.clone(),
-            settings,
-            generation,
-            standby: None,
-            canary,
-            gate,
-            gate_moved,
-            pages,
-            certificate: encryption.certificate,
-            client_auth: encryption.client_auth,
-            rules,
-            counts: metrics.map(|metrics| metrics.service(name.as_str())),
-        });
-        services.push(service);
-    }
-    (Table::new(services), ledger)
 }
 
 impl Control {

@@ -6,7 +6,7 @@ use crate::finding::Finding;
 use crate::repository::Repository;
 
 /// How many packages `Cargo.lock` may name. Raise it only in the commit that says what the new ones are for.
-const LOCK_PACKAGES: usize = 360;
+const LOCK_PACKAGES: usize = 370;
 
 pub(crate) fn check(repository: &Repository) -> Result<Vec<Finding>, String> {
     let root = Path::new("Cargo.toml");

@@ -9,7 +9,8 @@ use freehold_model::{
 use super::accessory_file;
 use super::container::{command, labels, volumes};
 use super::environment;
-use super::proxy::{self, WantedRun};
+use super::proxy;
+use super::proxy_run::WantedRun;
 use super::registry;
 use super::servers::{Servers, host_name};
 use crate::container_option;

@@ -10,7 +10,8 @@ use freehold_model::{
 };
 
 use super::{
-    accessory, boot, builder, environment, image, logging, proxy, registry, schedule, servers, setting, ssh,
+    accessory, boot, builder, environment, image, logging, proxy_run, registry, schedule, servers, setting,
+    ssh,
 };
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -60,7 +61,7 @@ pub(super) fn project(
     };
     let accessories = accessories.map(|field| accessory::read(&field, &context, report)).unwrap_or_default();
     servers.proxy_runs.extend(accessories.proxy_runs);
-    let proxy_runs = proxy::agreed_runs(&servers.proxy_runs, report);
+    let proxy_runs = proxy_run::agreed_runs(&servers.proxy_runs, report);
     let roles = servers.roles;
     let builder = builder(&section, &roles, image.as_ref(), place, report);
     let jobs = section.get("cron");

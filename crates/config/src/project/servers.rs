@@ -7,7 +7,7 @@ use freehold_model::{
 };
 
 use super::environment::{self, RootEnvironment};
-use super::{container, image, logging, proxy};
+use super::{container, image, logging, proxy, proxy_run};
 use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -30,7 +30,7 @@ pub(super) struct Context<'a> {
 #[derive(Default)]
 pub(super) struct Servers {
     pub(super) roles: BTreeMap<RoleName, Role>,
-    pub(super) proxy_runs: Vec<proxy::WantedRun>,
+    pub(super) proxy_runs: Vec<proxy_run::WantedRun>,
     /// The hosts of roles with their tags.
     pub(super) tags: Vec<(HostName, Vec<String>)>,
 }
@@ -157,7 +157,7 @@ fn add(
     let mut proxy = proxy::of_role(context.root.get("proxy"), get("proxy"), is_primary, report);
     if let Some((at, run)) = proxy.as_ref().and_then(|proxy| proxy.run.clone()) {
         let hosts = hosts.iter().map(|host| host.name.clone()).collect();
-        servers.proxy_runs.push(proxy::WantedRun { path: field.path.clone(), hosts, at, run });
+        servers.proxy_runs.push(proxy_run::WantedRun { path: field.path.clone(), hosts, at, run });
     }
     if let Some(proxy) = &mut proxy {
         let names: Vec<HostName> = hosts.iter().map(|host| host.name.clone()).collect();

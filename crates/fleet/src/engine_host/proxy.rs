@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_docker::{ContainerSpec, ExecSpec, ImageName};
-use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Logging, ProxyRun, ProxyServiceName};
+use freehold_model::{ContainerName, Diagnose, Logging, ProxyRun, ProxyServiceName};
 use freehold_plan::{ProxyMaker, Route};
 use freehold_wire::{
-    CertificateState, ConfirmRequest, DrainMode, DrainReport, DrainRequest, ErrorCode, FleetKey, HealthGate,
+    CertificateState, ConfirmRequest, DrainMode, DrainReport, DrainRequest, FleetKey, HealthGate,
     ProbeReport, ProbeRequest, ProxyClient, ProxyError, TargetAddress,
 };
 
@@ -17,8 +17,10 @@ use crate::engine_host::observe::maker;
 use crate::event::{Progress, milliseconds};
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
+mod failure;
 mod settings;
 
+pub(super) use failure::ProxyFailure;
 pub(super) use settings::{deploy_request, health_check, service_settings};
 
 use settings::SettingsError;
@@ -66,56 +68,6 @@ pub(super) enum Earlier {
     StandsBy,
     /// They get nothing new.
     Ends,
-}
-
-/// What asking the proxy for something can end in.
-pub(super) enum ProxyFailure {
-    Host(HostError),
-    Proxy { operation: String, error: ProxyError },
-}
-
-impl ProxyFailure {
-    /// Says whether the proxy answered that it does not understand the question.
-    pub(super) fn is_of_another_version(&self) -> bool {
-        let Self::Proxy { error, .. } = self else { return false };
-        matches!(
-            error,
-            ProxyError::Malformed { .. } | ProxyError::Refused { code: ErrorCode::UnknownRequest, .. }
-        )
-    }
-
-    pub(super) fn into_host_error(self, host: &HostName) -> HostError {
-        match self {
-            Self::Host(error) => error,
-            Self::Proxy { operation, error } if error.kind() == ErrorKind::Unreachable => {
-                let operation = format!("ask the proxy to {operation}");
-                HostError::Lost { host: host.clone(), operation, source: Some(Arc::new(error)) }
-            }
-            Self::Proxy { operation, error } => HostError::Engine {
-                host: host.clone(),
-                operation: format!("ask the proxy to {operation}"),
-                source: Arc::new(error),
-            },
-        }
-    }
-
-    /// A broken stream is a lost connection like any other: a step that may be done twice is tried again.
-    pub(super) fn into_step_error(self, host: &HostName) -> StepError {
-        match self {
-            Self::Host(error) => StepError::Host(error),
-            Self::Proxy {
-                operation,
-                error: error @ (ProxyError::Closed { .. } | ProxyError::Transport { .. }),
-            } => {
-                let operation = format!("ask the proxy to {operation}");
-                let source: Option<Arc<dyn std::error::Error + Send + Sync>> = Some(Arc::new(error));
-                StepError::Host(HostError::Lost { host: host.clone(), operation, source })
-            }
-            Self::Proxy { operation, error } => {
-                StepError::Proxy { host: host.clone(), operation, source: Arc::new(error) }
-            }
-        }
-    }
 }
 
 impl EngineHost {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use freehold_model::Diagnose;
 use freehold_proxy::{CommandError, Console, Invocation, run};
-use freehold_wire::{CertificateSource, CertificateState, ProxyClient, ServiceList};
+use freehold_wire::{ProxyClient, ServiceList};
 
 use crate::client::{LIMIT, soon};
 use crate::rig::{LogText, Rig, address, name, request_for};
@@ -87,31 +87,6 @@ async fn kamal_proxys_verbs_drive_the_server() {
     );
     assert_eq!(kamal(&rig, &["rm", "shop-web"]).await, (0, String::new()));
     assert_eq!(kamal(&rig, &["remove", "shop-web"]).await, (1, "Error: service not found\n".to_owned()));
-}
-
-// proxy-compat case 4.
-#[tokio::test]
-async fn flags_for_certificates_that_are_ordered_have_their_effect() {
-    let (rig, target) = (Rig::start(), Target::start("t").await);
-    let cache = rig.folder.path().join("cache");
-    let arguments = [
-        "deploy",
-        "shop",
-        "--target",
-        &target.address(),
-        "--host=shop.example.com",
-        "--tls",
-        "--tls-redirect=false",
-        "--tls-acme-directory=https://127.0.0.1:1/directory",
-        &format!("--tls-acme-cache-path={}", cache.display()),
-    ];
-    assert_eq!(kamal(&rig, &arguments).await, (0, String::new()));
-    let tls = rig.status().await.settings.tls.unwrap();
-    let CertificateSource::Acme(acme) = tls.certificate else { panic!("{tls:?}") };
-    assert_eq!((acme.directory.as_deref(), tls.redirect), (Some("https://127.0.0.1:1/directory"), false));
-    assert!(kamal(&rig, &["list"]).await.1.contains("yes"));
-    rig.wait_for(|status| status.certificates[0].state == CertificateState::Failed).await;
-    soon(async { while !cache.exists() {} }).await;
 }
 
 async fn expect_refusal(rig: &Rig, arguments: &[&str], wanted: &str) {

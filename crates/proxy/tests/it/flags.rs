@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use freehold_proxy::Invocation;
-use freehold_wire::{Compression, TargetProtocol};
+use freehold_wire::{CertificateSource, CertificateState, Compression, TargetProtocol};
 
 use crate::client::{LIMIT, soon};
 use crate::command_line::{call, kamal};
@@ -283,4 +283,29 @@ async fn what_targets_speak_and_how_answers_are_compressed_is_set_by_flags_and_s
         let (code, text) = kamal(&rig, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await;
         assert!(code != 0 && text.contains(said), "{text}");
     }
+}
+
+// proxy-compat case 4.
+#[tokio::test]
+async fn flags_for_certificates_that_are_ordered_have_their_effect() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let cache = rig.folder.path().join("cache");
+    let arguments = [
+        "deploy",
+        "shop",
+        "--target",
+        &target.address(),
+        "--host=shop.example.com",
+        "--tls",
+        "--tls-redirect=false",
+        "--tls-acme-directory=https://127.0.0.1:1/directory",
+        &format!("--tls-acme-cache-path={}", cache.display()),
+    ];
+    assert_eq!(kamal(&rig, &arguments).await, (0, String::new()));
+    let tls = rig.status().await.settings.tls.unwrap();
+    let CertificateSource::Acme(acme) = tls.certificate else { panic!("{tls:?}") };
+    assert_eq!((acme.directory.as_deref(), tls.redirect), (Some("https://127.0.0.1:1/directory"), false));
+    assert!(kamal(&rig, &["list"]).await.1.contains("yes"));
+    rig.wait_for(|status| status.certificates[0].state == CertificateState::Failed).await;
+    soon(async { while !cache.exists() {} }).await;
 }
