@@ -17,7 +17,7 @@ use settings::{Certificate, HOST};
 
 /// How many user instructions a small request over a kept connection may take. It is what is measured on the released
 /// executable, and a few in a hundred for what differs between two builds.
-const INSTRUCTION_LIMIT: u64 = 42_000;
+const INSTRUCTION_LIMIT: u64 = 32_000;
 
 /// Measures everything beside the others, in so many rounds; says whether every one could
 /// be measured.
