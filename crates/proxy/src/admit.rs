@@ -197,6 +197,8 @@ impl Judge<'_, '_, '_> {
         if is_proof && let Some(text) = worker.challenges.answer(request.view.path, request.view.query) {
             return Admission::Local(admitted, Local::proof(Some(text)));
         }
+        // A route that changes meanwhile is decided about again, and the request counted once.
+        let mut is_repeat = false;
         loop {
             let (version, table) = worker.table();
             let Some(route) = table.route(request.view.host, request.view.path) else {
@@ -214,7 +216,8 @@ impl Judge<'_, '_, '_> {
                 Ok(door) => door,
                 Err((status, reason)) => return Admission::Local(admitted, Local::new(status, reason)),
             };
-            match self.stops_early(&route, &mut admitted.record) {
+            let is_again = self.arrival.is_again || std::mem::replace(&mut is_repeat, true);
+            match self.stops_early(&route, is_again, &mut admitted.record) {
                 None | Some(Ruling::Pass) => {}
                 Some(Ruling::Answer(local)) => return Admission::Local(admitted, local),
                 Some(Ruling::Wait(ticket)) => {
@@ -265,16 +268,17 @@ impl Judge<'_, '_, '_> {
     }
 
     /// Asks the service's rules, and whether the request belongs elsewhere.
-    fn stops_early(&self, route: &Route<'_>, record: &mut Record) -> Option<Ruling> {
+    fn stops_early(&self, route: &Route<'_>, is_again: bool, record: &mut Record) -> Option<Ruling> {
         let rules = route.service.rules.as_ref();
-        if let Some(local) = rules.and_then(|rules| rules.screen(&self.visit(), record)) {
+        let visit = self.visit(is_again);
+        if let Some(local) = rules.and_then(|rules| rules.screen(&visit, record)) {
             return Some(Ruling::Answer(local));
         }
         if let Some(location) = self.redirect(&route.service.settings, route.security) {
             let body = LocalBody::Redirect(location);
             return Some(Ruling::Answer(Local { body, ..Local::new(301, None) }));
         }
-        rules.map(|rules| rules.greet(&self.visit()))
+        rules.map(|rules| rules.greet(&visit))
     }
 
     /// Says what is done to the answer's cookies.
@@ -290,12 +294,12 @@ impl Judge<'_, '_, '_> {
         CookieRules { scope: cookie_scope(&self.request.view, route), affinity, visitor }.if_any()
     }
 
-    fn visit(&self) -> Visit<'_, '_, '_> {
+    fn visit(&self, is_again: bool) -> Visit<'_, '_, '_> {
         Visit {
             view: &self.request.view,
             peer: &self.arrival.peer.ip,
             scheme: self.arrival.scheme,
-            is_again: self.arrival.is_again,
+            is_again,
             trusted: self.worker.edge.trusted(),
         }
     }
@@ -313,12 +317,17 @@ impl Judge<'_, '_, '_> {
             }
             _ => {}
         }
-        if !is_encrypted || !table.knows_clients() {
+        if !table.knows_clients() {
             return Ok(Door::Open);
         }
         let Some(root) = self.root(table).filter(|root| root.wants_clients_known()) else {
             return Ok(Door::Open);
         };
+        if !is_encrypted {
+            // Where a redirect leads, a certificate is asked for. Below a path that is served without, nobody would ask.
+            let is_redirected = route.security == Security::Required;
+            return if is_redirected { Ok(Door::Open) } else { Err((421, Reason::Misdirected)) };
+        }
         let accepts = |auth: &Arc<ClientAuth>| auth.accepts(self.arrival.peer.identity.as_deref());
         match root.client_auth.as_ref().is_some_and(accepts) {
             true => Ok(Door::Known),

@@ -233,7 +233,13 @@ impl Connection {
             let gate_moved = Arc::clone(&held.gate_moved);
             let mut moved = pin!(gate_moved.notified());
             moved.as_mut().enable();
-            if self.worker.shared.is_current(held.version) && self.watch.guard(moved).await.is_err() {
+            if self.worker.shared.is_current(held.version)
+                && let Err(signal) = self.watch.guard(moved).await
+            {
+                if signal == Signal::Quit && self.worker.has_handed_over() {
+                    // The routes of the process that took over are followed here, so that it is still resumed.
+                    continue;
+                }
                 self.watch.disarm();
                 let (status, reason) = held.too_long;
                 let local = Local::new(status, reason);

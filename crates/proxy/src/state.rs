@@ -102,7 +102,12 @@ impl StateFile {
         struct Format {
             format: u32,
         }
-        let Some(text) = read(&self.path)? else { return Ok(None) };
+        let Some(text) = read(&self.path)? else {
+            // Whoever removes the file removes its copy, too, where the services are to be forgotten.
+            let copy = Copy::read(&read(&self.copy_path()).ok().flatten().unwrap_or_default());
+            let state = salvage(&[], copy).map(|Salvaged { state, .. }| state);
+            return Ok(state.map(|state| Loaded { state, damage: None }));
+        };
         let path = self.path.clone();
         if let Ok(Format { format }) = serde_json::from_slice::<Format>(&text)
             && format > FORMAT

@@ -94,6 +94,7 @@ pub(crate) struct Worker {
     lines: RefCell<Vec<u8>>,
     texts: RefCell<Vec<Vec<u8>>>,
     leaving: Cell<Leaving>,
+    handed_over: Cell<bool>,
     /// When a dropped connection was logged last, in seconds since 1970, and how many were not logged since.
     dropped: Cell<(u64, u64)>,
     random: Cell<u64>,
@@ -139,6 +140,7 @@ impl Worker {
             lines: RefCell::default(),
             texts: RefCell::default(),
             leaving: Cell::new(Leaving::No),
+            handed_over: Cell::new(false),
             dropped: Cell::default(),
             random: Cell::new(RandomState::new().build_hasher().finish()),
         }
@@ -166,9 +168,17 @@ impl Worker {
         self.leaving.get()
     }
 
+    /// Says whether another process has taken over.
+    pub(crate) fn has_handed_over(&self) -> bool {
+        self.handed_over.get()
+    }
+
     /// Lets every connection end after what it is doing, or after its next request.
     pub(crate) fn quit(&self, leaving: Leaving) {
         self.leaving.set(leaving);
+        if leaving == Leaving::Soon {
+            self.handed_over.set(true);
+        }
         if leaving == Leaving::Now {
             self.watches.quit();
         }

@@ -79,6 +79,18 @@ pub struct ServiceSettings {
 }
 
 impl ServiceSettings {
+    /// Takes over from earlier settings what kamal-proxy's file has no words for.
+    pub fn keep_what_kamal_cannot_say(&mut self, earlier: &Self) {
+        self.traffic.clone_from(&earlier.traffic);
+        self.basic_auth_file.clone_from(&earlier.basic_auth_file);
+        self.target_protocol = earlier.target_protocol;
+        self.health_check.protocol = earlier.health_check.protocol;
+        self.compression.clone_from(&earlier.compression);
+        if let (Some(tls), Some(before)) = (&mut self.tls, &earlier.tls) {
+            tls.clients.clone_from(&before.clients);
+        }
+    }
+
     /// Returns every pair of host and path prefix by which the service is found.
     #[must_use]
     pub fn bindings(&self) -> Vec<(HostPattern, PathPrefix)> {

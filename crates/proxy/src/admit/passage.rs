@@ -11,6 +11,7 @@ use crate::duty::Duty;
 use crate::generation::{Flight, Seat, Target};
 use crate::http1::request::{Forwarding, Request, parse};
 use crate::http1::slots;
+use crate::rules::contains;
 use crate::table::Service;
 use crate::worker::Worker;
 
@@ -51,7 +52,12 @@ impl Passage {
         let settings = record.service.as_ref().map(|service| &service.settings);
         let client_ip_header = settings.and_then(|settings| settings.client_ip_header.as_deref());
         let rules = record.service.as_ref().and_then(|service| service.rules.as_ref());
-        let believed = rules.and_then(|rules| rules.believes(&peer.ip, worker.edge.trusted()));
+        let trusted = worker.edge.trusted();
+        let believed = match rules {
+            Some(rules) => rules.believes(&peer.ip, trusted),
+            None if trusted.is_empty() => None,
+            None => peer.ip.parse().ok().map(|peer| contains(trusted, peer)),
+        };
         let forwarding = Forwarding {
             peer: &peer.ip,
             trusted: believed.unwrap_or_else(|| settings.is_some_and(|settings| settings.forward_headers)),

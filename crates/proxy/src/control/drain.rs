@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_model::ProxyServiceName;
-use freehold_wire::{DrainReport, DrainRequest, ErrorReply};
+use freehold_wire::{DrainReport, DrainRequest, ErrorReply, InFlight};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -83,13 +83,9 @@ impl Control {
             generation.wait_until(|in_flight| in_flight.requests == 0 && in_flight.tunnels == 0).await;
             return report(started, 0, 0);
         };
-        let addresses: Vec<String> =
-            generation.targets.iter().map(|target| target.address.to_string()).collect();
+        let addresses = addresses(generation);
         let requests_cut = async {
-            let idle = async {
-                generation.wait_until(|in_flight| in_flight.requests == 0).await;
-                self.idle_elsewhere(&addresses, |in_flight| in_flight.requests).await;
-            };
+            let idle = self.idle(generation, &addresses, |in_flight| in_flight.requests);
             if timeout(requests, idle).await.is_ok() {
                 return 0;
             }
@@ -97,10 +93,7 @@ impl Control {
             elsewhere + self.cut(generation, Phase::Request).await
         };
         let tunnels_cut = async {
-            let idle = async {
-                generation.wait_until(|in_flight| in_flight.tunnels == 0).await;
-                self.idle_elsewhere(&addresses, |in_flight| in_flight.tunnels).await;
-            };
+            let idle = self.idle(generation, &addresses, |in_flight| in_flight.tunnels);
             if timeout(tunnels, idle).await.is_ok() {
                 return 0;
             }
@@ -115,9 +108,15 @@ impl Control {
         report(started, requests_cut, tunnels_cut)
     }
 
+    /// Waits until nothing is in flight at a generation, here and in the process before this one.
+    async fn idle(&self, generation: &Generation, addresses: &[String], count: fn(&InFlight) -> u64) {
+        generation.wait_until(|in_flight| count(&in_flight) == 0).await;
+        self.idle_elsewhere(addresses, count).await;
+    }
+
     /// Interrupts what is left and waits until that has happened.
     async fn cut(&self, generation: &Generation, phase: Phase) -> u64 {
-        let open = |in_flight: freehold_wire::InFlight| match phase {
+        let open = |in_flight: InFlight| match phase {
             Phase::Tunnel => in_flight.tunnels,
             Phase::Request | Phase::Idle => in_flight.requests,
         };
@@ -158,16 +157,21 @@ impl Control {
         };
         let (mut requests_left, mut tunnels_left) = (0, 0);
         for Retired { generation } in retired {
+            let addresses = addresses(&generation);
             let requests = Duration::from_millis(request.timeout_ms).saturating_sub(started.elapsed());
-            timeout(requests, generation.wait_until(|in_flight| in_flight.requests == 0)).await.ok();
+            timeout(requests, self.idle(&generation, &addresses, |in_flight| in_flight.requests)).await.ok();
             let tunnels = Duration::from_millis(request.tunnel_timeout_ms).saturating_sub(started.elapsed());
-            timeout(tunnels, generation.wait_until(|in_flight| in_flight.tunnels == 0)).await.ok();
+            timeout(tunnels, self.idle(&generation, &addresses, |in_flight| in_flight.tunnels)).await.ok();
             let left = generation.in_flight();
-            requests_left += left.requests;
-            tunnels_left += left.tunnels;
+            requests_left += left.requests + self.count_elsewhere(&addresses, |in_flight| in_flight.requests);
+            tunnels_left += left.tunnels + self.count_elsewhere(&addresses, |in_flight| in_flight.tunnels);
         }
         Ok(report(started, requests_left, tunnels_left))
     }
+}
+
+fn addresses(generation: &Generation) -> Vec<String> {
+    generation.targets.iter().map(|target| target.address.to_string()).collect()
 }
 
 fn report(started: Instant, requests_left: u64, tunnels_left: u64) -> DrainReport {

@@ -1,9 +1,11 @@
 //! The state that a proxy starts with: its own, or what kamal-proxy stored in its place.
 
+use std::collections::BTreeMap;
+
 use freehold_wire::KamalService;
 
 use crate::control::chain;
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::state::{Damage, Loaded, State, StateError, StateFile};
 
 /// Loads the state. A damaged file is reported and set aside; only one that may not be touched is a reason not to start.
@@ -33,14 +35,23 @@ fn keep_kamal(file: &StateFile, log: &Log) {
     }
 }
 
-/// Takes over what kamal-proxy served in our place. Our fencing numbers stay.
+/// Takes over what kamal-proxy served in our place. Our fencing numbers stay, and so does what it cannot say: a service that was
+/// ours before is not to be open to everybody because its file has no word for who may come.
 fn carry_over(own: Option<State>, services: &[KamalService], log: &Log) -> State {
-    let (generation, fences) = own.map(|own| (own.generation, own.fences)).unwrap_or_default();
-    let generation = generation + 1;
+    let own = own.unwrap_or_else(|| State::new(0, BTreeMap::new(), Vec::new()));
+    let (generation, fences) = (own.generation + 1, own.fences);
     let mut carried = Vec::new();
     for service in services {
         match service.snapshot(generation) {
-            Ok(snapshot) => carried.push(snapshot),
+            Ok(mut snapshot) => {
+                let ours = own.services.iter().find(|ours| ours.name == snapshot.name);
+                match ours {
+                    Some(ours) if KamalService::of(ours) == *service => snapshot = ours.clone(),
+                    Some(ours) => snapshot.settings.keep_what_kamal_cannot_say(&ours.settings),
+                    None => {}
+                }
+                carried.push(snapshot);
+            }
             Err(error) => {
                 let error = chain(&error);
                 log.error(
@@ -51,6 +62,10 @@ fn carry_over(own: Option<State>, services: &[KamalService], log: &Log) -> State
         }
     }
     log.info("Carried over the state of kamal-proxy", &[("services", &carried.len())]);
+    if own.services.is_empty() && !carried.is_empty() {
+        // Better served than not, and said aloud: its file has no word for who may come.
+        log.line(Level::Warn, "Rules, users and authorities of clients come back with the next deploy", &[]);
+    }
     State::new(generation, fences, carried)
 }
 
@@ -73,5 +88,50 @@ fn load_own(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_model::ProxyServiceName;
+    use freehold_wire::{Gate, ServiceSettings, ServiceSnapshot, TargetAddress};
+
+    use super::*;
+
+    fn state() -> State {
+        let mut settings = ServiceSettings {
+            basic_auth_file: Some("/users".to_owned()),
+            traffic: Some(Box::default()),
+            ..ServiceSettings::default()
+        };
+        settings.health_check.path = "/health".to_owned();
+        let service = ServiceSnapshot {
+            name: ProxyServiceName::parse("shop").unwrap(),
+            targets: vec![TargetAddress::parse("web-1:3000").unwrap()],
+            read_targets: Vec::new(),
+            settings,
+            generation: 3,
+            gate: Gate::Open,
+            canary: None,
+        };
+        State::new(3, BTreeMap::new(), vec![service])
+    }
+
+    #[test]
+    fn what_kamal_proxy_has_no_words_for_stays() {
+        let (own, (log, _writer)) = (state(), Log::start(Box::new(std::io::sink()), false).unwrap());
+        let unchanged = KamalService::of(&own.services[0]);
+        let carried = carry_over(Some(own.clone()), std::slice::from_ref(&unchanged), &log);
+        assert_eq!(carried.services, own.services);
+
+        let mut theirs = own.services[0].clone();
+        theirs.targets = vec![TargetAddress::parse("web-2:3000").unwrap()];
+        let carried = carry_over(Some(own.clone()), &[KamalService::of(&theirs)], &log);
+        assert_eq!(carried.services[0].targets, theirs.targets);
+        assert_eq!(carried.services[0].settings.basic_auth_file, own.services[0].settings.basic_auth_file);
+        assert_eq!(carried.services[0].settings.traffic, own.services[0].settings.traffic);
+
+        let new = carry_over(None, &[unchanged], &log);
+        assert_eq!(new.services[0].settings.basic_auth_file, None, "where nothing of ours is known");
     }
 }

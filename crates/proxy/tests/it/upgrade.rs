@@ -151,6 +151,9 @@ async fn requests_that_wait_in_the_earlier_process_are_resumed_by_the_new_one() 
     let mut waiting = scene.open().await;
     waiting.send("GET /n HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await;
     scene.upgrade(60_000).await;
+    // Longer than connections that merely wait for a request are kept.
+    let patience = std::time::Duration::from_millis(1500);
+    assert!(tokio::time::timeout(patience, waiting.reply()).await.is_err(), "it was answered");
     let mut client = scene.client().await;
     let status = client.service(&name("shop"), LIMIT).await.unwrap();
     assert_eq!(status.gate, Gate::Paused { max_pause_ms: 60_000 });
