@@ -2,8 +2,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use freehold_model::{
-    Accessory, AccessoryName, ContainerName, Diagnose, EnvName, Environment, ErrorKind, HostName,
-    ImageReference, InvalidName, Project, ProxyServiceName, ProxySettings, ReleaseId, Tag,
+    Accessory, AccessoryName, ContainerName, EnvName, Environment, HostName, ImageReference, InvalidName,
+    Project, ProxyServiceName, ProxySettings, ReleaseId, Tag,
 };
 use serde::{Deserialize, Serialize};
 
@@ -19,8 +19,10 @@ use crate::rollout::{
 };
 use crate::stages::Stages;
 
+mod error;
 mod step;
 
+pub use error::AccessoryError;
 pub use step::AccessoryStep;
 
 /// The label that says from which configuration an accessory's container was made.
@@ -88,40 +90,6 @@ pub struct AccessoryRequest<'a> {
     pub proxies: BTreeMap<HostName, ProxyMaker>,
 }
 
-/// Why an operation on accessories could not be planned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AccessoryError {
-    /// There is no container to start or stop.
-    #[error("host `{host}` has no container of accessory `{name}`")]
-    NoContainer {
-        /// The host.
-        host: HostName,
-        /// The accessory.
-        name: AccessoryName,
-    },
-    /// A name drawn from that of the container breaks Docker's rules.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-}
-
-impl Diagnose for AccessoryError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoContainer { .. } => ErrorKind::Failed,
-            Self::Name(_) => ErrorKind::Configuration,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::NoContainer { name, .. } => {
-                vec![format!("boot it first: `freehold accessory boot {name}`")]
-            }
-            Self::Name(_) => Vec::new(),
-        }
-    }
-}
-
 /// Returns what the label [`CONFIGURATION_LABEL`] holds for an accessory as the deploy file has it: it changes when
 /// anything changes that its container is made from, values of secrets excepted.
 #[must_use]
@@ -138,6 +106,9 @@ pub fn accessory_configuration(accessory: &Accessory) -> String {
 /// [`AccessoryError`] when something that is to be started or stopped is not there.
 pub fn accessory(request: &AccessoryRequest<'_>, seen: &ObservedAccessories) -> Result<Plan, AccessoryError> {
     let planner = Planner { request, seen };
+    if !matches!(request.verb, AccessoryVerb::Stop | AccessoryVerb::Remove) {
+        planner.check_proxies()?;
+    }
     let mut stages = Stages::default();
     match request.verb {
         AccessoryVerb::Boot | AccessoryVerb::Reboot => planner.boot(&mut stages)?,
@@ -279,6 +250,18 @@ impl Planner<'_> {
             write_certificate(stages, host, &proxy.tls, ((&accessory.name).into(), tls));
             write_users(stages, host, proxy, ((&accessory.name).into(), users));
         }
+    }
+
+    /// Refuses what a kamal-proxy would serve as if nobody had asked for it.
+    fn check_proxies(&self) -> Result<(), AccessoryError> {
+        for (accessory, host, _) in self.places() {
+            let key = accessory.proxy.as_ref().and_then(ProxySettings::own_proxy_only);
+            if let Some(key) = key.filter(|_| self.maker(host) == ProxyMaker::Kamal) {
+                let (host, name) = (host.clone(), accessory.name.clone());
+                return Err(AccessoryError::OwnProxyOnly { host, name, key });
+            }
+        }
+        Ok(())
     }
 
     fn maker(&self, host: &HostName) -> ProxyMaker {

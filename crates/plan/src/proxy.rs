@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use freehold_model::{
-    ContainerName, Diagnose, ErrorKind, HostName, InvalidName, Project, ReleaseId, RemoteImage,
+    ContainerName, Diagnose, ErrorKind, HostName, InvalidName, Project, ProxySettings, ReleaseId, RemoteImage,
 };
 
 use crate::naming::{NETWORK, state_directory};
 use crate::observed::{Observed, ObservedHost, ObservedProxy, ProxyMaker};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::Subject;
+use crate::rollout::roles_on;
 use crate::stages::Stages;
 
 /// The name of every proxy's container, which is Kamal's.
@@ -96,6 +97,14 @@ pub enum ProxyPlanError {
         /// Why not.
         reason: &'static str,
     },
+    /// Something is asked for that a kamal-proxy would serve without.
+    #[error("kamal-proxy has nothing like `proxy: {key}`, which is asked for on host `{host}`")]
+    OwnProxyOnly {
+        /// The host.
+        host: HostName,
+        /// The key below `proxy`.
+        key: &'static str,
+    },
     /// The image of a kamal-proxy has a name that is none.
     #[error("`{image}` is not an image")]
     Image {
@@ -110,7 +119,9 @@ pub enum ProxyPlanError {
 impl Diagnose for ProxyPlanError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoProxy { .. } | Self::CannotHandOver { .. } => ErrorKind::Failed,
+            Self::NoProxy { .. } | Self::CannotHandOver { .. } | Self::OwnProxyOnly { .. } => {
+                ErrorKind::Failed
+            }
             Self::Image { .. } => ErrorKind::Configuration,
             Self::Name(_) => ErrorKind::Bug,
         }
@@ -124,6 +135,9 @@ impl Diagnose for ProxyPlanError {
                  still open after 10 s; with `--with-gap` connections are refused for about a second"
                     .to_owned(),
             ],
+            Self::OwnProxyOnly { key, .. } => {
+                vec![format!("remove `{key}` and deploy first, or keep Freehold's proxy")]
+            }
             Self::Image { .. } => {
                 vec![
                     "write `registry`, `repository` and `version` of `proxy: run:` as Docker does".to_owned(),
@@ -270,6 +284,19 @@ pub fn handover(request: &Handover<'_>, observed: &Observed) -> Result<Plan, Pro
     Ok(plan(request.project, request.id.clone(), request.hosts, stages))
 }
 
+/// Returns a key that only Freehold's proxy follows and that is asked for on a host.
+fn own_proxy_only(
+    project: &Project,
+    host: &HostName,
+    run: &freehold_model::ProxyRun,
+) -> Option<&'static str> {
+    let roles = roles_on(project, host).filter_map(|(role, _)| role.proxy.as_ref());
+    let accessories = project.accessories.values().filter(|accessory| accessory.hosts.contains(host));
+    let accessories = accessories.filter_map(|accessory| accessory.proxy.as_ref());
+    let key = roles.chain(accessories).find_map(ProxySettings::own_proxy_only);
+    key.or_else(|| (!run.edge.is_default()).then_some("run: proxy_protocol, trusted_proxies"))
+}
+
 /// What becomes of the proxy of one host.
 struct Replacement {
     /// The proxy that comes, or none for the one that was kept.
@@ -292,6 +319,11 @@ struct Replacement {
 impl Replacement {
     fn of(request: &Handover<'_>, host: &HostName, seen: &ObservedHost) -> Result<Self, ProxyPlanError> {
         let run = seen.proxy_run(request.project, host);
+        if request.incoming == Incoming::Earlier
+            && let Some(key) = own_proxy_only(request.project, host, &run)
+        {
+            return Err(ProxyPlanError::OwnProxyOnly { host: host.clone(), key });
+        }
         let arriving = match request.incoming {
             Incoming::Same => Some(seen.proxy.maker()),
             Incoming::Freehold => Some(ProxyMaker::Freehold),

@@ -236,8 +236,10 @@ impl Connection {
             if self.worker.shared.is_current(held.version)
                 && let Err(signal) = self.watch.guard(moved).await
             {
-                if signal == Signal::Quit && self.worker.has_handed_over() {
-                    // The routes of the process that took over are followed here, so that it is still resumed.
+                let is_at_the_desk = held.too_long.1 == Reason::AuthUnavailable;
+                if signal == Signal::Quit && (is_at_the_desk || self.worker.has_handed_over()) {
+                    // A password is looked at soon. The routes of a process that took over are followed here, so that it
+                    // can be resumed there.
                     continue;
                 }
                 self.watch.disarm();

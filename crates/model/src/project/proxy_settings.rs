@@ -53,6 +53,22 @@ pub struct ProxySettings {
     pub basic_auth: Option<SecretName>,
 }
 
+impl ProxySettings {
+    /// Returns the first key below `proxy` that only Freehold's proxy follows, if one is set: a kamal-proxy would serve as if it
+    /// were not there.
+    #[must_use]
+    pub fn own_proxy_only(&self) -> Option<&'static str> {
+        let keys = [
+            (self.clients.is_some(), "ssl: client_ca"),
+            (self.basic_auth.is_some(), "basic_auth"),
+            (self.traffic.is_some(), "rate_limit, allow_ips, headers and the like"),
+            (self.target_protocol != TargetProtocol::default(), "target_protocol"),
+            (!self.compression.is_empty(), "compress"),
+        ];
+        keys.into_iter().find(|(is_set, _)| *is_set).map(|(_, key)| key)
+    }
+}
+
 impl Default for ProxySettings {
     fn default() -> Self {
         Self {

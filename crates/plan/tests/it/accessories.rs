@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 
 use freehold_model::{
     Accessory, AccessoryFile, AccessoryName, ContainerName, ContainerOptions, Environment, FileContent,
-    FileMode, Logging, RemoteImage,
+    FileMode, HostName, Logging, ProxySettings, RemoteImage, SecretName,
 };
 use freehold_plan::{
     AccessoryError, AccessoryRequest, AccessoryVerb, Action, ContainerState, ObservedAccessories,
-    ObservedAccessory, OnFailure, Plan, accessory, accessory_configuration,
+    ObservedAccessory, OnFailure, Plan, ProxyMaker, accessory, accessory_configuration,
 };
 
 use crate::fixture::{Script, host, id, render};
@@ -52,18 +52,38 @@ fn seen(on: &[(&str, ContainerState)]) -> ObservedAccessories {
 }
 
 fn plan(verb: AccessoryVerb, seen: &ObservedAccessories) -> Result<Plan, AccessoryError> {
+    plan_for(verb, (&database(), BTreeMap::new()), seen)
+}
+
+fn plan_for(
+    verb: AccessoryVerb,
+    (db, proxies): (&Accessory, BTreeMap<HostName, ProxyMaker>),
+    seen: &ObservedAccessories,
+) -> Result<Plan, AccessoryError> {
     let script = Script::new(&["one"]);
-    let db = database();
     let request = AccessoryRequest {
         project: &script.project,
-        accessories: vec![(&db, db.hosts.clone())],
+        accessories: vec![(db, db.hosts.clone())],
         verb,
         id: id(1),
         random: [7; 16],
-        proxies: BTreeMap::new(),
+        proxies,
         files: &BTreeMap::from([("app-db/etc/my.cnf".to_owned(), "f1".to_owned())]),
     };
     accessory(&request, seen)
+}
+
+#[test]
+fn what_only_our_proxy_does_is_not_asked_of_a_kamal_proxy() {
+    let mut admin = database();
+    let users = SecretName::parse("ADMINS").expect("a name");
+    admin.proxy = Some(ProxySettings { basic_auth: Some(users), ..ProxySettings::default() });
+    let seen = seen(&[("one", ContainerState::Running)]);
+    let plan = |maker, verb| plan_for(verb, (&admin, BTreeMap::from([(host("one"), maker)])), &seen);
+    let refused = plan(ProxyMaker::Kamal, AccessoryVerb::Boot);
+    assert!(matches!(refused, Err(AccessoryError::OwnProxyOnly { key: "basic_auth", .. })), "{refused:?}");
+    assert!(plan(ProxyMaker::Kamal, AccessoryVerb::Remove).is_ok());
+    assert!(plan(ProxyMaker::Freehold, AccessoryVerb::Boot).is_ok());
 }
 
 #[test]

@@ -1,7 +1,11 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use freehold_model::Diagnose;
-use freehold_plan::{ObservedProxy, ProxyMaker, ProxyVerb, proxy, remove, start, stop};
+use freehold_model::{Diagnose, SecretName};
+use freehold_plan::{
+    Bridging, Handover, Incoming, ObservedProxy, ProxyMaker, ProxyPlanError, ProxyVerb, handover, proxy,
+    remove, start, stop,
+};
 
 use crate::fixture::{Script, host, id, render};
 
@@ -75,4 +79,28 @@ fn only_a_running_proxy_of_ours_that_knows_how_hands_over() {
         assert_eq!(error.to_string(), wanted);
         assert!(error.help()[0].contains("freehold proxy"), "{error:?}");
     }
+}
+
+#[test]
+fn nothing_is_given_back_to_a_kamal_proxy_that_would_serve_it_unguarded() {
+    let plan = |script: &Script, incoming| {
+        let request = Handover {
+            project: &script.project,
+            id: id(9),
+            hosts: &[host("one")],
+            incoming,
+            bridging: Bridging::StandIn,
+            kept: &BTreeSet::new(),
+            drain: Duration::from_secs(10),
+        };
+        handover(&request, &script.observed)
+    };
+    let mut script = Script::new(&["one"]).deploy("v1");
+    assert!(plan(&script, Incoming::Earlier).is_ok());
+    let role = script.project.roles.values_mut().next().expect("a role");
+    let settings = role.proxy.as_mut().expect("a proxy");
+    settings.basic_auth = Some(SecretName::parse("USERS").expect("a name"));
+    let refused = plan(&script, Incoming::Earlier);
+    assert!(matches!(refused, Err(ProxyPlanError::OwnProxyOnly { key: "basic_auth", .. })), "{refused:?}");
+    assert!(plan(&script, Incoming::Same).is_ok());
 }
