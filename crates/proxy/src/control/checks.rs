@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Control;
 use crate::generation::Generation;
 use crate::health::{Follow, Until, check, follow};
-use crate::log::Log;
+use crate::log::{Level, Log};
 use crate::resolve::Resolver;
 
 /// How long a target is looked at that was not heard from until the time for its health was over.
@@ -80,6 +80,13 @@ impl Control {
                 elapsed_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
                 last,
             });
+        }
+        for probe in probes.iter().filter(|probe| !probe.healthy) {
+            self.log.line(
+                Level::Warn,
+                "Target not healthy",
+                &[("target", &probe.target), ("saw", &probe.last)],
+            );
         }
         let limit = crate::command::duration::format(limit);
         let message = format!("target failed to become healthy within configured timeout ({limit})");

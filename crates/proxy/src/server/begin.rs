@@ -52,6 +52,11 @@ impl Beginning {
 /// Makes the control socket, in place of one that an earlier run left; returns also the user who owns it.
 fn make_socket(path: &Path) -> io::Result<(std::os::unix::net::UnixListener, u32)> {
     match fs_err::symlink_metadata(path) {
+        // Two proxies would write one state, and the commands of the first would reach the second.
+        Ok(_) if std::os::unix::net::UnixStream::connect(path).is_ok() => {
+            let message = "a proxy answers there already: stop it, or name another one by `--socket`";
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+        }
         Ok(_) => fs_err::remove_file(path)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),

@@ -309,3 +309,21 @@ async fn flags_for_certificates_that_are_ordered_have_their_effect() {
     rig.wait_for(|status| status.certificates[0].state == CertificateState::Failed).await;
     soon(async { while !cache.exists() {} }).await;
 }
+
+#[tokio::test]
+async fn a_socket_at_which_a_proxy_answers_is_not_taken_from_it() {
+    let rig = Rig::start();
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, state) = (rig.socket(), folder.path().join("state"));
+    let arguments = ["serve", "--bind=127.0.0.1", "--http-port=0", "--https-port=0", "--metrics-port=0"];
+    let arguments =
+        [&arguments[..], &["--socket", socket.to_str().unwrap(), "--state-dir", state.to_str().unwrap()]];
+    let outcome = call(Invocation::Freehold, &arguments.concat(), &[]).await;
+    let error = outcome.result.unwrap_err();
+    let chain: Vec<String> =
+        std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source())
+            .map(ToString::to_string)
+            .collect();
+    assert!(chain.join(": ").contains("a proxy answers there already"), "{chain:?}");
+    assert!(rig.client().await.services(LIMIT).await.is_ok());
+}
