@@ -108,7 +108,7 @@ impl Settings<'_> {
         let Self { folder, http, https, target } = self;
         let folder = folder.display();
         format!(
-            "daemon off; worker_processes 1; pid {folder}/pid; user root;
+            "daemon off; master_process off; pid {folder}/pid; user root;
 events {{ worker_connections 8192; }}
 http {{
   access_log {folder}/access.log combined;
