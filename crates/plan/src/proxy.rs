@@ -294,7 +294,7 @@ fn own_proxy_only(
     let accessories = project.accessories.values().filter(|accessory| accessory.hosts.contains(host));
     let accessories = accessories.filter_map(|accessory| accessory.proxy.as_ref());
     let key = roles.chain(accessories).find_map(ProxySettings::own_proxy_only);
-    key.or_else(|| (!run.edge.is_default()).then_some("run: proxy_protocol, trusted_proxies"))
+    key.or_else(|| run.own_proxy_only())
 }
 
 /// What becomes of the proxy of one host.

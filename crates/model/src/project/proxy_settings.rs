@@ -53,6 +53,19 @@ pub struct ProxySettings {
     pub basic_auth: Option<SecretName>,
 }
 
+impl ProxyRun {
+    /// Returns the first key below `proxy` that only Freehold's proxy follows, if one is set.
+    #[must_use]
+    pub fn own_proxy_only(&self) -> Option<&'static str> {
+        let keys = [
+            (!self.edge.is_default(), "run: proxy_protocol, trusted_proxies, max_client_connections"),
+            (self.buffer_disk_bytes.is_some(), "run: buffer_disk"),
+            (self.traces.is_some(), "run: otlp_endpoint"),
+        ];
+        keys.into_iter().find(|(is_set, _)| *is_set).map(|(_, key)| key)
+    }
+}
+
 impl ProxySettings {
     /// Returns the first key below `proxy` that only Freehold's proxy follows, if one is set: a kamal-proxy would serve as if it
     /// were not there.

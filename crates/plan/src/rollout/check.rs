@@ -1,6 +1,6 @@
 use freehold_model::{
     Architecture, CertificateAuthority, Diagnose, ErrorKind, HostName, ImageReference, ProxyRun,
-    ProxyServiceName, Role, TargetProtocol, Tls,
+    ProxyServiceName, ProxySettings, Role, Tls,
 };
 
 use crate::images::images;
@@ -51,14 +51,6 @@ pub enum RolloutError {
         host: HostName,
         /// The key below `proxy`.
         key: &'static str,
-    },
-    /// Rules that only Freehold's proxy has.
-    #[error(
-        "the kamal-proxy on host `{host}` cannot do what the deploy file asks of requests and connections"
-    )]
-    Traffic {
-        /// The host.
-        host: HostName,
     },
     /// The proxy does not run on a host although it was expected to.
     #[error("the proxy does not run on host `{host}`")]
@@ -126,7 +118,6 @@ impl Diagnose for RolloutError {
             Self::OldProxy { .. }
             | Self::Authority { .. }
             | Self::OwnProxyOnly { .. }
-            | Self::Traffic { .. }
             | Self::NoProxy { .. }
             | Self::NoImage { .. }
             | Self::Closed { .. }
@@ -153,12 +144,6 @@ impl Diagnose for RolloutError {
             Self::OwnProxyOnly { key, .. } => {
                 vec![format!("let Freehold's proxy take over: `freehold adopt`, or remove `{key}`")]
             }
-            Self::Traffic { .. } => vec![
-                "let Freehold's proxy take over: `freehold adopt`".to_owned(),
-                "or take out what kamal-proxy has not: `balance`, `passive_health`, `rate_limit`, `allow_ips`, \
-                 `block_ips`, `trusted_proxies`, `basic_auth`, `redirects`, `headers`"
-                    .to_owned(),
-            ],
             Self::NoProxy { .. } => vec!["run `freehold deploy`, which starts it".to_owned()],
             Self::NoImage { .. } => vec!["run `freehold deploy` without `--skip-push`".to_owned()],
             Self::Closed { host } => vec![format!(
@@ -204,22 +189,6 @@ fn names_authority(role: &Role) -> bool {
     })
 }
 
-/// Returns a key of a role's proxy that a kamal-proxy would not follow.
-fn own_key(role: &Role) -> Option<&'static str> {
-    let proxy = role.proxy.as_ref()?;
-    if proxy.target_protocol != TargetProtocol::default() {
-        return Some("target_protocol");
-    }
-    (!proxy.compression.is_empty()).then_some("compress")
-}
-
-/// Says whether something is asked of requests or connections that kamal-proxy cannot do.
-fn has_rules(request: &RolloutRequest<'_>, host: &HostName, seen: &ObservedHost) -> bool {
-    let mut roles = roles_on(request.project, host).filter_map(|(role, _)| role.proxy.as_ref());
-    roles.any(|proxy| proxy.traffic.is_some() || proxy.basic_auth.is_some())
-        || !seen.proxy_run(request.project, host).edge.is_default()
-}
-
 /// Checks that a host can take the release.
 pub(super) fn check_host(
     request: &RolloutRequest<'_>,
@@ -244,7 +213,9 @@ pub(super) fn check_host(
         }
     }
     let needs_proxy = roles_on(request.project, host).any(|(role, _)| role.proxy.is_some());
-    let own_key = roles_on(request.project, host).find_map(|(role, _)| own_key(role));
+    let mut proxies = roles_on(request.project, host).filter_map(|(role, _)| role.proxy.as_ref());
+    let own_key = proxies.find_map(ProxySettings::own_proxy_only);
+    let own_key = own_key.or_else(|| seen.proxy_run(request.project, host).own_proxy_only());
     match &seen.proxy {
         ObservedProxy::Running { maker: ProxyMaker::Kamal, image, .. }
         | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, image }
@@ -263,12 +234,6 @@ pub(super) fn check_host(
             if own_key.is_some() =>
         {
             Err(RolloutError::OwnProxyOnly { host: host.clone(), key: own_key.unwrap_or_default() })
-        }
-        ObservedProxy::Running { maker: ProxyMaker::Kamal, .. }
-        | ObservedProxy::Stopped { maker: ProxyMaker::Kamal, .. }
-            if has_rules(request, host, seen) =>
-        {
-            Err(RolloutError::Traffic { host: host.clone() })
         }
         ObservedProxy::Absent | ObservedProxy::Stopped { .. }
             if needs_proxy && request.proxy == ProxyBoot::Expect =>

@@ -241,7 +241,7 @@ fn a_kamal_proxy_is_not_asked_for_what_it_cannot_do() {
     let ObservedProxy::Running { maker, .. } = &mut script.seen("one").proxy else { panic!("no proxy") };
     *maker = ProxyMaker::Kamal;
     let error = script.plan("v2").unwrap_err();
-    assert!(matches!(error, RolloutError::Traffic { .. }), "{error}");
+    assert!(matches!(error, RolloutError::OwnProxyOnly { .. }), "{error}");
     assert!(error.help()[0].contains("freehold adopt"), "{:?}", error.help());
 }
 
