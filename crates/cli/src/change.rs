@@ -33,7 +33,7 @@ mod scope;
 use error::ChangeError;
 pub(crate) use held::Held;
 pub(crate) use scope::needed;
-use scope::{names, needed_by_images};
+use scope::{all_names, names, needed_by_images};
 
 /// What a command that changes hosts needs beside the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,18 +103,8 @@ impl<'a> Change<'a> {
     /// # Errors
     /// What is wrong; no host was asked anything yet.
     pub(crate) async fn prepare_registry(context: &'a Context) -> Result<Self, CommandError> {
-        let all = |loaded: &Loaded| {
-            let mut all = names(loaded);
-            for host in loaded.whole.all_hosts().into_iter().filter(|_| !loaded.is_filtered()) {
-                if !all.contains(&host) {
-                    all.push(host);
-                }
-            }
-            all
-        };
-        context
-            .until_stopped(Self::prepare_all(context, Build::No, needed_by_images, all, Recorded::Yes))
-            .await
+        let prepare = Self::prepare_all(context, Build::No, needed_by_images, all_names, Recorded::Yes);
+        context.until_stopped(prepare).await
     }
 
     /// The same for a command that looks at what a change would do, or runs something beside the application.
@@ -136,6 +126,15 @@ impl<'a> Change<'a> {
     pub(crate) async fn prepare_without_secrets(context: &'a Context) -> Result<Self, CommandError> {
         let needed = |project: &Project| project.ssh.key_data.clone();
         context.until_stopped(Self::prepare_all(context, Build::No, needed, names, Recorded::Yes)).await
+    }
+
+    /// The same for a command about the hosts themselves: with every host, those of accessories too.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_servers(context: &'a Context) -> Result<Self, CommandError> {
+        let needed = |project: &Project| project.ssh.key_data.clone();
+        context.until_stopped(Self::prepare_all(context, Build::No, needed, all_names, Recorded::Yes)).await
     }
 
     async fn prepare_all(

@@ -5,6 +5,7 @@
 //! left. Progress lines, JSON and the journal all follow from the same [`Event`]s.
 
 mod clock;
+mod egress;
 mod engine_host;
 mod event;
 mod execute;

@@ -32,6 +32,7 @@ mod release_command;
 mod replicas;
 mod scene;
 mod secrets;
+mod servers;
 mod smoke;
 mod under_load;
 mod vectors;

@@ -33,3 +33,14 @@ pub(super) fn names(loaded: &Loaded) -> Vec<HostName> {
     }
     names
 }
+
+/// Names those, and without a filter the hosts of accessories too.
+pub(super) fn all_names(loaded: &Loaded) -> Vec<HostName> {
+    let mut all = names(loaded);
+    for host in loaded.whole.all_hosts().into_iter().filter(|_| !loaded.is_filtered()) {
+        if !all.contains(&host) {
+            all.push(host);
+        }
+    }
+    all
+}

@@ -13,8 +13,10 @@ use crate::ui::{Line, Tone};
 
 /// Make the hosts ready, then deploy.
 ///
-/// A host without Docker gets the package `docker.io` of its own system (Debian, Ubuntu), which needs root or `sudo`
-/// without a password. Hosts that have it are left as they are, so that running it again does no harm.
+/// A host without Docker gets it from the packages of its own system (Debian, Ubuntu, Fedora; from Docker's repository on
+/// the kin of Red Hat), which needs root or `sudo` without a password. Hosts that have it are left as they are, so that
+/// running it again does no harm. A host that does not reach its package sources, such as one in a private network,
+/// gets the packages through this computer.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  freehold setup\n  freehold setup -h web-3   # a host that was added")]
 pub(crate) struct Args {
@@ -40,7 +42,7 @@ impl Diagnose for NoEngine {
 
     fn help(&self) -> Vec<String> {
         vec![
-            "it is installed on Debian and Ubuntu, as root or with `sudo` that asks for no password"
+            "it is installed where there is apt or dnf, as root or with `sudo` that asks for no password"
                 .to_owned(),
             "otherwise install Docker by hand: https://docs.docker.com/engine/install/".to_owned(),
         ]
@@ -75,8 +77,10 @@ pub(crate) async fn bootstrap(context: &Context, hosts: &Hosts) -> Result<(), Co
     for (name, state) in hosts.each(|host| async move { host.engine_state().await }).await? {
         match state {
             EngineState::Ready { .. } => {}
-            EngineState::Absent { can_install: true, system } => missing.push((name, system)),
-            EngineState::Absent { can_install: false, system } => hopeless.push((name, system)),
+            EngineState::Absent { packages: Some(packages), system } => {
+                missing.push((name, packages, system))
+            }
+            EngineState::Absent { packages: None, system } => hopeless.push((name, system)),
         }
     }
     if !hopeless.is_empty() {
@@ -85,14 +89,14 @@ pub(crate) async fn bootstrap(context: &Context, hosts: &Hosts) -> Result<(), Co
     if missing.is_empty() {
         return Ok(());
     }
-    for (host, system) in &missing {
-        let text = format!(" {host}: installs the package docker.io of {system}");
+    for (host, packages, system) in &missing {
+        let text = format!(" {host}: installs the package {packages} on {system}");
         context.ui.note(Line::new().add(Tone::Strong, text));
     }
-    let names: Vec<&str> = missing.iter().map(|(host, _)| host.as_str()).collect();
+    let names: Vec<&str> = missing.iter().map(|(host, ..)| host.as_str()).collect();
     let activity = context.ui.begin("docker", &names.join(", "));
     let mut installs = tokio::task::JoinSet::new();
-    for (name, _) in &missing {
+    for (name, ..) in &missing {
         let Some(host) = hosts.get(name) else { continue };
         let host = std::sync::Arc::clone(host);
         installs.spawn(async move { host.install_engine().await });

@@ -1,10 +1,5 @@
-use std::time::Duration;
-
-use crate::engine_host::{EngineHost, shell::ShellOutput};
+use crate::engine_host::EngineHost;
 use crate::host::HostError;
-
-/// How long installing the engine's packages may take on a slow machine.
-const INSTALL_DEADLINE: Duration = Duration::from_secs(900);
 
 /// Whether a host has a container engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +13,8 @@ pub enum EngineState {
     Absent {
         /// The system, as it names itself: `Debian GNU/Linux 13 (trixie)`.
         system: String,
-        /// Whether [`EngineHost::install_engine`] can install it.
-        can_install: bool,
+        /// The packages that [`EngineHost::install_engine`] would install, if it can.
+        packages: Option<&'static str>,
     },
 }
 
@@ -28,22 +23,40 @@ const LOOK: &str = r#"
 command -v docker >/dev/null 2>&1 && echo docker=yes
 command -v dockerd >/dev/null 2>&1 && echo docker=yes
 command -v podman >/dev/null 2>&1 && echo docker=yes
-(. /etc/os-release 2>/dev/null; printf 'system=%s\n' "${PRETTY_NAME:-unknown}")
-if command -v apt-get >/dev/null 2>&1; then
-  if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then echo install=yes; fi
-fi
+(. /etc/os-release 2>/dev/null; printf 'system=%s\nkin=%s %s\n' "${PRETTY_NAME:-unknown}" "$ID" "$ID_LIKE")
+if command -v apt-get >/dev/null 2>&1; then echo manager=apt; elif command -v dnf >/dev/null 2>&1; then echo manager=dnf; fi
+if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then echo root=yes; fi
 :
 "#;
 
-/// Installs the system's Docker, starts it, and lets the user in. Prints the end of apt's output when it fails.
+/// Installs Docker, starts it, and lets the user in.
+///
+/// Debian, Ubuntu and Fedora have packages of their own. Red Hat's kin have none: there it is Docker's own repository,
+/// as <https://docs.docker.com/engine/install/centos/> has it.
 const INSTALL: &str = r#"
-root=; [ "$(id -u)" = 0 ] || root="sudo -n"
-log=$(mktemp) || exit 1
-export DEBIAN_FRONTEND=noninteractive
-if ! { $root apt-get update -qq && $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq docker.io; } >"$log" 2>&1 </dev/null; then
-  tail -n 5 "$log" >&2; rm -f "$log"; exit 1
-fi
-rm -f "$log"
+(. /etc/os-release 2>/dev/null; echo "$ID $ID_LIKE") >"$said"
+read -r kin <"$said"
+case $manager in
+  apt)
+    fetch_lists
+    # Debian 13 ships the client as a package of its own.
+    if apt-cache show docker-cli >/dev/null 2>&1; then fetch docker.io docker-cli; else fetch docker.io; fi ;;
+  dnf)
+    case $kin in
+      fedora*) fetch_lists; fetch moby-engine ;;
+      *)
+        $root tee /etc/yum.repos.d/docker-ce.repo >/dev/null <<'END'
+[docker-ce-stable]
+name=Docker CE Stable - $basearch
+baseurl=https://download.docker.com/linux/centos/$releasever/$basearch/stable
+enabled=1
+gpgcheck=1
+gpgkey=https://download.docker.com/linux/centos/gpg
+END
+        fetch_lists; fetch docker-ce docker-ce-cli containerd.io ;;
+    esac ;;
+  *) echo 'neither apt-get nor dnf is there' >&2; exit 1 ;;
+esac
 [ -z "$root" ] || $root usermod -aG docker "$(id -un)" || exit 1
 if [ -d /run/systemd/system ]; then $root systemctl enable --now docker >/dev/null 2>&1; else $root service docker start >/dev/null 2>&1; fi
 for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
@@ -83,12 +96,19 @@ impl EngineHost {
         if has("docker=yes") {
             return Err(self.engine_error("ask the engine", error));
         }
-        let system = seen.stdout.lines().find_map(|line| line.strip_prefix("system=")).unwrap_or("unknown");
-        Ok(EngineState::Absent { system: system.to_owned(), can_install: has("install=yes") })
+        let value =
+            |name: &str| seen.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        let packages = match (has("root=yes"), value("manager="), value("kin=")) {
+            (true, "apt", _) => Some("docker.io"),
+            (true, "dnf", kin) if kin.starts_with("fedora") => Some("moby-engine"),
+            (true, "dnf", _) => Some("docker-ce"),
+            _ => None,
+        };
+        Ok(EngineState::Absent { system: value("system=").to_owned(), packages })
     }
 
-    /// Installs Docker from the system's own packages, as root or through `sudo -n`, and connects anew so that the
-    /// user's new group counts.
+    /// Installs Docker, as root or through `sudo -n`, and connects anew so that the user's new group counts. A host that does
+    /// not reach its package sources gets them through this computer.
     ///
     /// # Errors
     /// [`HostError`] with the last line of what failed.
@@ -96,18 +116,9 @@ impl EngineHost {
     /// # Cancel safety
     /// The installation may go on.
     pub async fn install_engine(&self) -> Result<(), HostError> {
-        let link = self.link().await?;
-        let operation = "install Docker";
-        let output: ShellOutput = link.shell.run(INSTALL, INSTALL_DEADLINE).await.map_err(|error| {
-            link.give_up();
-            HostError::Lost {
-                host: self.name.clone(),
-                operation: operation.to_owned(),
-                source: Some(std::sync::Arc::new(error)),
-            }
-        })?;
-        link.give_up();
-        if output.code == 0 { Ok(()) } else { Err(self.refused(operation, &output)) }
+        let outcome = self.install("install Docker", INSTALL).await;
+        self.link().await?.give_up();
+        outcome.map(drop)
     }
 
     /// Returns the key under which fingerprints of secrets are made. It is made at the first time and stays on the host.
