@@ -1,20 +1,18 @@
+mod image;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use freehold_docker::{ContainerScope, RegistryProgress};
-use freehold_model::{Accessory, AccessoryName, ProxyServiceName, RemoteImage};
-use freehold_plan::{
-    CONFIGURATION_LABEL, ImageAge, ObservedAccessory, PlacedDirectory, PlacedFile, ProxyMaker, Route,
-};
+use freehold_docker::ContainerScope;
+use freehold_model::{Accessory, AccessoryName, ProxyServiceName};
+use freehold_plan::{CONFIGURATION_LABEL, ObservedAccessory, PlacedDirectory, PlacedFile, ProxyMaker, Route};
 
 use crate::engine_host::link::Link;
 use crate::engine_host::observe::{container_state, kamal_route, maker, route_of};
 use crate::engine_host::proxy::PROXY_CONTAINER;
 use crate::engine_host::{EngineHost, scripts};
-use crate::event::Progress;
-use crate::failures::chain;
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
 /// How much of a file goes to the host at a time.
@@ -118,56 +116,6 @@ impl EngineHost {
                 (status.name.clone(), route_of(wanted, &status))
             })
             .collect())
-    }
-
-    pub(super) async fn pull_accessory_image(
-        &self,
-        accessory: &AccessoryName,
-        image: &RemoteImage,
-        age: ImageAge,
-        context: &StepContext<'_>,
-    ) -> Result<Outcome, StepError> {
-        let link = self.link().await?;
-        let operation = format!("pull image `{image}`");
-        let there = link.engine.inspect_image(&image.to_string()).await;
-        let is_there = there.map_err(|error| self.engine_error(&operation, error))?.is_some();
-        if is_there && age == ImageAge::Any {
-            return Ok(Outcome::AlreadyDone);
-        }
-        let engine = link
-            .dedicated_engine()
-            .await
-            .map_err(|source| StepError::Image { operation: operation.clone(), source })?;
-        let credentials = self.workshop.accessory_login(accessory);
-        let mut progress = |now: RegistryProgress| {
-            (context.progress)(Progress::Transfer {
-                bytes_sent: now.bytes,
-                bytes_total: Some(now.bytes_known),
-                layers_sent: u32::try_from(now.layers_done).unwrap_or(u32::MAX),
-                layers_total: u32::try_from(now.layers).unwrap_or(u32::MAX),
-            });
-        };
-        // Without a tag an engine would pull every one there is.
-        let name = match (&image.tag, &image.digest) {
-            (None, None) => format!("{image}:latest"),
-            _ => image.to_string(),
-        };
-        let pulled = tokio::select! {
-            pulled = engine.pull_image(&name, credentials.as_ref(), &mut progress) => pulled,
-            () = context.stop.cancelled() => return Err(StepError::Stopped),
-        };
-        match pulled {
-            Ok(()) => Ok(Outcome::Done(None)),
-            // A host in a private network may reach no registry: its image was brought there some other way.
-            Err(error) if is_there => {
-                let error = chain(&error);
-                tracing::warn!(host = %self.name, %image, %error, "image not pulled");
-                Ok(Outcome::Done(Some(format!(
-                    "the one that is there is used, as it cannot be pulled: {error}"
-                ))))
-            }
-            Err(error) => Err(self.engine_error(&operation, error).into()),
-        }
     }
 
     pub(super) async fn place_files(
