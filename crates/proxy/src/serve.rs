@@ -33,7 +33,7 @@ use crate::worker::{Leaving, Worker};
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) client: ClientStream,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Rc<Peer>,
     pub(crate) inlet: Inlet,
     pub(crate) worker: Rc<Worker>,
     pub(crate) watch: Rc<Watch>,
@@ -70,7 +70,8 @@ pub(crate) async fn serve(
     let inlet = Inlet::new(&worker.buffers);
     let mut peer = Peer::new(caller.address);
     peer.identity = identity;
-    let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
+    let mut connection =
+        Connection { client, peer: Rc::new(peer), inlet, watch: Rc::clone(&registered.watch), worker };
     if connection.client.is_agreed_on_http2() {
         // In a box, so that a connection by HTTP/1 holds no room for it.
         return Box::pin(http2::connection::serve(connection)).await;
@@ -98,11 +99,20 @@ pub(crate) async fn serve(
 
 /// Serves the one request of a stream of HTTP/2.
 pub(crate) async fn serve_stream(mut connection: Connection, _registered: Registered) {
+    if connection.client.is_gone() {
+        // Nobody has asked for it by the time it is begun.
+        return;
+    }
     if let Some(admission) = connection.next(false).await
         && connection.exchange(admission).await == After::Abort
     {
         connection.client.abort();
     }
+}
+
+/// Answers a stream of HTTP/2 whose head is not taken.
+pub(crate) async fn refuse_stream(mut connection: Connection, _registered: Registered, status: u16) {
+    connection.refuse(status, Reason::InvalidRequest).await;
 }
 
 /// An encrypted connection, and what is known of its client.

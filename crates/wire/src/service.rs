@@ -247,6 +247,10 @@ pub enum Reason {
     NoCertificate,
     /// It came over a connection that was agreed on for another name, on which this service's clients are not known (421).
     Misdirected,
+    /// The client broke the rules of HTTP/2, which ended its connection.
+    ProtocolError,
+    /// The client sent too much over HTTP/2 that brings nothing, which ended its connection.
+    ClientFlood,
     /// The client left before the answer was complete (499).
     ClientGone,
     /// The client did not send its request in time (408).
@@ -288,6 +292,8 @@ impl Reason {
             Self::TlsOff => "tls_off",
             Self::NoCertificate => "no_certificate",
             Self::Misdirected => "misdirected",
+            Self::ProtocolError => "protocol_error",
+            Self::ClientFlood => "client_flood",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
             Self::ClientBlocked => "client_blocked",
@@ -314,6 +320,8 @@ impl Reason {
                 | Self::BufferFailed
                 | Self::BufferFull
                 | Self::UnknownProof
+                | Self::ProtocolError
+                | Self::ClientFlood
                 | Self::ClientGone
                 | Self::ClientTimeout
                 | Self::ClientBlocked

@@ -4,8 +4,8 @@ use httparse::Status;
 
 use super::header::Kind;
 use super::{
-    Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
-    tokens,
+    Framing, HeaderLines, MAX_HEAD_BYTES, MAX_HEADERS, Slots, Version, has_only_whole_line_ends, offset_in,
+    parse_length, tokens,
 };
 use crate::cookie::CookieRules;
 use crate::digits::write_decimal;
@@ -54,7 +54,8 @@ pub(crate) fn parse<'h, 'b>(
     }
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let head_len = match config.parse_response_with_uninit_headers(&mut response, buffer, &mut slots.lines) {
+    let lines = slots.lines.get_mut(..MAX_HEADERS).unwrap_or_default();
+    let head_len = match config.parse_response_with_uninit_headers(&mut response, buffer, lines) {
         Ok(Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
         Ok(Status::Partial) if buffer.len() <= MAX_HEAD_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(InvalidResponse("head too large")),
