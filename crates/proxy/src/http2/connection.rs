@@ -116,6 +116,7 @@ impl Driver {
                 }
                 Err(Signal::Expired) => self.shut(Code::NoError),
                 // Each stream is interrupted by itself and says so to the client.
+                Err(Signal::Cut) if self.is_ending() => {}
                 Err(Signal::Cut) => self.state = State::Cut,
             }
         }
@@ -146,9 +147,11 @@ impl Driver {
                     Poll::Pending => {}
                 }
             }
+            // Nothing is read then until some of it was sent.
+            let was_clogged = self.session.borrow().is_clogged();
             while let Poll::Ready(Some(())) = Pin::new(&mut self.streams).poll_next(context) {}
             match self.poll_output(context) {
-                Poll::Ready(Ok(true)) => again |= self.session.borrow().has_waiting(),
+                Poll::Ready(Ok(true)) => again |= was_clogged || self.session.borrow().has_waiting(),
                 Poll::Ready(Ok(false)) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Event::Closed),
                 Poll::Pending => {}

@@ -5,6 +5,8 @@
 
 mod receive;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::task::Waker;
@@ -221,6 +223,10 @@ impl Session {
             } else {
                 self.out.clear();
             }
+        } else if self.sent >= MAX_OUT_BYTES {
+            // A client that is slower than we are never empties it.
+            self.out.drain(..self.sent);
+            self.sent = 0;
         }
         self.make_room();
     }

@@ -36,6 +36,7 @@ mod gates;
 mod hardening;
 mod http2;
 mod http2_floods;
+mod http2_strictness;
 mod http2_targets;
 mod log_lines;
 mod metrics;

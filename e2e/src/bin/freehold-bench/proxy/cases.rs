@@ -152,7 +152,7 @@ impl Bench {
         let before = contender.cpu()?;
         match case {
             Case::TlsNew => load::new_connections(&aim, 8, requests).await?,
-            Case::Http2 => http2(&aim, requests).await?,
+            Case::Http2 => http2(&aim, (requests, 16)).await?,
             Case::Huge => load::keep_alive(&aim, 4, requests).await?,
             _ => load::keep_alive(&aim, CONNECTIONS, requests).await?,
         }
@@ -197,10 +197,11 @@ impl Bench {
     }
 }
 
-/// Lets nghttp2's load generator ask over HTTP/2, and reads what became of it.
-async fn http2(aim: &Aim, requests: usize) -> Result<(), Failure> {
+/// Lets nghttp2's load generator ask over HTTP/2, by so many connections, and reads what became of it.
+pub(super) async fn http2(aim: &Aim, (requests, clients): (usize, usize)) -> Result<(), Failure> {
     let mut command = Command::new("h2load");
-    command.args(["--requests", &requests.to_string(), "--clients", "16", "--max-concurrent-streams", "4"]);
+    let (count, clients) = (requests.to_string(), clients.to_string());
+    command.args(["--requests", &count, "--clients", &clients, "--max-concurrent-streams", "4"]);
     command.arg(format!("--connect-to={}", aim.address));
     command.arg(format!("https://{}:{}{}", aim.host, aim.address.port(), aim.path));
     let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await??;
