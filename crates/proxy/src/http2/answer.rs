@@ -1,6 +1,6 @@
 //! The heads of answers, from the text that HTTP/1 has to fields.
 
-use std::io;
+use std::io::{self, BufRead};
 
 use super::hpack::Encoder;
 use super::invalid;
@@ -73,10 +73,10 @@ pub(super) fn write_trailers(mut lines: &[u8], encoder: &mut Encoder, out: &mut 
 
 /// Takes a line away from the front; returns it without its end.
 fn next_line<'t>(text: &mut &'t [u8]) -> io::Result<&'t [u8]> {
-    let end = text.iter().position(|byte| *byte == b'\n').ok_or_else(|| invalid("part of a head"))?;
-    let (line, rest) = text.split_at_checked(end).ok_or_else(|| invalid("part of a head"))?;
-    *text = rest.get(1..).unwrap_or_default();
-    line.strip_suffix(b"\r").ok_or_else(|| invalid("line"))
+    let whole = *text;
+    let length = text.skip_until(b'\n')?;
+    let line = whole.get(..length).unwrap_or_default();
+    line.strip_suffix(b"\r\n").ok_or_else(|| invalid("part of a head"))
 }
 
 /// Reads the status out of `HTTP/1.1 200 OK`.

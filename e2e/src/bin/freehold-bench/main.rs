@@ -43,6 +43,9 @@ enum Verb {
         /// Only this proxy; repeat for several.
         #[arg(long)]
         only: Vec<String>,
+        /// Only cases whose names contain this text, such as `HTTP/2`; repeat for several.
+        #[arg(long)]
+        case: Vec<String>,
     },
     /// How many user instructions a request costs in the proxy, counted by callgrind; fails past the limit.
     Instructions {
@@ -60,7 +63,7 @@ async fn main() -> ExitCode {
         Verb::Deploy { hosts, runs, latency } => {
             deploy::measure(&hosts, runs, Duration::from_millis(latency)).await
         }
-        Verb::Proxy { rounds, only } => proxy::measure(rounds, &only).await,
+        Verb::Proxy { rounds, only, case } => proxy::measure(rounds, &only, &case).await,
         Verb::Instructions { beside_others } => proxy::count(beside_others).await,
         Verb::Executable => executable::measure().await,
     };

@@ -37,11 +37,11 @@ impl Protocol {
     }
 }
 
-/// Measures everything beside the others, in so many rounds; says whether every one could
+/// Measures everything beside the others, or only some cases, in so many rounds; says whether every one could
 /// be measured.
-pub(crate) async fn measure(rounds: usize, only: &[String]) -> Result<bool, Failure> {
+pub(crate) async fn measure(rounds: usize, only: &[String], cases: &[String]) -> Result<bool, Failure> {
     let bench = Bench::start(only).await?;
-    let report = bench.run(rounds).await?;
+    let report = bench.run(rounds, cases).await?;
     print(&report.to_string());
     Ok(report.failures.is_empty())
 }

@@ -86,9 +86,8 @@ impl Session {
         let data = unpadded(head, payload)?;
         let id = head.stream;
         let is_idle = id > self.last;
-        let closed = self.closed(id);
         let Some(stream) = self.stream(id) else {
-            return match closed {
+            return match self.closed(id) {
                 _ if is_idle => Err(Fault::protocol("DATA on an idle stream")),
                 Some(Closed::Reset) => {
                     self.give_back(length);
@@ -173,11 +172,11 @@ impl Session {
         if id.is_multiple_of(2) {
             return Err(Fault::protocol("a stream with an even number"));
         }
-        let closed = self.closed(id);
-        let is_new = id > self.last;
+        if id > self.last {
+            return self.request(block, bytes);
+        }
         let reset = match self.stream(id) {
-            None if is_new => return self.request(block, bytes),
-            None => match closed {
+            None => match self.closed(id) {
                 None => return Err(Fault::protocol("a stream below one that was used")),
                 Some(Closed::Ended) => Some(ResetBy::Client),
                 Some(Closed::Reset) => Some(ResetBy::Us),

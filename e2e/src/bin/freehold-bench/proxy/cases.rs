@@ -97,15 +97,20 @@ impl Bench {
         Ok(Self { contenders, tls })
     }
 
-    pub(crate) async fn run(&self, rounds: usize) -> Result<Report, Failure> {
+    /// Measures the cases whose names contain one of these texts, or everything.
+    pub(crate) async fn run(&self, rounds: usize, cases: &[String]) -> Result<Report, Failure> {
         let mut report = Report::default();
         for contender in &self.contenders {
             report.columns.push(contender.kind);
             report.versions.push(contender.kind.version().await?);
             report.at_rest.push(contender.resident()?);
         }
-        self.memory(&mut report).await?;
-        for case in Case::ALL {
+        if cases.is_empty() {
+            self.memory(&mut report).await?;
+        }
+        let is_wanted =
+            |case: &Case| cases.is_empty() || cases.iter().any(|text| case.name().contains(text.as_str()));
+        for case in Case::ALL.into_iter().filter(is_wanted) {
             // The first one finds things cold and is not counted.
             for round in 0..=rounds {
                 for contender in self.contenders.iter().filter(|contender| case.is_for(contender.kind)) {
@@ -125,7 +130,9 @@ impl Bench {
                 }
             }
         }
-        self.latency(rounds, &mut report).await?;
+        if cases.is_empty() {
+            self.latency(rounds, &mut report).await?;
+        }
         Ok(report)
     }
 
