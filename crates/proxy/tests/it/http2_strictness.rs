@@ -156,6 +156,14 @@ async fn nothing_that_could_be_read_otherwise_is_forwarded() {
         let (name, value) = (String::from_utf8_lossy(header.0), String::from_utf8_lossy(header.1));
         assert_eq!(told, Fate::Reset(PROTOCOL_ERROR), "{name:?}: {value:?}");
     }
+    assert_eq!(target.requests(), before, "nothing has reached the target");
+}
+
+/// The same by what stands in the first line.
+#[tokio::test]
+async fn no_first_line_that_could_be_read_otherwise_is_forwarded() {
+    let (rig, target) = scene().await;
+    let before = target.requests();
     let pseudo: Vec<(usize, &[u8])> = vec![
         (0, b""),
         (0, b"GET /x HTTP/1.1\r\nx: y\r\n\r\nGET"),
