@@ -11,6 +11,7 @@ pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod deploy;
 pub(crate) mod docs;
+pub(crate) mod doctor;
 pub(crate) mod help;
 pub(crate) mod init;
 pub(crate) mod lock;
@@ -28,6 +29,7 @@ pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod setup;
 pub(crate) mod status;
+pub(crate) mod tunnel;
 pub(crate) mod upgrade;
 pub(crate) mod version;
 
@@ -57,6 +59,8 @@ impl Command {
             Self::Registry(arguments) => arguments.name(),
             Self::Secrets(arguments) => arguments.name(),
             Self::Server(arguments) => arguments.name(),
+            Self::Tunnel(_) => "tunnel",
+            Self::Doctor(_) => "doctor",
             Self::Adopt(_) => "adopt",
             Self::Proxy(arguments) => arguments.name(),
             Self::Prune(arguments) => arguments.name(),
@@ -92,6 +96,10 @@ impl Command {
             Self::Registry(arguments) => registry::run(context, arguments).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,
             Self::Server(arguments) => server::run(context, arguments).await,
+            Self::Doctor(arguments) => {
+                context.until_stopped(Box::pin(doctor::run(context, &arguments))).await
+            }
+            Self::Tunnel(arguments) => Box::pin(tunnel::run(context, &arguments)).await,
             Self::Adopt(arguments) => Box::pin(adopt::run(context, &arguments)).await,
             Self::Proxy(arguments) => Box::pin(proxy::run(context, arguments)).await,
             Self::Prune(arguments) => prune::run(context, &arguments).await,

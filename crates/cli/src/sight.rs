@@ -93,6 +93,17 @@ impl Sight {
         Ok((Self::of(context, |_| names.clone()).await?, chosen))
     }
 
+    /// The same for the named hosts, whatever the filters are.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_hosts(
+        context: &Context,
+        names: impl Fn(&Loaded) -> Vec<HostName>,
+    ) -> Result<Self, CommandError> {
+        Self::of(context, names).await
+    }
+
     async fn of(context: &Context, names: impl Fn(&Loaded) -> Vec<HostName>) -> Result<Self, CommandError> {
         let loaded = project::load(context).await?;
         let project = &loaded.chosen;

@@ -19,12 +19,12 @@ mod world;
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
     Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState,
-    LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServedCertificate,
+    Examination, LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServedCertificate,
     ServedService, ServedTarget, ServerCommand, ServerControl, ServiceDetails, SshReach, Stock, Workshop,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};
-pub use failures::Failures;
+pub use failures::{Failures, chain};
 pub use host::{
     Explanation, Holder, Host, HostError, LeaseAttempt, LeaseHeld, LeaseRequest, LeaseToken, Outcome, Scope,
     StepContext, StepError, Work,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -93,6 +94,8 @@ pub struct Project {
     pub output: OutputSettings,
     /// Command lines that have a name, each as its words.
     pub aliases: BTreeMap<AliasName, Vec<String>>,
+    /// Addresses at which the hosts reach each other, of those whose name is none or another one.
+    pub addresses: BTreeMap<HostName, IpAddr>,
 }
 
 impl Project {
@@ -123,6 +126,7 @@ impl Project {
             error_pages: None,
             output: OutputSettings::default(),
             aliases: BTreeMap::new(),
+            addresses: BTreeMap::new(),
         }
     }
 
@@ -160,6 +164,13 @@ impl Project {
     #[must_use]
     pub fn proxy_run(&self, host: &HostName) -> ProxyRun {
         self.proxy_runs.get(host).cloned().unwrap_or_default()
+    }
+
+    /// Returns the address at which the other hosts reach a host: what the file says, otherwise its name if that is one.
+    #[must_use]
+    pub fn address_of(&self, host: &HostName) -> Option<IpAddr> {
+        let said = self.addresses.get(host).copied();
+        said.or_else(|| host.as_str().trim_matches(['[', ']']).parse().ok())
     }
 
     /// Returns every host once: those of [`Project::hosts`], then the others of the accessories.

@@ -8,12 +8,14 @@
 
 mod accessory;
 mod build_tool;
+pub mod doctor;
 mod gate;
 mod images;
 mod kamal_proxy;
 mod lifecycle;
 mod naming;
 mod observed;
+mod peer;
 mod plan;
 mod proxy;
 mod removal;
@@ -44,6 +46,7 @@ pub use observed::{
     CertificateState, ContainerState, Holder, Observed, ObservedCertificate, ObservedContainer, ObservedHost,
     ObservedImage, ObservedProxy, ObservedRoute, ProxyMaker, Route,
 };
+pub use peer::introduce;
 pub use plan::{Action, Lane, OnFailure, Plan, PlanKind, Stage, StageKind, Step, StepId, Undo};
 pub use proxy::{
     Bridging, Handover, Incoming, PROXY_BEFORE, ProxyPlanError, ProxyVerb, handover, kamal_image, proxy,

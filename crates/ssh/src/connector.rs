@@ -139,7 +139,8 @@ impl Plan {
             let jump = target.as_ref().filter(|_| index + 1 < hops.len());
             let name = HopName { name: hop.name.clone(), target: jump.cloned() };
             let way = hops.get(..=index).unwrap_or(hops);
-            let place = way.iter().map(|hop| format!("{}:{}", hop.address, hop.port)).collect::<Vec<_>>().join(" ");
+            let place =
+                way.iter().map(|hop| format!("{}:{}", hop.address, hop.port)).collect::<Vec<_>>().join(" ");
             // Whoever reads through a connection that only carries others may let them wait.
             let stage = Stage {
                 plan: self,
@@ -153,9 +154,9 @@ impl Plan {
             previous = Some(match jump {
                 // Sessions never let the host wait, so that they can share what carries them. The others cannot.
                 Some(target) if overflow == Overflow::Close => {
-                    self.ways.carriers.through(way).get(target, stage.connect(previous)).await?
+                    self.ways.carriers.through(way).get(target, Box::pin(stage.connect(previous))).await?
                 }
-                _ => stage.connect(previous).await?,
+                _ => Box::pin(stage.connect(previous)).await?,
             });
         }
         previous.ok_or(ConnectError::NoHops)
@@ -190,7 +191,9 @@ impl Stage<'_> {
                     return Ok(connection);
                 }
                 Err(error @ ConnectError::Handshake { .. })
-                    if heard.is_brushed_off() && self.hop.proxy_command.is_none() && attempt < pace::RETRIES =>
+                    if heard.is_brushed_off()
+                        && self.hop.proxy_command.is_none()
+                        && attempt < pace::RETRIES =>
                 {
                     turn.was_too_much();
                     attempt += 1;
@@ -274,9 +277,9 @@ impl Stage<'_> {
         let hop = self.hop;
         let (policy, address, port) = (hop.host_key.clone(), hop.address.clone(), hop.port);
         let known = tokio::task::spawn_blocking(move || Known::read(&policy, &address, port)).await;
-        let known = known
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(|source| ConnectError::KnownHosts { hop: self.name.clone(), source: Arc::new(source) })?;
+        let known = known.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|source| {
+            ConnectError::KnownHosts { hop: self.name.clone(), source: Arc::new(source) }
+        })?;
         let config = Arc::new(self.config(&known));
         let shared = Shared::new(self.overflow);
         let client = Client {
@@ -304,7 +307,11 @@ impl Stage<'_> {
                 return Err(ConnectError::HostKey { hop: hop_name(), source });
             }
             Some(Err(ClientError::Ssh(source))) => {
-                return Err(ConnectError::Handshake { hop: hop_name(), complaints: String::new(), source: Arc::new(source) });
+                return Err(ConnectError::Handshake {
+                    hop: hop_name(),
+                    complaints: String::new(),
+                    source: Arc::new(source),
+                });
             }
             Some(Ok(handle)) => handle,
         };

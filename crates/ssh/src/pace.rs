@@ -101,7 +101,8 @@ impl Drop for Turn {
 
 /// Returns the pause before an attempt, from 1: it doubles, and up to as much again is added by chance.
 pub(crate) fn pause(attempt: u32) -> Duration {
-    let doubled = FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1))).min(LONGEST_PAUSE);
+    let doubled =
+        FIRST_PAUSE.saturating_mul(2_u32.saturating_pow(attempt.saturating_sub(1))).min(LONGEST_PAUSE);
     let mut random = [0_u8; 1];
     // Without chance the pause is only less well spread.
     let [share] = if getrandom::fill(&mut random).is_ok() { random } else { [u8::MAX] };

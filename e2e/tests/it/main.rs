@@ -27,6 +27,7 @@ mod killed;
 mod local_registry;
 mod locks;
 mod proxy;
+mod reach;
 mod registry;
 mod release_command;
 mod replicas;

@@ -70,7 +70,7 @@ pub(super) fn project(
     let image = image?;
     let images = images(&section, &image.repository, place, &builder, report);
     check_images(&section, &roles, &images, report);
-    let project = Project {
+    let mut project = Project {
         destination: destination.cloned(),
         digest: image.digest,
         images,
@@ -94,6 +94,9 @@ pub(super) fn project(
         aliases: settings.aliases,
         ..Project::new(service?, image.repository)
     };
+    if let Some(field) = section.get("addresses") {
+        project.addresses = setting::addresses(&field, &project.all_hosts(), report);
+    }
     Some(project)
 }
 

@@ -142,6 +142,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "registry", Kind::Section("registry")).default("none: images go straight to the hosts").doc("Where images are stored between the build and the hosts."),
     key("", "accessories", Kind::MapOf(&Kind::Section("accessories/NAME"))).doc("Long-lived containers beside the service."),
     key("", "aliases", Kind::TextMap).example("{console: app exec -i --reuse \"bin/console\"}").doc("Names for command lines; the words behind the name are added."),
+    key("", "addresses", Kind::TextMap).example("{192.0.2.1: 10.0.0.1}").doc("Freehold's own: the IP addresses at which the hosts reach each other, where the names of this file are none or lead elsewhere. Containers find accessories on other hosts by them, as `SERVICE-ACCESSORY`."),
     key("", "asset_path", Kind::Text).example("\"/app/public/assets:ro\"").doc("The folder of assets in the container that the old and the new release share, with options of the mount behind a colon."),
     key("", "error_pages_path", Kind::Text).example("public").doc("The local folder of the proxy's error pages, `4??.html` and `5??.html`."),
     key("", "hooks_output", Kind::Either(&[Kind::Text, Kind::TextMap])).example("{pre-deploy: verbose}").doc("Whether the output of hooks is shown, `quiet` or `verbose`, for all or for each by name."),

@@ -137,6 +137,7 @@ fn describe(parsed: &Parsed) -> String {
     lines.add("hooks", &project.hooks, Some(&plain.hooks));
     lines.add("error pages", &project.error_pages, Some(&plain.error_pages));
     lines.add("output", &project.output, Some(&plain.output));
+    lines.add("addresses", &project.addresses, Some(&plain.addresses));
     for (name, words) in &project.aliases {
         lines.add(&format!("alias {name}"), words, None);
     }

@@ -104,10 +104,19 @@ impl EngineHost {
         self.link.get(Link::is_usable, open).await
     }
 
+    /// Returns the open link, or one over a connection that is there already.
+    pub(super) async fn link_over(&self, connection: Connection) -> Result<Arc<Link>, HostError> {
+        self.link.get(Link::is_usable, self.build_link(connection)).await
+    }
+
     async fn open_link(&self) -> Result<Link, HostError> {
         let connection = Connection::open(&self.name, &self.reach)
             .await
             .map_err(|source| HostError::Connect { host: self.name.clone(), source })?;
+        self.build_link(connection).await
+    }
+
+    async fn build_link(&self, connection: Connection) -> Result<Link, HostError> {
         let lost = |source: std::io::Error| HostError::Lost {
             host: self.name.clone(),
             operation: "start a shell".to_owned(),

@@ -17,13 +17,15 @@ fn lock_directory(stem: &str) -> String {
     format!(".kamal/lock-{stem}")
 }
 
-/// Prints what the shell knows of the host, one `name=value` a line.
+/// Prints what the shell knows of the host, one `name=value` a line; sockets that the user may use go before others.
 pub(super) const GREETING: &str = r#"
 printf 'home=%s\n' "$(pwd -P)"
 printf 'parent=%s\n' "$PPID"
 printf 'docker_host=%s\n' "${DOCKER_HOST-}"
-for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" /run/podman/podman.sock; do
-  if [ -S "$socket" ]; then printf 'socket=%s\n' "$socket"; fi
+for usable in -w -e; do
+  for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" /run/podman/podman.sock; do
+    if [ -S "$socket" ] && [ "$usable" "$socket" ]; then printf 'socket=%s\n' "$socket"; fi
+  done
 done
 "#;
 

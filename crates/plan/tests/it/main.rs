@@ -5,6 +5,8 @@ mod accessories;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod fixture;
 #[cfg(test)]
 mod gate;

@@ -1,6 +1,6 @@
-use std::sync::Arc;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::HostName;

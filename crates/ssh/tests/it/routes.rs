@@ -247,8 +247,9 @@ async fn a_jump_host_that_is_gone_costs_its_deadline_once_for_all_behind_it() {
     let mut attempts = tokio::task::JoinSet::new();
     for number in 0..8 {
         let (connector, settings) = (connector.clone(), client.settings.clone());
-        let host = HostName::parse(&format!("10.9.9.{number}")).unwrap();
-        attempts.spawn(async move { connector.connect(&host, &settings, &[]).await.unwrap_err().to_string() });
+        let host = HostName::parse(format!("10.9.9.{number}")).unwrap();
+        attempts
+            .spawn(async move { connector.connect(&host, &settings, &[]).await.unwrap_err().to_string() });
     }
     let mut errors = attempts.join_all().await;
     errors.sort();
