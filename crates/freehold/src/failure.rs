@@ -19,6 +19,9 @@ pub(crate) fn show(error: &(dyn Diagnose + Send + Sync), format: Format) {
     if error.kind() == ErrorKind::PendingChanges && format != Format::Json {
         return;
     }
+    if error.is_told() {
+        return;
+    }
     let written = match format {
         Format::Json => std::io::stdout().write_all(json(error).as_bytes()),
         Format::Plain | Format::Coloured => {

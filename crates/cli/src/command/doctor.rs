@@ -52,6 +52,10 @@ impl Diagnose for Unwell {
     fn kind(&self) -> ErrorKind {
         self.kind
     }
+
+    fn is_told(&self) -> bool {
+        true
+    }
 }
 
 type Seen = BTreeMap<HostName, Result<Box<Examined>, Unreached>>;
