@@ -33,7 +33,7 @@ pub use project::{
     ProjectImage, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, RareOptions, Rate,
     Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage,
     RoleOrder, Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
-    TargetProtocol, Timeouts, Tls, Traffic, Ulimit,
+    TargetProtocol, Timeouts, Tls, Traffic, Ulimit, UpgradeToken,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

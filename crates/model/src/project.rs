@@ -28,7 +28,7 @@ pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduleState, ScheduledJ
 pub use ssh::{ConnectionSettings, JumpHost, SshConfigFiles, SshLogLevel, SshSettings};
 pub use traffic::{
     Balance, HeaderChanges, HeaderField, Hsts, InvalidTraffic, Network, PassiveHealth, Rate, Redirect,
-    Traffic,
+    Traffic, UpgradeToken,
 };
 
 mod accessory;

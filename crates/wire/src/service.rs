@@ -257,8 +257,10 @@ pub enum Reason {
     RateLimited,
     /// The client has not said who it is, or is not known (401).
     Unauthorized,
-    /// Who may come cannot be told: the file cannot be read, or too many ask at once (503).
+    /// Who may come cannot be told: the file cannot be read, or a password was not looked at in time (503).
     AuthUnavailable,
+    /// So many passwords wait to be looked at that one more would wait for too long (503).
+    AuthBusy,
 }
 
 impl Reason {
@@ -294,6 +296,7 @@ impl Reason {
             Self::RateLimited => "rate_limited",
             Self::Unauthorized => "unauthorized",
             Self::AuthUnavailable => "auth_unavailable",
+            Self::AuthBusy => "auth_busy",
         }
     }
 
@@ -320,6 +323,7 @@ impl Reason {
                 | Self::RateLimited
                 | Self::Unauthorized
                 | Self::AuthUnavailable
+                | Self::AuthBusy
                 | Self::DrainTimeout
         )
     }

@@ -25,6 +25,7 @@ pub(super) fn traffic(section: &Section<'_>, report: &mut Report) -> Option<Box<
     let headers = section.get("headers").and_then(|field| field.section("proxy/headers", report));
     let headers = headers.map(|headers| Headers::read(&headers, report)).unwrap_or_default();
     let traffic = Traffic {
+        upgrades: None,
         balance: balance.unwrap_or_default(),
         passive_health: section.get("passive_health").and_then(|field| passive_health(&field, report)),
         client_rate,

@@ -382,7 +382,7 @@ fn route_from(
                 path: settings.health_check.path.clone(),
                 interval: Duration::from_millis(settings.health_check.interval_ms),
                 timeout: Duration::from_millis(settings.health_check.timeout_ms),
-                protocol: target_protocol(settings.health_check.protocol),
+                protocol: settings.health_check.protocol,
             },
             response_timeout: Duration::from_millis(settings.response_timeout_ms),
             path_prefixes: settings
@@ -406,8 +406,8 @@ fn route_from(
             },
             tls,
             redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
-            target_protocol: target_protocol(settings.target_protocol),
-            compression: settings.compression.iter().copied().map(compression).collect(),
+            target_protocol: settings.target_protocol,
+            compression: settings.compression.clone(),
             traffic: settings.traffic.clone(),
             basic_auth: untold.basic_auth.clone().filter(|_| settings.basic_auth_file.is_some()),
             clients: settings.tls.as_ref().and_then(|tls| tls.clients.as_ref()).map(|clients| {
@@ -418,21 +418,6 @@ fn route_from(
                 }
             }),
         },
-    }
-}
-
-fn target_protocol(known: freehold_wire::TargetProtocol) -> freehold_model::TargetProtocol {
-    match known {
-        freehold_wire::TargetProtocol::Http1 => freehold_model::TargetProtocol::Http1,
-        freehold_wire::TargetProtocol::H2c => freehold_model::TargetProtocol::H2c,
-    }
-}
-
-fn compression(known: freehold_wire::Compression) -> freehold_model::Compression {
-    match known {
-        freehold_wire::Compression::Zstd => freehold_model::Compression::Zstd,
-        freehold_wire::Compression::Br => freehold_model::Compression::Br,
-        freehold_wire::Compression::Gzip => freehold_model::Compression::Gzip,
     }
 }
 

@@ -100,6 +100,7 @@ pub(crate) fn parse<'h, 'b>(
         return Err(Refusal::new(400, "malformed target"));
     }
     let upgrade = lines.upgrade.filter(|_| lines.connection_upgrade && version == Version::Http11);
+    let upgrade = upgrade.filter(|_| lines.framing == Framing::None && form != Form::Authority);
     let view = RequestView {
         method,
         authority,
@@ -108,8 +109,8 @@ pub(crate) fn parse<'h, 'b>(
         query,
         headers,
         upgrades_to_websocket: upgrade.is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
-            && method == "GET"
-            && lines.framing == Framing::None,
+            && method == "GET",
+        upgrade,
     };
     Ok(Some(Request {
         view,
@@ -290,6 +291,8 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) started_unix_ms: u64,
     /// The certificate that the client showed to the service.
     pub(crate) client: Option<&'a ShownCertificate>,
+    /// The protocol to which the connection may be upgraded.
+    pub(crate) upgrade: Option<&'a str>,
 }
 
 impl Request<'_, '_> {
@@ -334,9 +337,11 @@ impl Request<'_, '_> {
         if self.framing == Framing::Chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        if self.view.upgrades_to_websocket {
+        if let Some(upgrade) = forwarding.upgrade {
             // The name alone, and not a line of the client's: there may be several, and they may say different things.
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+            out.extend_from_slice(upgrade.as_bytes());
+            out.extend_from_slice(b"\r\n");
         } else if self.view.values(Kind::Te).any(|value| tokens(value).any(|token| token == b"trailers")) {
             out.extend_from_slice(b"TE: trailers\r\n");
         }

@@ -3,9 +3,8 @@
 use freehold_model::{Diagnose, ErrorKind, ProxySettings};
 use freehold_plan::Route;
 use freehold_wire::{
-    Acme, CertificateSource, ClientCertificates, ClientMode, Compression, DeployRequest, FleetStore,
-    HealthCheck, HostPattern, InvalidAddress, PathPrefix, ServiceSettings, TargetAddress, TargetProtocol,
-    Tls,
+    Acme, CertificateSource, ClientCertificates, ClientMode, DeployRequest, FleetStore, HealthCheck,
+    HostPattern, InvalidAddress, PathPrefix, ServiceSettings, TargetAddress, Tls,
 };
 
 use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE, USERS_FILE};
@@ -29,7 +28,7 @@ pub(in crate::engine_host) fn health_check(check: &freehold_model::HealthCheck) 
         port: None,
         interval_ms: milliseconds(check.interval).max(1),
         timeout_ms: milliseconds(check.timeout).max(1),
-        protocol: target_protocol(check.protocol),
+        protocol: check.protocol,
     }
 }
 
@@ -94,26 +93,11 @@ pub(in crate::engine_host) fn service_settings(
         buffering: buffering(&settings.buffering),
         log_request_headers: settings.logged_headers.request.clone(),
         log_response_headers: settings.logged_headers.response.clone(),
-        target_protocol: target_protocol(settings.target_protocol),
-        compression: settings.compression.iter().copied().map(compression).collect(),
+        target_protocol: settings.target_protocol,
+        compression: settings.compression.clone(),
         traffic: settings.traffic.clone(),
         ..ServiceSettings::default()
     })
-}
-
-fn target_protocol(wanted: freehold_model::TargetProtocol) -> TargetProtocol {
-    match wanted {
-        freehold_model::TargetProtocol::Http1 => TargetProtocol::Http1,
-        freehold_model::TargetProtocol::H2c => TargetProtocol::H2c,
-    }
-}
-
-fn compression(wanted: freehold_model::Compression) -> Compression {
-    match wanted {
-        freehold_model::Compression::Zstd => Compression::Zstd,
-        freehold_model::Compression::Br => Compression::Br,
-        freehold_model::Compression::Gzip => Compression::Gzip,
-    }
 }
 
 fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {
