@@ -151,6 +151,7 @@ pub(crate) enum Command {
     Releases(command::releases::Args),
     #[command(visible_alias = "details")]
     Status(command::status::Args),
+    Canary(command::canary::Args),
     App(command::app::Args),
     Accessory(command::accessory::Args),
     Proxy(command::proxy::Args),
@@ -178,7 +179,7 @@ pub(crate) enum Command {
 
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
-    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "rollback", "adopt"]),
+    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "canary", "rollback", "adopt"]),
     (
         "Look",
         &[

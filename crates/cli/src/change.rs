@@ -380,11 +380,24 @@ impl<'a> Change<'a> {
         image: ImageSource,
         proxy: ProxyBoot,
     ) -> Result<Plan, CommandError> {
-        let request = RolloutRequest {
+        Ok(rollout(&self.rollout_request(version, image, proxy).await?, observed)?)
+    }
+
+    /// Describes the rollout of a version.
+    ///
+    /// # Errors
+    /// The secrets' fingerprints cannot be made.
+    pub(crate) async fn rollout_request(
+        &self,
+        version: &ReleaseVersion,
+        image: ImageSource,
+        proxy: ProxyBoot,
+    ) -> Result<RolloutRequest<'_>, CommandError> {
+        Ok(RolloutRequest {
             project: self.project(),
             version: version.clone(),
             id: self.release_id(),
-            created_at: self.context.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            created_at: self.created_at(),
             author: self.author.clone(),
             git_revision: self.repository.revision.clone(),
             secrets: self.fingerprints().await?,
@@ -393,8 +406,12 @@ impl<'a> Change<'a> {
             proxy,
             error_pages: self.error_pages.clone(),
             namesakes: self.namesakes,
-        };
-        Ok(rollout(&request, observed)?)
+        })
+    }
+
+    /// Returns the time as releases have it.
+    pub(crate) fn created_at(&self) -> String {
+        self.context.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
     /// Draws the identifier of what is done now.
@@ -410,7 +427,11 @@ impl<'a> Change<'a> {
         ReleaseId::new(&compact, [a, b, c.wrapping_add(number)])
     }
 
-    async fn fingerprints(&self) -> Result<BTreeMap<SecretName, SecretFingerprint>, CommandError> {
+    /// Returns the fingerprints of all secrets that were read.
+    ///
+    /// # Errors
+    /// The primary host does not answer.
+    pub(crate) async fn fingerprints(&self) -> Result<BTreeMap<SecretName, SecretFingerprint>, CommandError> {
         if self.secrets.iter().next().is_none() {
             return Ok(BTreeMap::new());
         }

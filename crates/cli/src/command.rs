@@ -6,6 +6,7 @@ pub(crate) mod adopt;
 pub(crate) mod app;
 pub(crate) mod audit;
 pub(crate) mod build;
+pub(crate) mod canary;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod cron;
@@ -47,6 +48,7 @@ impl Command {
             Self::Rollback(_) => "rollback",
             Self::Releases(_) => "releases",
             Self::Status(_) => "status",
+            Self::Canary(arguments) => arguments.name(),
             Self::App(arguments) => arguments.name(),
             Self::Accessory(arguments) => arguments.name(),
             Self::Cron(arguments) => arguments.name(),
@@ -82,6 +84,7 @@ impl Command {
             Self::Rollback(arguments) => rollback::run(context, arguments).await,
             Self::Releases(arguments) => context.until_stopped(releases::run(context, &arguments)).await,
             Self::Status(arguments) => context.until_stopped(status::run(context, &arguments)).await,
+            Self::Canary(arguments) => Box::pin(canary::run(context, arguments)).await,
             Self::App(arguments) => app::run(context, arguments).await,
             Self::Accessory(arguments) => accessory::run(context, arguments).await,
             Self::Cron(arguments) => Box::pin(cron::run(context, arguments)).await,

@@ -2,8 +2,10 @@
 
 mod accessory;
 mod accessory_file;
+mod authority;
 mod boot;
 mod builder;
+mod canary;
 mod container;
 mod environment;
 mod image;

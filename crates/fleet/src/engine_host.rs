@@ -5,6 +5,7 @@ mod agent;
 mod bootstrap;
 mod build;
 mod build_program;
+mod canary;
 mod certificate;
 mod connection;
 mod container;

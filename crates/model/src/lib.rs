@@ -25,15 +25,16 @@ pub use name::{
 pub use printable::printable;
 pub use project::{
     Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Balance, Boot, BootLimit, Buffering, BuildCache,
-    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, CertificateAuthority, CertificateFleet,
-    ClientAuthorities, Compression, ConnectionSettings, ContainerOptions, Credential, Device, DeviceRate,
-    DeviceWeight, Environment, FileContent, FileMode, GpuRequest, HeaderChanges, HeaderField, HealthCheck,
-    HookOutput, HookSettings, Hsts, InvalidSchedule, InvalidTraffic, JumpHost, LoggedHeaders, Logging, Mount,
-    MountKind, Network, NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project,
-    ProjectImage, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, RareOptions, Rate,
-    Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage,
-    RoleOrder, Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
-    TargetProtocol, Timeouts, Tls, Traffic, Ulimit,
+    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, Canary, CanaryHeader, CanaryVerdict,
+    CertificateAuthority, CertificateFleet, ClientAuthorities, Compression, ConnectionSettings,
+    ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, DnsUpdates, Environment, ExternalAccount,
+    FileContent, FileMode, GpuRequest, HeaderChanges, HeaderField, HealthCheck, HookOutput, HookSettings,
+    Hsts, InvalidSchedule, InvalidTraffic, JumpHost, LoggedHeaders, Logging, Mount, MountKind, Network,
+    NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project, ProjectImage, ProxyAcme,
+    ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, RareOptions, Rate, Redirect,
+    Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage, RoleOrder,
+    Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol,
+    Timeouts, Tls, Traffic, Ulimit,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

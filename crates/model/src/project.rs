@@ -13,8 +13,10 @@ use crate::{
 pub use accessory::{Accessory, AccessoryDirectory, AccessoryFile, FileContent, FileMode};
 pub use boot::{Boot, BootLimit, RoleOrder, Timeouts};
 pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ProjectImage};
+pub use canary::{Canary, CanaryHeader, CanaryVerdict};
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
 pub use output::{HookOutput, HookSettings, OutputSettings};
+pub use proxy_acme::{DnsUpdates, ExternalAccount, ProxyAcme};
 pub use proxy_content::{Compression, TargetProtocol};
 pub use proxy_settings::{
     Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, HealthCheck, LoggedHeaders,
@@ -34,8 +36,10 @@ pub use traffic::{
 mod accessory;
 mod boot;
 mod builder;
+mod canary;
 mod container_options;
 mod output;
+mod proxy_acme;
 mod proxy_content;
 mod proxy_settings;
 mod rare_options;
@@ -77,6 +81,8 @@ pub struct Project {
     pub connections: ConnectionSettings,
     /// How the proxy's container runs on the hosts for which the file says so.
     pub proxy_runs: BTreeMap<HostName, ProxyRun>,
+    /// How a release is tried beside the one that serves.
+    pub canary: Canary,
     /// How many hosts at a time take the new release.
     pub boot: Boot,
     /// How many stopped containers of each role stay on a host for a rollback.
@@ -115,6 +121,7 @@ impl Project {
             ssh: SshSettings::default(),
             connections: ConnectionSettings::default(),
             proxy_runs: BTreeMap::new(),
+            canary: Canary::default(),
             boot: Boot::default(),
             retain_containers: NonZeroU32::MIN.saturating_add(4),
             timeouts: Timeouts::default(),
@@ -189,6 +196,16 @@ impl Project {
         hosts
     }
 
+    /// Returns the secrets that the containers of the proxies need, which is each once only where they all need the same.
+    #[must_use]
+    pub fn proxy_secret_names(&self) -> Vec<SecretName> {
+        self.proxy_runs
+            .values()
+            .filter_map(|run| run.acme.as_ref())
+            .flat_map(|acme| acme.secret_names())
+            .collect()
+    }
+
     /// Returns every secret that the project needs but for the keys of `ssh`, each once, in the order of their names.
     #[must_use]
     pub fn secret_names(&self) -> Vec<SecretName> {
@@ -205,6 +222,7 @@ impl Project {
             .chain(builders.flat_map(|builder| builder.secrets.iter().cloned()))
             .chain(proxies.flat_map(ProxySettings::secret_names))
             .chain(registries.flat_map(Registry::secret_names))
+            .chain(self.proxy_secret_names())
             .collect();
         names.sort();
         names.dedup();

@@ -8,6 +8,7 @@
 
 mod accessory;
 mod build_tool;
+mod canary;
 mod gate;
 mod images;
 mod kamal_proxy;
@@ -33,12 +34,17 @@ pub use accessory::{
 pub use build_tool::{
     BuildTool, Buildx, BuildxCommand, BuildxKind, PackCommand, build_tool, expand_variables,
 };
+pub use canary::{
+    CanaryError, CanaryPromotion, ObservedCanary, ObservedSide, ObservedVerdict, VerdictState, canary_abort,
+    canary_promote, canary_start,
+};
 pub use gate::{Gate, GateError, set_gate};
 pub use images::{BuiltImage, built_images, image_of, registry_name, repositories};
 pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags, probe_service};
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{
-    APPS_CONFIG, APPS_CONFIG_IN_PROXY, NETWORK, RELEASE_LABEL, latest_image, role_labels, state_directory,
+    APPS_CONFIG, APPS_CONFIG_IN_PROXY, NETWORK, RELEASE_LABEL, canary_file, latest_image, role_labels,
+    state_directory,
 };
 pub use observed::{
     CertificateState, ContainerState, Holder, Observed, ObservedCertificate, ObservedContainer, ObservedHost,

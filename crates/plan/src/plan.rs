@@ -3,7 +3,7 @@ use std::fmt;
 use std::time::Duration;
 
 use freehold_model::{
-    AccessoryName, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
+    AccessoryName, Canary, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
     ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, ScheduleName, ScheduleState,
     SecretName, ServiceName,
 };
@@ -16,8 +16,10 @@ use crate::request::{
 use crate::schedule::ScheduleRequest;
 use crate::{Gate, ProxyMaker};
 
+mod kind;
 mod undo;
 
+pub use kind::PlanKind;
 pub use undo::Undo;
 
 /// Everything that one command will do, decided before it begins.
@@ -56,32 +58,6 @@ impl Plan {
     pub fn is_empty(&self) -> bool {
         self.steps().next().is_none()
     }
-}
-
-/// What a plan is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PlanKind {
-    /// A new release.
-    Deploy,
-    /// An earlier release again.
-    Rollback,
-    /// Starting what was stopped.
-    Start,
-    /// Stopping what runs.
-    Stop,
-    /// Removing what is no longer needed.
-    Prune,
-    /// Removing everything.
-    Remove,
-    /// Accessories.
-    Accessory,
-    /// Answering visitors with a page instead of the service.
-    Maintenance,
-    /// Serving again after that.
-    Live,
-    /// The proxies of the hosts.
-    Proxy,
 }
 
 /// A part of a plan that must be finished on every host before the next part begins.
@@ -251,6 +227,9 @@ pub enum Action {
     },
     /// Starts a second proxy that knows every route of the one that serves. Done already: it runs.
     StartStandIn {
+        /// How the proxy runs whose place it takes for a while: who may connect, and what is seen of it, are the same.
+        #[serde(default)]
+        run: ProxyRun,
         /// The network's name.
         network: String,
     },
@@ -465,6 +444,35 @@ pub enum Action {
         /// The service in their label.
         service: ServiceName,
     },
+    /// Notes on the host which release is tried. Done already: it is noted.
+    RecordCanary {
+        /// The release.
+        release: Box<Release>,
+    },
+    /// Sends the requests of some visitors of a proxy service to other containers. Doing it again changes nothing.
+    StartCanary {
+        /// What it belongs to.
+        subject: Subject,
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The containers.
+        containers: Vec<ContainerName>,
+        /// The port on which they listen.
+        port: u16,
+        /// Which visitors, and how both sides are compared.
+        canary: Box<Canary>,
+        /// How long they may take to be healthy.
+        deadline: Duration,
+    },
+    /// Sends all visitors of a proxy service to its own containers. Done already: no others are tried.
+    EndCanary {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// How long requests in flight may take.
+        drain: Duration,
+    },
+    /// Forgets which release is tried. Done already: none is.
+    ForgetCanary,
     /// Forgets stored releases.
     ForgetReleases {
         /// Their identifiers.

@@ -33,5 +33,6 @@ mod replicas;
 mod scene;
 mod secrets;
 mod smoke;
+mod traffic;
 mod under_load;
 mod vectors;

@@ -80,8 +80,10 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
     }
 }
 
-/// Returns the secrets that a command on proxies needs: a registry's, where a kamal-proxy is pulled, and keys for SSH.
+/// Returns the secrets that a command on proxies needs: a registry's, where a kamal-proxy is pulled, what certificates are
+/// ordered with, and keys for SSH.
 pub(crate) fn needed(project: &Project) -> Vec<SecretName> {
     let registries = project.registry.iter().flat_map(Registry::secret_names);
-    registries.chain(project.ssh.key_data.iter().cloned()).collect()
+    let keys = project.ssh.key_data.iter().cloned();
+    registries.chain(project.proxy_secret_names()).chain(keys).collect()
 }

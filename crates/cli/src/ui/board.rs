@@ -355,6 +355,9 @@ pub(crate) fn headline(plan: &Plan) -> String {
         PlanKind::Maintenance => "maintenance of",
         PlanKind::Live => "live again:",
         PlanKind::Proxy => "proxy of",
+        PlanKind::CanaryStart => "try",
+        PlanKind::CanaryPromote => "promote",
+        PlanKind::CanaryAbort => "give up",
     };
     let service = match &plan.destination {
         Some(destination) => format!("{} ({destination})", plan.service),

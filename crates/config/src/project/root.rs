@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use freehold_model::{
-    AliasName, Boot, Builder, ConnectionSettings, Destination, HookSettings, HostName, ImageKey,
+    AliasName, Boot, Builder, Canary, ConnectionSettings, Destination, HookSettings, HostName, ImageKey,
     OutputSettings, Project, ProjectImage, RegistryPlace, Repository, Role, RoleName, ServiceName,
     SshSettings, Timeouts,
 };
 
 use super::{
-    accessory, boot, builder, environment, image, logging, proxy_run, registry, schedule, servers, setting,
-    ssh,
+    accessory, boot, builder, canary, environment, image, logging, proxy_run, registry, schedule, servers,
+    setting, ssh,
 };
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -85,6 +85,7 @@ pub(super) fn project(
         roles,
         ssh: settings.ssh,
         connections: settings.connections,
+        canary: settings.canary,
         boot: settings.boot,
         retain_containers: settings.retain_containers,
         secrets_path: settings.secrets_path,
@@ -101,6 +102,7 @@ pub(super) fn project(
 struct Settings {
     ssh: SshSettings,
     connections: ConnectionSettings,
+    canary: Canary,
     boot: Boot,
     retain_containers: NonZeroU32,
     secrets_path: PathBuf,
@@ -120,6 +122,7 @@ impl Settings {
         Self {
             ssh: ssh::read(section.get("ssh"), report),
             connections: connections.unwrap_or_default(),
+            canary: canary::read(section.get("canary"), report),
             boot: boot::read(section.get("boot"), report),
             retain_containers: retain_containers(section, report),
             secrets_path: path(section, "secrets_path", ".kamal/secrets", report),

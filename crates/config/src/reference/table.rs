@@ -53,6 +53,21 @@ pub(crate) const SECTIONS: &[Section] = &[
         doc: "How the proxy's container runs; all that run behind it on one host must agree.",
     },
     Section {
+        name: "proxy/run/acme",
+        doc: "Freehold's own: how the proxy orders certificates for all its services. Its keys are files in the proxy's \
+        container that only the proxy's user may read. `freehold proxy reboot` applies changes.",
+    },
+    Section {
+        name: "proxy/run/acme/eab",
+        doc: "The account at the certificate authority of `directory` to which new ones are bound (external account \
+        binding).",
+    },
+    Section {
+        name: "proxy/run/acme/dns",
+        doc: "The name server that takes changes of its zones (RFC 2136), by which certificates for wildcards are proven \
+        (DNS-01).",
+    },
+    Section {
         name: "accessories/NAME",
         doc: "One long-lived container beside the service, such as a database. A deploy does not touch it.",
     },
@@ -71,6 +86,16 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section { name: "ssh", doc: "How hosts are reached." },
     Section { name: "sshkit", doc: "How many connections are made at a time and how long they are kept." },
     Section { name: "boot", doc: "How many hosts at a time take a new release." },
+    Section {
+        name: "canary",
+        doc: "Freehold's own: which visitors try a release that `freehold canary start` puts beside the one that serves. \
+        What is given to the command goes before it.",
+    },
+    Section {
+        name: "canary/verdict",
+        doc: "How the releases are compared. The release that is tried is given up as soon as it is worse and chance does \
+        not explain it; after the window it is as good.",
+    },
     Section { name: "logging", doc: "The log driver of the containers." },
     Section { name: "output", doc: "Where the output of commands goes besides the terminal." },
     Section {
@@ -123,6 +148,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "builder", Kind::Section("builder")).doc("How the image is built."),
     key("", "ssh", Kind::Section("ssh")).doc("How hosts are reached."),
     key("", "boot", Kind::Section("boot")).doc("How many hosts at a time take a new release."),
+    key("", "canary", Kind::Section("canary")).doc("Freehold's own: how a release is tried beside the one that serves."),
     key("", "logging", Kind::Section("logging")).doc("The log driver of the containers."),
     key("", "labels", Kind::TextMap).example("{team: shop}").doc("Labels of every container."),
     key("", "volumes", TEXTS).example("[\"data:/data\"]").doc("Volumes of every container, as `docker run --volume` takes them; a relative host path is in the login directory."),
@@ -215,6 +241,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy/ssl", "acme_directory", Kind::Text).default("Let's Encrypt's").doc("The URL of the directory of the certificate authority that certificates are ordered from (not in Kamal, which ignores it)."),
     key("proxy/ssl", "acme_contact", Kind::Text).doc("An e-mail address that the certificate authority may write to (not in Kamal, which ignores it)."),
     key("proxy/ssl", "acme_name_check", Kind::Boolean).default("true").doc("Freehold's own: whether it is found out before an order whether the names lead to the host; turn it off where the host cannot reach itself by its own name."),
+    key("proxy/ssl", "on_demand_url", Kind::Text).doc("Freehold's own: for a service without `host`: who is asked whether a certificate is ordered for a name that a client comes with, a path of the service or a URL; it gets the name as `host` in its query, and 200 allows it."),
     key("proxy/ssl", "fleet_key", Kind::Text).doc("Freehold's own: the secret, at least 32 characters, by which the proxies of all hosts of the role share the certificates that one of them orders. They talk to each other over the port for HTTP."),
     key("proxy/ssl", "client_ca", Kind::Text).doc("Freehold's own: certificates of authorities, in PEM; clients have to show one of theirs. The application finds `X-Client-Certificate-Subject` and `X-Client-Certificate-Fingerprint` in the request."),
     key("proxy/ssl", "client_crl", Kind::Text).doc("Freehold's own: the lists of clients' certificates that were revoked, in PEM, one of each authority."),
@@ -242,6 +269,18 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy/run", "buffer_disk", Kind::Integer).default("4294967296").example("1000000000").doc("The bytes of bodies that are held back which may be on the disk at a time, of all services of the host together; what finds no room is answered 503."),
     key("proxy/run", "otlp_endpoint", Kind::Text).example("http://collector:4318").doc("The address of a collector of OpenTelemetry, which gets a trace of requests by OTLP over HTTP."),
     key("proxy/run", "trace_ratio", Kind::Text).default("1").example("0.1").doc("The share of requests that are traced, from 0 to 1; those that a client traces are in any case."),
+    key("proxy/run", "acme", Kind::Section("proxy/run/acme")).doc("Freehold's own: how the proxy orders certificates."),
+    key("proxy/run/acme", "directory", Kind::Text).default("Let's Encrypt's").example("https://ca.example.com/acme/directory").doc("The URL of the directory of the certificate authority, where `ssl: acme_directory` names no other one."),
+    key("proxy/run/acme", "contact", Kind::Text).example("ops@example.com").doc("An e-mail address that it may write to."),
+    key("proxy/run/acme", "ca", Kind::Text).default("the public authorities").doc("Certificates, in PEM, of those who are trusted when the certificate authority is talked to: for one of your own."),
+    key("proxy/run/acme", "eab", Kind::Section("proxy/run/acme/eab")).doc("The account there to which new ones are bound."),
+    key("proxy/run/acme", "dns", Kind::Section("proxy/run/acme/dns")).doc("The name server that takes proofs for wildcards."),
+    key("proxy/run/acme/eab", "key_id", Kind::Text).doc("The name of the account's key; required."),
+    key("proxy/run/acme/eab", "hmac_key", Kind::Text).doc("The secret that holds the key, in URL-safe base64; required."),
+    key("proxy/run/acme/dns", "server", Kind::Text).doc("The name server, `HOST` or `HOST:PORT`; required."),
+    key("proxy/run/acme/dns", "key_name", Kind::Text).doc("The name of the key with which changes are signed (TSIG); required."),
+    key("proxy/run/acme/dns", "algorithm", Kind::Text).default("hmac-sha256").doc("The algorithm of the key; there is no other one."),
+    key("proxy/run/acme/dns", "key", Kind::Text).doc("The secret that holds the key, in base64; required."),
     key("proxy/run", "registry", Kind::Text).without_effect(OWN_PROXY).doc("The registry of kamal-proxy's image."),
     key("proxy/run", "repository", Kind::Text).default("basecamp/kamal-proxy").without_effect(OWN_PROXY).doc("The name of kamal-proxy's image."),
     key("proxy/run", "version", Kind::Text).default("v0.9.2").without_effect(OWN_PROXY).doc("The version of kamal-proxy."),
@@ -320,6 +359,18 @@ pub(crate) const KEYS: &[Key] = &[
     key("boot", "limit", Kind::Either(&[Kind::Integer, Kind::Text])).default("all at once").example("2").doc("The size of a batch: a number of hosts, or a share such as `25%`."),
     key("boot", "wait", Kind::Integer).default("0").example("5").doc("Seconds between two batches."),
     key("boot", "parallel_roles", Kind::Boolean).default("false").example("true").doc("Whether the roles of a host boot at the same time."),
+    // -- canary
+    key("canary", "percent", Kind::Integer).default("10").example("25").doc("How many of a hundred visitors try it, told apart by the value of their cookie; the same ones each time."),
+    key("canary", "anonymous", Kind::Boolean).default("true").example("false").doc("Whether visitors without the cookie are given one, so that they count, too, and stay on their side."),
+    key("canary", "cookie", Kind::Text).default("kamal-rollout").example("visitor").doc("The cookie."),
+    key("canary", "list", TEXTS).example("[staff]").doc("Values of the cookie that try it in any case."),
+    key("canary", "header", Kind::Text).example("\"X-Canary: yes\"").doc("A header, with or without a value; requests with it go to the release in any case."),
+    key("canary", "verdict", Kind::Either(&[Kind::Boolean, Kind::Section("canary/verdict")])).default("true").doc("Whether the proxies compare the releases, or how."),
+    key("canary/verdict", "window", Kind::Integer).default("600").example("1800").doc("Seconds for which they are compared."),
+    key("canary/verdict", "min_requests", Kind::Integer).default("50").example("200").doc("How many requests each side must have had at each host by then; with fewer the release is given up."),
+    key("canary/verdict", "errors", Kind::Integer).default("5").example("10").doc("By how many of 1000 requests errors may be more."),
+    key("canary/verdict", "latency", Kind::Integer).default("50").example("20").doc("By how many percent the time within which 95 of 100 requests are answered may be longer."),
+    key("canary/verdict", "promote", Kind::Boolean).default("true").example("false").doc("Whether `freehold canary wait` and `start --wait` promote a release that is as good."),
     // -- logging
     key("logging", "driver", Kind::Text).default("the engine's").example("local").doc("The driver's name."),
     key("logging", "options", Kind::TextMap).default("`max-size: 10m` without a driver").example("{max-size: 20m}").doc("The driver's options."),

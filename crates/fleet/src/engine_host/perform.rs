@@ -6,7 +6,7 @@ use freehold_model::{
     ServiceName, Tls,
 };
 use freehold_plan::{
-    APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
+    APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, Gate, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
 };
 use freehold_wire::FleetKey;
 
@@ -35,7 +35,7 @@ impl EngineHost {
             Action::UpgradeProxy { drain } => self.upgrade_proxy(*drain, context).await,
             Action::DeliverProxyImage => self.bring_proxy_image(context).await,
             Action::PullProxyImage { image } => self.pull_proxy_image(image, context).await,
-            Action::StartStandIn { network } => self.start_stand_in(network, context).await,
+            Action::StartStandIn { run, network } => self.start_stand_in(run, network, context).await,
             Action::DivertPorts { network } => self.divert_ports(network).await,
             Action::ReleasePorts => self.release_ports().await,
             Action::SetProxyAside { name, drain } => self.set_proxy_aside(name, *drain, context).await,
@@ -69,10 +69,9 @@ impl EngineHost {
             Action::RunReleaseCommand(command) => self.run_release_command(command, context).await,
             Action::SwitchTarget { .. } => self.switch_target(&step.action, context).await,
             Action::RemoveTarget { service, proxy } => self.remove_target(service, *proxy, context).await,
-            Action::SetGate { service, gate, drain, proxy } => match proxy {
-                ProxyMaker::Freehold => self.set_gate(service, gate, *drain, context.lease.fence).await,
-                ProxyMaker::Kamal => self.kamal_gate(service, gate, *drain).await,
-            },
+            Action::SetGate { service, gate, drain, proxy } => {
+                self.move_gate((service, *proxy), gate, *drain, context).await
+            }
             Action::EnsureAgent
             | Action::StoreSchedule(_)
             | Action::SwitchSchedule { .. }
@@ -87,17 +86,36 @@ impl EngineHost {
                 self.write_environment(path, environment, context).await
             }
             Action::RecordRelease { release, latest } => self.record(release, latest, context).await,
+            Action::RecordCanary { .. }
+            | Action::StartCanary { .. }
+            | Action::EndCanary { .. }
+            | Action::ForgetCanary => self.try_release(&step.action, context).await,
             Action::RemoveContainer { container } => self.remove_container(container).await,
             Action::RemoveImage { image } => self.remove_image(image).await,
             Action::RemoveUnnamedImages { service } => self.remove_unnamed_images(service).await,
             Action::ForgetReleases { releases } => self.forget(releases, context).await,
             Action::RemoveProxyIfUnused => Ok(done_if(self.remove_unused_proxy().await?)),
-            Action::RemoveDirectories { directories } => {
-                self.plain_script("remove stored files", &scripts::remove_directories(directories)).await?;
-                Ok(Outcome::Done(None))
-            }
+            Action::RemoveDirectories { directories } => self.remove_stored(directories).await,
             Action::Wait { duration } => pause(*duration, context).await,
         }
+    }
+
+    async fn move_gate(
+        &self,
+        (service, proxy): (&ProxyServiceName, ProxyMaker),
+        gate: &Gate,
+        drain: Duration,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        match proxy {
+            ProxyMaker::Freehold => self.set_gate(service, gate, drain, context.lease.fence).await,
+            ProxyMaker::Kamal => self.kamal_gate(service, gate, drain).await,
+        }
+    }
+
+    async fn remove_stored(&self, directories: &[String]) -> Result<Outcome, StepError> {
+        self.plain_script("remove stored files", &scripts::remove_directories(directories)).await?;
+        Ok(Outcome::Done(None))
     }
 
     async fn bring_proxy_image(&self, context: &StepContext<'_>) -> Result<Outcome, StepError> {
@@ -212,6 +230,7 @@ impl EngineHost {
                 // The next step back removes the new container: what it is answering must end first.
                 self.drain(to, drain).await?;
             }
+            Undo::EndCanary { .. } | Undo::ForgetCanary => self.undo_try(step, context).await?,
             Undo::RemoveStandIn => drop(self.remove_stand_in().await?),
             Undo::ReleasePorts => drop(self.release_ports().await?),
             Undo::DivertPorts { network } => drop(self.divert_ports(network).await?),
@@ -330,7 +349,7 @@ impl EngineHost {
             targets.push(self.target(container, settings.app_port).await?);
         }
         let (settings, files) = (settings.clone(), files.clone());
-        Ok(Route { targets, settings, files, kamal_flags: Vec::new() })
+        Ok(Route { targets, settings, files, kamal_flags: Vec::new(), stored: None })
     }
 
     pub(super) async fn target(&self, container: &ContainerName, port: u16) -> Result<String, StepError> {

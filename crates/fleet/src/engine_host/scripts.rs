@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use freehold_plan::{PlacedDirectory, PlacedFile, state_directory};
+use freehold_plan::{PlacedDirectory, PlacedFile, canary_file, state_directory};
 use freehold_ssh::quote;
 
 use crate::host::LeaseToken;
@@ -209,12 +209,19 @@ pub(super) fn read_audit(stem: &str, lines: u32) -> String {
     format!("tail -n {lines} {} 2>/dev/null; :", quote(&format!(".kamal/{stem}-audit.log")))
 }
 
-/// Prints every stored release, separated by the byte 1.
+/// Prints every stored release, each with the byte 1 behind it, and then that which is tried behind the byte 2, if one is.
 pub(super) fn read_releases(stem: &str) -> String {
     format!(
-        "for file in {}/releases/*.json; do [ -e \"$file\" ] && cat \"$file\" && printf '\\001'; done; :",
-        quote(&state_directory(stem))
+        "for file in {}/releases/*.json; do [ -e \"$file\" ] && cat \"$file\" && printf '\\001'; done
+if [ -e {canary} ]; then printf '\\002'; cat {canary}; fi",
+        quote(&state_directory(stem)),
+        canary = quote(&canary_file(stem)),
     )
+}
+
+/// Forgets which release is tried.
+pub(super) fn forget_canary(token: &LeaseToken) -> String {
+    format!("{}rm -f {}", check_fence(token), quote(&canary_file(&token.stem)))
 }
 
 /// Stores a release.

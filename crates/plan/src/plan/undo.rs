@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use freehold_model::{ContainerName, ProxyServiceName, ReleaseId, ScheduleName, ScheduleState};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +51,15 @@ pub enum Undo {
         /// Its route.
         previous: Box<Route>,
     },
+    /// Sends all visitors to the service's own containers.
+    EndCanary {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// How long requests in flight may take.
+        drain: Duration,
+    },
+    /// Forgets which release is tried.
+    ForgetCanary,
     /// Sets the gate that was there before.
     RestoreGate {
         /// The service's name in the proxy.

@@ -18,7 +18,7 @@ use crate::stages::Stages;
 const RELEASE_COMMAND_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Runs the release command of each role that has one, on the role's first host, one after another.
-pub(super) fn release_commands(
+pub(crate) fn release_commands(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
 ) -> Result<(), RolloutError> {
@@ -55,7 +55,7 @@ pub(super) fn release_command_name(
 }
 
 /// Starts the new containers: first those of the primary role, everywhere, then the others.
-pub(super) fn boot(
+pub(crate) fn boot(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
     observed: &Observed,

@@ -8,20 +8,30 @@ use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files
 use crate::stages::Stages;
 use crate::{Observed, latest_image};
 
+/// How much of a release comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// What it takes to try it: what the service has of certificates, users and jobs stays.
+    Tried,
+}
+
 /// Builds the images, pushes them where there is a registry, and brings them to every host.
-pub(super) fn build_and_deliver(
+pub(crate) fn build_and_deliver(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
     observed: &Observed,
-    hosts: &[HostName],
+    extent: Extent,
 ) -> Result<(), RolloutError> {
+    let hosts = request.project.hosts();
     if request.image == ImageSource::Build {
-        build(stages, request, hosts);
+        build(stages, request, &hosts);
     }
     stages.begin(StageKind::Prepare, OnFailure::PutBack);
     let project = request.project;
     let stem = project.stem();
-    for host in hosts {
+    for host in &hosts {
         let directories = vec![
             ".kamal".to_owned(),
             format!(".kamal/apps/{stem}/env/roles"),
@@ -44,7 +54,23 @@ pub(super) fn build_and_deliver(
             stages.step(host, action, Undo::Nothing);
         }
         files::write(stages, request, observed, host)?;
-        schedule::store(stages, request, host)?;
+        if extent == Extent::Whole {
+            files::write_for_proxy(stages, request.project, host);
+            schedule::store(stages, request, host)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings what a release needs to serve that was only tried so far.
+pub(crate) fn prepare_promotion(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+) -> Result<(), RolloutError> {
+    stages.begin(StageKind::Prepare, OnFailure::PutBack);
+    for host in request.project.hosts() {
+        files::write_for_proxy(stages, request.project, &host);
+        schedule::store(stages, request, &host)?;
     }
     Ok(())
 }

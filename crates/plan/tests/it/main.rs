@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accessories;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod fixture;

@@ -197,3 +197,27 @@ async fn what_makes_no_sense_is_refused() {
     let error = client.install_canary(&name("shop"), &late, LIMIT).await.unwrap_err();
     assert!(matches!(error, ProxyError::Fenced { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn targets_that_are_tried_are_taken_away_and_a_later_split_needs_new_ones() {
+    let (rig, _active, next) = scene().await;
+    split(&rig, Some(listed(&["1"]))).await;
+    let mut client = rig.open().await;
+    assert_eq!(who(&mut client, &cookie("1")).await, "next");
+    // Twice: the second time there is nothing to take away.
+    for _ in 0..2 {
+        let reply = rig.client().await.remove_canary(&name("shop"), None, LIMIT).await.unwrap();
+        assert_eq!(reply.canary, None);
+        assert!(rig.status().await.canary.is_none());
+    }
+    assert_eq!(who(&mut client, &cookie("1")).await, "active");
+    let request = SplitRequest { split: Some(listed(&["1"])), fence: None };
+    let error = rig.client().await.split(&name("shop"), &request, LIMIT).await.unwrap_err();
+    assert_eq!(error.message(), Some("rollout target not set"));
+    let error = rig.client().await.remove_canary(&name("other"), None, LIMIT).await.unwrap_err();
+    assert!(matches!(error, ProxyError::UnknownService { .. }), "{error}");
+    // They can come again.
+    rig.client().await.install_canary(&name("shop"), &self::request(&next), LIMIT).await.unwrap();
+    split(&rig, Some(listed(&["1"]))).await;
+    assert_eq!(who(&mut client, &cookie("1")).await, "next");
+}

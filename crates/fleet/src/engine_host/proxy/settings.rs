@@ -11,14 +11,23 @@ use freehold_wire::{
 use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE, USERS_FILE};
 use crate::event::milliseconds;
 
-/// A proxy setting that the proxy itself would refuse.
+/// Settings that cannot be given to the proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("the deploy file's proxy settings cannot be given to the proxy")]
-pub(super) struct SettingsError(#[from] InvalidAddress);
+pub(in crate::engine_host) enum SettingsError {
+    /// The proxy itself would refuse it.
+    #[error("the deploy file's proxy settings cannot be given to the proxy")]
+    Address(#[from] InvalidAddress),
+    /// What the proxy had before was noted by another version.
+    #[error("what the proxy served before cannot be read")]
+    Stored(#[source] serde_json::Error),
+}
 
 impl Diagnose for SettingsError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::Configuration
+        match self {
+            Self::Address(_) => ErrorKind::Configuration,
+            Self::Stored(_) => ErrorKind::Failed,
+        }
     }
 }
 
@@ -33,7 +42,10 @@ pub(in crate::engine_host) fn health_check(check: &freehold_model::HealthCheck) 
     }
 }
 
-pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
+pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequest, SettingsError> {
+    if let Some(stored) = &route.stored {
+        return serde_json::from_str(stored).map_err(SettingsError::Stored);
+    }
     let targets =
         route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
     let settings = ServiceSettings {
@@ -57,6 +69,7 @@ fn tls(route: &Route) -> Result<Option<Tls>, InvalidAddress> {
             directory: authority.directory.clone(),
             contact: authority.contact.clone(),
             skip_name_check: authority.skip_name_check,
+            on_demand_url: authority.on_demand_url.clone(),
             fleet: authority.fleet.as_ref().map(fleet).transpose()?,
             ..Acme::default()
         }),
