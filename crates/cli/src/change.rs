@@ -138,6 +138,16 @@ impl<'a> Change<'a> {
         context.until_stopped(Self::prepare_all(context, Build::No, needed, names, Recorded::Yes)).await
     }
 
+    /// The same for a command about the hosts themselves: with every host, whatever the filters are, and without secrets.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_every_host(context: &'a Context) -> Result<Self, CommandError> {
+        let needed = |project: &Project| project.ssh.key_data.clone();
+        let all = |loaded: &Loaded| loaded.whole.all_hosts();
+        context.until_stopped(Self::prepare_all(context, Build::No, needed, all, Recorded::Yes)).await
+    }
+
     async fn prepare_all(
         context: &'a Context,
         build: Build,

@@ -11,6 +11,7 @@ pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod deploy;
 pub(crate) mod docs;
+pub(crate) mod firewall;
 pub(crate) mod help;
 pub(crate) mod init;
 pub(crate) mod lock;
@@ -57,6 +58,7 @@ impl Command {
             Self::Registry(arguments) => arguments.name(),
             Self::Secrets(arguments) => arguments.name(),
             Self::Server(arguments) => arguments.name(),
+            Self::Firewall(arguments) => arguments.name(),
             Self::Adopt(_) => "adopt",
             Self::Proxy(arguments) => arguments.name(),
             Self::Prune(arguments) => arguments.name(),
@@ -92,6 +94,7 @@ impl Command {
             Self::Registry(arguments) => registry::run(context, arguments).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,
             Self::Server(arguments) => server::run(context, arguments).await,
+            Self::Firewall(arguments) => Box::pin(firewall::run(context, arguments)).await,
             Self::Adopt(arguments) => Box::pin(adopt::run(context, &arguments)).await,
             Self::Proxy(arguments) => Box::pin(proxy::run(context, arguments)).await,
             Self::Prune(arguments) => prune::run(context, &arguments).await,

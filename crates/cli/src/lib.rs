@@ -19,6 +19,7 @@ mod exec;
 mod failure;
 mod filter;
 mod git;
+mod guard;
 mod hook;
 mod hosts;
 mod image_work;

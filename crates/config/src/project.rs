@@ -6,6 +6,7 @@ mod boot;
 mod builder;
 mod container;
 mod environment;
+mod firewall;
 mod image;
 mod logging;
 mod proxy;

@@ -19,8 +19,10 @@ mod world;
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
     Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState,
-    LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServedCertificate,
+    GuardChange, GuardFailure, GuardMeans, GuardState, HostSocket, LOCAL_REGISTRY, LoadedGuard, MissingImage,
+    OneOff, ProxyDetails, ProxyHistory, Reach, ReachReport, ReachTarget, Reachability, ServedCertificate,
     ServedService, ServedTarget, ServerCommand, ServerControl, ServiceDetails, SshReach, Stock, Workshop,
+    reach_from_here,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};

@@ -66,6 +66,12 @@ pub trait Diagnose: Error {
     fn evidence(&self) -> Vec<Evidence> {
         Vec::new()
     }
+
+    /// Says whether the command has written a result that says the same. With `--json` nothing is written beside it then:
+    /// only the exit code tells.
+    fn is_in_result(&self) -> bool {
+        false
+    }
 }
 
 /// A titled block of lines that supports an error: answers of a health check, the last lines of a log.

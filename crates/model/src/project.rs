@@ -14,6 +14,10 @@ pub use accessory::{Accessory, AccessoryDirectory, AccessoryFile, FileContent, F
 pub use boot::{Boot, BootLimit, RoleOrder, Timeouts};
 pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ProjectImage};
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
+pub use firewall::{
+    Firewall, FirewallInterfaces, FirewallPorts, FirewallRule, FirewallSource, InvalidPorts, PortProtocol,
+    PublishedPorts, is_database_image,
+};
 pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_content::{Compression, TargetProtocol};
 pub use proxy_settings::{
@@ -35,6 +39,7 @@ mod accessory;
 mod boot;
 mod builder;
 mod container_options;
+mod firewall;
 mod output;
 mod proxy_content;
 mod proxy_settings;
@@ -75,6 +80,8 @@ pub struct Project {
     pub ssh: SshSettings,
     /// How many connections are made and kept.
     pub connections: ConnectionSettings,
+    /// Who may reach the hosts, or none where the file says nothing of it.
+    pub firewall: Option<Firewall>,
     /// How the proxy's container runs on the hosts for which the file says so.
     pub proxy_runs: BTreeMap<HostName, ProxyRun>,
     /// How many hosts at a time take the new release.
@@ -114,6 +121,7 @@ impl Project {
             builder: Builder::default(),
             ssh: SshSettings::default(),
             connections: ConnectionSettings::default(),
+            firewall: None,
             proxy_runs: BTreeMap::new(),
             boot: Boot::default(),
             retain_containers: NonZeroU32::MIN.saturating_add(4),

@@ -9,6 +9,7 @@
 mod accessory;
 mod build_tool;
 mod gate;
+mod guard;
 mod images;
 mod kamal_proxy;
 mod lifecycle;
@@ -34,6 +35,10 @@ pub use build_tool::{
     BuildTool, Buildx, BuildxCommand, BuildxKind, PackCommand, build_tool, expand_variables,
 };
 pub use gate::{Gate, GateError, set_gate};
+pub use guard::{
+    GuardError, GuardPolicy, GuardRule, GuardRules, GuardVerdict, HostNetwork, InterfaceAddress,
+    SshEndpoints, guard, is_of_containers, ruleset,
+};
 pub use images::{BuiltImage, built_images, image_of, registry_name, repositories};
 pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags, probe_service};
 pub use lifecycle::{LifecycleError, start, stop};

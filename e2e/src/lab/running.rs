@@ -13,7 +13,7 @@ use super::engine::{Engine, repository};
 use super::owner::Owner;
 use super::state::{HostState, LabState, lab_directories, labs_directory};
 use super::sweep::{self, LAB_LABEL, OWNER_LABEL};
-use super::{Host, HostSpec, Images, LabError, Position, Topology, image, keys};
+use super::{Host, HostSpec, Images, LabError, Position, Suite, Topology, image, keys};
 
 /// The variable by which `freehold-lab with` tells its command the folders of the labs that it started.
 pub const LABS_VARIABLE: &str = "FREEHOLD_LABS";
@@ -22,8 +22,7 @@ pub const LABS_VARIABLE: &str = "FREEHOLD_LABS";
 const SLOT_VARIABLE: &str = "NEXTEST_TEST_GROUP_SLOT";
 
 /// The option flags without which an engine inside a container does not work; no `--privileged` among them.
-const HOST_OPTIONS: [&str; 17] = [
-    "--init",
+const HOST_OPTIONS: [&str; 16] = [
     "--cap-add=ALL",
     "--cap-drop=SYS_RESOURCE",
     "--security-opt=seccomp=unconfined",
@@ -376,6 +375,10 @@ fn create_arguments(lab: &LabState, host: &HostState, spec: &HostSpec, image: &s
     let (lab_label, owner_label) = labels(lab);
     let mut arguments: Vec<String> = vec!["create".to_owned()];
     arguments.extend(HOST_OPTIONS.map(str::to_owned));
+    // An init system of its own has to be the first process.
+    if spec.suite != Suite::Systemd {
+        arguments.push("--init".to_owned());
+    }
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
     option("--label", lab_label);
     option("--label", owner_label);

@@ -20,6 +20,7 @@ mod deploy_file;
 mod error_pages;
 mod exec;
 mod faults;
+mod firewall;
 mod following;
 mod input;
 mod kamal;

@@ -10,8 +10,8 @@ use freehold_model::{
 };
 
 use super::{
-    accessory, boot, builder, environment, image, logging, proxy_run, registry, schedule, servers, setting,
-    ssh,
+    accessory, boot, builder, environment, firewall, image, logging, proxy_run, registry, schedule, servers,
+    setting, ssh,
 };
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -66,6 +66,8 @@ pub(super) fn project(
     let builder = builder(&section, &roles, image.as_ref(), place, report);
     let jobs = section.get("cron");
     let jobs = jobs.map(|field| schedule::read(&field, &roles, primary_role.as_ref(), report));
+    let context = firewall::Context { root: &section, roles: &roles, accessories: &accessories.all };
+    let firewall = section.get("firewall").and_then(|field| firewall::read(&field, &context, report));
     let settings = Settings::read(&section, report);
     let image = image?;
     let images = images(&section, &image.repository, place, &builder, report);
@@ -80,6 +82,7 @@ pub(super) fn project(
         accessory_registries: accessories.registries,
         registry,
         builder,
+        firewall,
         proxy_runs,
         timeouts,
         roles,

@@ -22,6 +22,7 @@ const PAGES: &[Page] = &[
     page("configuration", &[""]),
     page("cron", &["cron/NAME"]),
     page("env", &["env"]),
+    page("firewall", &["firewall", "firewall/allow"]),
     page("images", &["images/NAME"]),
     page("logging", &["logging"]),
     Page { name: "options", sections: &[], root_keys: &[] },

@@ -86,6 +86,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         name: "images/NAME",
         doc: "Freehold's own: one further image of the project. It is built as `builder` says, but for the keys here.",
     },
+    Section {
+        name: "firewall",
+        doc: "Freehold's own: who may reach the hosts, beside what follows from the rest of the file. `freehold firewall` \
+        closes everything else, also the ports that Docker opens past other firewalls.",
+    },
+    Section { name: "firewall/allow", doc: "Freehold's own: one thing that is let in." },
 ];
 
 const OWN_PROXY: &str = "freehold brings its own proxy";
@@ -149,6 +155,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "sshkit", Kind::Section("sshkit")).doc("How many connections are made and kept."),
     key("", "cron", Kind::MapOf(&Kind::Section("cron/NAME"))).doc("Freehold's own: scheduled jobs."),
     key("", "images", Kind::MapOf(&Kind::Section("images/NAME"))).doc("Freehold's own: further images of the project, which roles choose by name."),
+    key("", "firewall", Kind::Section("firewall")).default("what follows from the rest of the file").doc("Freehold's own: who may reach the hosts."),
     // -- servers/ROLE
     key("servers/ROLE", "hosts", Kind::Hosts).doc("The hosts, each a name, an address or `HOST: TAG` or `HOST: [TAG, TAG]`."),
     key("servers/ROLE", "cmd", Kind::Text).default("the image's own").example("bin/jobs --all").doc("The command, split into words; no shell sees it."),
@@ -342,4 +349,14 @@ pub(crate) const KEYS: &[Key] = &[
     key("images/NAME", "target", Kind::Text).default("that of `builder`").example("worker").doc("The stage that is built."),
     key("images/NAME", "args", Kind::TextMap).example("{FAST: \"1\"}").doc("Build arguments over those of `builder`."),
     key("images/NAME", "secrets", TEXTS).default("those of `builder`").example("[WORKER_TOKEN]").doc("Secrets that the build may mount."),
+    // -- firewall
+    key("firewall", "allow", Kind::List(&Kind::Section("firewall/allow"))).doc("What is let in, beside SSH, the ports of the proxy, and the ports of accessories, which are let in from the hosts of the project. A rule for the port of an accessory takes the place of that."),
+    key("firewall", "ssh", Kind::Either(&[Kind::Text, TEXTS])).default("any").example("[203.0.113.0/24]").doc("Who may open SSH connections: addresses, ranges, roles, accessories, hosts. Jump hosts of the file always may."),
+    key("firewall", "interfaces", Kind::Either(&[TEXTS, Kind::MapOf(&TEXTS)])).default("those of the default routes").example("[eth0]").doc("The interfaces on which only what is allowed comes in, for all hosts or for each by name. On the others, rules with `from` hold, and the rest is open."),
+    key("firewall", "tailnet", Kind::Either(&[Kind::Boolean, Kind::Integer])).default("false").example("true").doc("Whether the UDP port of a tailnet is open, 41641, or its number."),
+    key("firewall", "metadata", Kind::Boolean).default("false").example("true").doc("Whether containers may ask the provider's metadata service, 169.254.169.254."),
+    key("firewall", "publish", TEXTS).default("none").example("[web]").doc("Roles and accessories that may publish ports on every address of their hosts. Without it such a port is a mistake where the file has `firewall`; that of a well-known database always is. The port is let in from the hosts of the project and those in `allow`."),
+    key("firewall/allow", "port", Kind::Either(&[Kind::Text, Kind::Integer])).doc("The port or a range of ports, of TCP or with `/udp` behind it; required."),
+    key("firewall/allow", "from", Kind::Either(&[Kind::Text, TEXTS])).default("any").example("[10.0.0.0/24, web]").doc("From where: `any`, or addresses, ranges, roles, accessories, hosts."),
+    key("firewall/allow", "on", Kind::Either(&[Kind::Text, TEXTS])).default("every host").example("web").doc("On the hosts of these roles or accessories, or on these hosts."),
 ];

@@ -27,6 +27,7 @@ fn around(section: &str, line: &str) -> String {
         "proxy/redirects" => {
             format!("{head}proxy: {{redirects: [{{from: /old, to: /new{comma}{line}}}]}}\n")
         }
+        "firewall/allow" => format!("{head}firewall: {{allow: [{{port: 9{comma}{line}}}]}}\n"),
         "proxy/headers/changes" => format!("{head}proxy: {{headers: {{response: {{{line}}}}}}}\n"),
         "proxy/run" if line.starts_with("trace_ratio") => {
             format!("{head}proxy: {{run: {{otlp_endpoint: \"http://collector\", {line}}}}}\n")

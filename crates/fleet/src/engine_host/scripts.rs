@@ -22,6 +22,7 @@ pub(super) const GREETING: &str = r#"
 printf 'home=%s\n' "$(pwd -P)"
 printf 'parent=%s\n' "$PPID"
 printf 'docker_host=%s\n' "${DOCKER_HOST-}"
+if [ -e /etc/freehold/guard.nft ]; then echo guard=yes; fi
 for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" /run/podman/podman.sock; do
   if [ -S "$socket" ]; then printf 'socket=%s\n' "$socket"; fi
 done
