@@ -45,6 +45,7 @@ pub use exec::{
 };
 pub use frame::OutputStream;
 pub use image::{DiffId, ImageDetails, ImageSummary, Pruned, Untagged};
+pub use load::load_failure;
 pub use logs::{LogLine, LogOptions};
 pub use proc_net::{Listener, parse_proc_net_tcp};
 pub use registry::{RegistryCredentials, RegistryProgress};
@@ -52,7 +53,8 @@ pub use scratch_image::{
     FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, ScratchImageError, SealedImage,
 };
 pub use transfer::{
-    ExposedRegistry, IncomingConnections, LocalRegistry, RegistryExposure, TransferError, TransferProgress,
-    TransferStrategy, TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
+    ExposedRegistry, IncomingConnections, LocalRegistry, PieceOnWay, PieceWriter, RegistryExposure, Reopen,
+    Room, Staging, StagingError, TransferError, TransferProgress, TransferStrategy, TransferTarget,
+    TransferWay, Transferred, transfer, transfer_to_many,
 };
 pub use volume::ContainerFile;

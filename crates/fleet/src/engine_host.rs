@@ -8,6 +8,7 @@ mod build_program;
 mod certificate;
 mod connection;
 mod container;
+mod courier;
 mod deliver;
 mod expand;
 mod explain;
@@ -35,6 +36,8 @@ mod scripts;
 mod server;
 mod shell;
 mod soak;
+mod staging;
+mod staging_scripts;
 #[cfg(test)]
 mod state_tests;
 mod workshop;

@@ -52,6 +52,9 @@ pub struct ObservedHost {
     pub agent: ObservedAgent,
     /// The releases stored on the host for this service and destination, newest first.
     pub releases: Vec<Release>,
+    /// Folders with pieces of the service's images that a delivery left which broke off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<String>,
 }
 
 /// A container of the service.

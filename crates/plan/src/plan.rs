@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -204,6 +204,9 @@ pub enum Action {
         image: ImageReference,
         /// The engine that has it.
         from: BuildPlaceName,
+        /// The hosts that get it in one go, this one among them: the image is read once for all.
+        #[serde(default)]
+        together: BTreeSet<HostName>,
     },
     /// Pulls the image of an accessory. Done already: the host has it, unless the newest is wanted.
     PullAccessoryImage {

@@ -45,7 +45,7 @@ impl From<&AccessoryName> for Subject {
 }
 
 /// The engine that builds, as it stands in a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BuildPlaceName {
     /// The engine of the machine on which the command runs.

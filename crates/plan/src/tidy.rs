@@ -96,6 +96,10 @@ pub fn prune(project: &Project, id: ReleaseId, observed: &Observed, what: Prune)
         }
         if what.images {
             remove_unused_images(&mut stages, project, (host, seen), (&old, Latest::Stays));
+            if !seen.pieces.is_empty() {
+                let action = Action::RemoveDirectories { directories: seen.pieces.clone() };
+                stages.step(host, action, Undo::Impossible);
+            }
         }
         forget_releases(&mut stages, (host, seen), &old);
     }

@@ -279,6 +279,7 @@ impl Machine {
             proxy_boot: None,
             agent: schedule::observed(state.agent.as_ref()),
             unnamed_images: Vec::new(),
+            pieces: Vec::new(),
             releases: state
                 .releases
                 .iter()

@@ -16,6 +16,7 @@ mod builders;
 mod certificates;
 mod cron;
 mod cuts;
+mod delivery;
 mod deploy_file;
 mod error_pages;
 mod exec;

@@ -227,7 +227,7 @@ impl EngineHost {
 }
 
 /// Starts a shell of its own.
-async fn open_shell(connection: &Connection) -> std::io::Result<HostShell> {
+pub(super) async fn open_shell(connection: &Connection) -> std::io::Result<HostShell> {
     let streams = connection.open_shell().await?;
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random).map_err(std::io::Error::other)?;

@@ -22,6 +22,7 @@ use crate::engine_host::link::Link;
 use crate::engine_host::proxy::{
     API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL, USERS_FILE, service_settings,
 };
+use crate::engine_host::staging::pieces_folder;
 use crate::engine_host::{EngineHost, scripts};
 use crate::host::HostError;
 
@@ -48,6 +49,7 @@ impl EngineHost {
             self.boot_config(),
             self.stored_releases(project),
         )?;
+        let (releases, pieces) = releases;
         let agent = self.look_at_agent(&link, project, &releases).await?;
         let mut containers: Vec<ObservedContainer> = containers.into_iter().filter_map(container).collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created_seconds));
@@ -72,14 +74,19 @@ impl EngineHost {
             proxy_boot,
             agent,
             releases,
+            pieces,
         })
     }
 
-    async fn stored_releases(&self, project: &Project) -> Result<Vec<Release>, HostError> {
+    /// Returns the stored releases, and the folders in which pieces of images are left.
+    async fn stored_releases(&self, project: &Project) -> Result<(Vec<Release>, Vec<String>), HostError> {
         let stem = project.stem();
-        let output = self.plain_script("read the stored releases", &scripts::read_releases(&stem)).await?;
+        let folders: Vec<String> = repositories(project).iter().map(pieces_folder).collect();
+        let script = scripts::read_releases(&stem, &folders);
+        let output = self.plain_script("read the stored releases", &script).await?;
+        let (stored, pieces) = output.stdout.split_once('\u{2}').unwrap_or((&output.stdout, ""));
         let mut releases = Vec::new();
-        for text in output.stdout.split('\u{1}').filter(|text| !text.trim().is_empty()) {
+        for text in stored.split('\u{1}').filter(|text| !text.trim().is_empty()) {
             let release: Release = serde_json::from_str(text).map_err(|error| HostError::Stored {
                 host: self.name.clone(),
                 path: format!("{}/releases", freehold_plan::state_directory(&stem)),
@@ -88,7 +95,7 @@ impl EngineHost {
             releases.push(release);
         }
         releases.sort_by(|one, other| other.id.cmp(&one.id));
-        Ok(releases)
+        Ok((releases, pieces.lines().map(str::to_owned).collect()))
     }
 
     async fn look_at_proxy(&self, link: &Link, project: &Project) -> Result<SeenProxy, HostError> {

@@ -23,7 +23,7 @@ impl EngineHost {
     pub(super) async fn do_step(&self, step: &Step, context: &StepContext<'_>) -> Result<Outcome, StepError> {
         match &step.action {
             Action::BuildImage { image, place } => self.workshop.build(image, place, &context.work()).await,
-            Action::DeliverImage { image, from } => self.deliver(image, from, &context.work()).await,
+            Action::DeliverImage { .. } => self.deliver_image(&step.action, context).await,
             Action::PrepareHost { directories, network } => self.prepare(directories, network, context).await,
             Action::PullAccessoryImage { accessory, image, age } => {
                 self.pull_accessory_image(accessory, image, *age, context).await
@@ -98,6 +98,12 @@ impl EngineHost {
             }
             Action::Wait { duration } => pause(*duration, context).await,
         }
+    }
+
+    /// Brings an image to the host. Any other action changes nothing.
+    async fn deliver_image(&self, action: &Action, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        let Action::DeliverImage { image, from, together } = action else { return Ok(Outcome::AlreadyDone) };
+        self.deliver(image, from, together, &context.work()).await
     }
 
     async fn bring_proxy_image(&self, context: &StepContext<'_>) -> Result<Outcome, StepError> {

@@ -209,10 +209,15 @@ pub(super) fn read_audit(stem: &str, lines: u32) -> String {
     format!("tail -n {lines} {} 2>/dev/null; :", quote(&format!(".kamal/{stem}-audit.log")))
 }
 
-/// Prints every stored release, separated by the byte 1.
-pub(super) fn read_releases(stem: &str) -> String {
+/// Prints every stored release, separated by the byte 1, and behind the byte 2 those of the folders that exist.
+pub(super) fn read_releases(stem: &str, folders: &[String]) -> String {
+    let folders: String = folders.iter().map(|folder| format!(" {}", quote(folder))).collect();
     format!(
-        "for file in {}/releases/*.json; do [ -e \"$file\" ] && cat \"$file\" && printf '\\001'; done; :",
+        r#"
+for file in {}/releases/*.json; do [ -e "$file" ] && cat "$file" && printf '\001'; done
+printf '\002'
+for folder in{folders}; do if [ -d "$folder" ]; then printf '%s\n' "$folder"; fi; done
+"#,
         quote(&state_directory(stem))
     )
 }

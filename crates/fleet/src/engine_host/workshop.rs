@@ -9,6 +9,7 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use crate::engine_host::EngineHost;
+use crate::engine_host::courier::Courier;
 
 /// What this machine gives to hosts: the source to build, the engine that builds it, and our own executable.
 pub struct Workshop {
@@ -24,6 +25,8 @@ pub struct Workshop {
     pub environment: BTreeMap<String, String>,
     hosts: RwLock<BTreeMap<HostName, Weak<EngineHost>>>,
     stock: RwLock<Stock>,
+    /// Images that several hosts get in one go.
+    pub(super) courier: Courier,
     digests: tokio::sync::Mutex<BTreeMap<PathBuf, String>>,
 }
 
@@ -98,6 +101,7 @@ impl Workshop {
             environment,
             hosts: RwLock::default(),
             stock: RwLock::default(),
+            courier: Courier::default(),
             digests: tokio::sync::Mutex::default(),
         })
     }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use freehold_model::{BuildPlace, HostName};
 
 use crate::images::{NeededImage, NeededSource, images, registry_name};
@@ -32,7 +34,7 @@ pub(super) fn build_and_deliver(
         if request.image != ImageSource::OnHosts {
             let roles = roles_on(project, host).map(|(role, _)| role);
             for image in images(project, roles, &request.version) {
-                stages.step(host, bring(request, image), Undo::Nothing);
+                stages.step(host, bring(request, image, hosts), Undo::Nothing);
             }
         }
         if request.proxy == ProxyBoot::Ensure && roles_on(project, host).any(|(role, _)| role.proxy.is_some())
@@ -93,7 +95,7 @@ fn build(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) 
 }
 
 /// Says how a host gets an image.
-fn bring(request: &RolloutRequest<'_>, image: NeededImage) -> Action {
+fn bring(request: &RolloutRequest<'_>, image: NeededImage, hosts: &[HostName]) -> Action {
     let project = request.project;
     let service = Some(project.service.clone());
     match image.source {
@@ -107,6 +109,13 @@ fn bring(request: &RolloutRequest<'_>, image: NeededImage) -> Action {
             };
             Action::PullImage { image: image.reference, origin, service }
         }
-        NeededSource::Built(from) => Action::DeliverImage { image: image.reference, from },
+        NeededSource::Built(ref from) => {
+            let needs = |host: &&HostName| {
+                images(project, roles_on(project, host).map(|(role, _)| role), &request.version)
+                    .contains(&image)
+            };
+            let together: BTreeSet<HostName> = hosts.iter().filter(needs).cloned().collect();
+            Action::DeliverImage { image: image.reference, from: from.clone(), together }
+        }
     }
 }
