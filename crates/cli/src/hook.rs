@@ -383,7 +383,12 @@ impl Gate for Hooks {
             }
         }
         match next.kind {
-            StageKind::Build => self.run(Hook::PreBuild).await.map_err(failed),
+            StageKind::Build => {
+                // The login to the registry is a stage of its own, before what it is for.
+                let is_first =
+                    plan.stages.iter().position(|stage| stage.kind == StageKind::Build) == Some(stage);
+                if is_first { self.run(Hook::PreBuild).await.map_err(failed) } else { Ok(()) }
+            }
             StageKind::Release | StageKind::Boot => {
                 let is_change = |stage: &Stage| matches!(stage.kind, StageKind::Release | StageKind::Boot);
                 if self.is_deploy && plan.stages.iter().position(is_change) == Some(stage) {

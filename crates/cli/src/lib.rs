@@ -14,6 +14,7 @@ mod audit;
 mod change;
 mod command;
 mod context;
+mod docker_login;
 mod error;
 mod exec;
 mod failure;

@@ -18,6 +18,7 @@ mod servers;
 mod setting;
 mod ssh;
 mod traffic;
+mod trust;
 
 use std::collections::BTreeMap;
 

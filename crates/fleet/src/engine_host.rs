@@ -18,6 +18,7 @@ mod holder;
 mod idle;
 mod image;
 mod kamal_proxy;
+mod known;
 mod lease_file;
 mod link;
 mod local_registry;
@@ -37,6 +38,7 @@ mod shell;
 mod soak;
 #[cfg(test)]
 mod state_tests;
+mod trust;
 mod workshop;
 
 use std::sync::Arc;
@@ -59,6 +61,7 @@ pub use one_off::{Attached, AttachedControl, MissingImage, OneOff};
 pub use proxy_files::{BootFile, ProxyDetails, ProxyHistory, ServiceDetails};
 pub use proxy_list::{ServedCertificate, ServedService, ServedTarget};
 pub use server::{ServerCommand, ServerControl};
+pub use trust::ImageTrust;
 pub use workshop::{BuildContext, BuildDestination, Stock, Workshop};
 
 /// A host with a container engine, reached over SSH or on this machine.

@@ -18,7 +18,7 @@ mod world;
 
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
-    Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState,
+    Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState, ImageTrust,
     LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServedCertificate,
     ServedService, ServedTarget, ServerCommand, ServerControl, ServiceDetails, SshReach, Stock, Workshop,
 };

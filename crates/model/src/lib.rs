@@ -32,8 +32,8 @@ pub use project::{
     MountKind, Network, NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project,
     ProjectImage, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, RareOptions, Rate,
     Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage,
-    RoleOrder, Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
-    TargetProtocol, Timeouts, Tls, Traffic, Ulimit,
+    RoleOrder, Scan, Schedule, ScheduleState, ScheduledJob, Severity, SshConfigFiles, SshLogLevel,
+    SshSettings, TargetProtocol, Timeouts, Tls, Traffic, Ulimit, Verification,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -30,6 +30,7 @@ pub use traffic::{
     Balance, HeaderChanges, HeaderField, Hsts, InvalidTraffic, Network, PassiveHealth, Rate, Redirect,
     Traffic,
 };
+pub use trust::{Scan, Severity, Verification};
 
 mod accessory;
 mod boot;
@@ -43,6 +44,7 @@ mod registry;
 mod schedule;
 mod ssh;
 mod traffic;
+mod trust;
 
 /// A deploy file after checking: everything that a deploy needs to know, with nothing left to check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,10 @@ pub struct Project {
     pub accessory_registries: BTreeMap<AccessoryName, Registry>,
     /// How the image is built.
     pub builder: Builder,
+    /// Which images may run; none for any.
+    pub verification: Option<Verification>,
+    /// What looks for known flaws in the images.
+    pub scan: Option<Scan>,
     /// How hosts are reached.
     pub ssh: SshSettings,
     /// How many connections are made and kept.
@@ -112,6 +118,8 @@ impl Project {
             registry: None,
             accessory_registries: BTreeMap::new(),
             builder: Builder::default(),
+            verification: None,
+            scan: None,
             ssh: SshSettings::default(),
             connections: ConnectionSettings::default(),
             proxy_runs: BTreeMap::new(),

@@ -34,7 +34,7 @@ pub use build_tool::{
     BuildTool, Buildx, BuildxCommand, BuildxKind, PackCommand, build_tool, expand_variables,
 };
 pub use gate::{Gate, GateError, set_gate};
-pub use images::{BuiltImage, built_images, image_of, registry_name, repositories};
+pub use images::{BuiltImage, built_images, hosts_of_image, image_of, registry_name, repositories};
 pub use kamal_proxy::{KamalDeploy, kamal_deploy, kamal_flags, probe_service};
 pub use lifecycle::{LifecycleError, start, stop};
 pub use naming::{
@@ -51,8 +51,8 @@ pub use proxy::{
 };
 pub use removal::remove;
 pub use request::{
-    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
-    ProxyFiles, Readiness, ReleaseCommand, Subject,
+    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, ImagePlace, ImageScan,
+    PlacedDirectory, PlacedFile, ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
 pub use rollback::{RollbackError, RollbackTarget, rollback};
 pub use rollout::{ImageSource, Namesakes, ProxyBoot, RolloutError, RolloutRequest, rollout};

@@ -10,15 +10,15 @@ use freehold_model::{
 use serde::{Deserialize, Serialize};
 
 use crate::request::{
-    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
-    ProxyFiles, Readiness, ReleaseCommand, Subject,
+    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, ImagePlace, ImageScan,
+    PlacedDirectory, PlacedFile, ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
 use crate::schedule::ScheduleRequest;
 use crate::{Gate, ProxyMaker};
 
 mod undo;
 
-pub use undo::Undo;
+pub use undo::{OnFailure, Undo};
 
 /// Everything that one command will do, decided before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -112,6 +112,8 @@ pub struct Lane {
 pub enum StageKind {
     /// Builds the image.
     Build,
+    /// Checks the image before any host gets it.
+    Check,
     /// Brings the image and makes the host ready.
     Prepare,
     /// Runs the release commands of the roles.
@@ -126,16 +128,6 @@ pub enum StageKind {
     Retire,
     /// Pauses between two batches.
     Wait,
-}
-
-/// What a failed step in a stage does to the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnFailure {
-    /// Everything that the plan did is undone on every host.
-    PutBack,
-    /// The new release is live: the other steps go on, and what is left needs attention.
-    GoOn,
 }
 
 /// The number of a step in its plan, from 1.
@@ -166,7 +158,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
-    /// Builds the image. Done already: the builder's cache answers.
+    /// Builds the image. Done already: one of the same content is where it would go.
     BuildImage {
         /// The tag it gets.
         image: ImageReference,
@@ -179,6 +171,22 @@ pub enum Action {
         registry: String,
         /// The engine that asks.
         place: BuildPlaceName,
+    },
+    /// Checks that somebody whom the project trusts has signed the image. Changes nothing.
+    VerifyImage {
+        /// The image.
+        image: ImageReference,
+        /// Where it is.
+        at: ImagePlace,
+    },
+    /// Lets a command of the project look at the image. Changes nothing.
+    ScanImage {
+        /// The image.
+        image: ImageReference,
+        /// Where it is.
+        at: ImagePlace,
+        /// What looks at it.
+        scan: ImageScan,
     },
     /// Pushes the image under its tag and as the latest one. Done already: the registry has every layer.
     PushImage {

@@ -128,6 +128,26 @@ pub enum ImageOrigin {
     Pinned(RemoteImage),
 }
 
+/// Where an image is before the hosts have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagePlace {
+    /// In its registry, found as a pull finds it.
+    Registry(ImageOrigin),
+    /// On the engine that built it.
+    Engine(BuildPlaceName),
+}
+
+/// A command that looks for known flaws in an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageScan {
+    /// The command line, for a shell.
+    pub command: String,
+    /// The least severity in its report that stops the rollout, in the words of the deploy file.
+    pub fail_on: Option<String>,
+}
+
 /// The assets of a release that is to serve beside those of the release that serves. All paths are in `directory`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

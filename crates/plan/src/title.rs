@@ -32,6 +32,8 @@ impl fmt::Display for Action {
             }
             Self::DeliverImage { image, .. } => write!(formatter, "deliver {image}"),
             Self::CheckRegistry { registry, .. } => write!(formatter, "log in to {registry}"),
+            Self::VerifyImage { image, .. } => write!(formatter, "verify the signature of {image}"),
+            Self::ScanImage { image, .. } => write!(formatter, "scan {image}"),
             Self::PushImage { image, .. } => write!(formatter, "push {image}"),
             Self::PullImage { image, .. } => write!(formatter, "pull {image}"),
             Self::PullAccessoryImage { image, .. } => write!(formatter, "pull {image}"),
@@ -143,6 +145,7 @@ impl Action {
         matches!(
             self,
             Self::BuildImage { .. }
+                | Self::ScanImage { .. }
                 | Self::PushImage { .. }
                 | Self::PullImage { .. }
                 | Self::DeliverImage { .. }

@@ -332,6 +332,7 @@ impl Board {
 pub(crate) fn stage_name(stage: StageKind) -> &'static str {
     match stage {
         StageKind::Build => "build",
+        StageKind::Check => "check",
         StageKind::Prepare => "prepare",
         StageKind::Release => "release",
         StageKind::Boot => "boot",

@@ -11,7 +11,7 @@ use freehold_model::{
 
 use super::{
     accessory, boot, builder, environment, image, logging, proxy_run, registry, schedule, servers, setting,
-    ssh,
+    ssh, trust,
 };
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -67,6 +67,8 @@ pub(super) fn project(
     let jobs = section.get("cron");
     let jobs = jobs.map(|field| schedule::read(&field, &roles, primary_role.as_ref(), report));
     let settings = Settings::read(&section, report);
+    let verification = section.get("verify").and_then(|field| trust::verification(&field, report));
+    let scan = section.get("scan").and_then(|field| trust::scan(&field, report));
     let image = image?;
     let images = images(&section, &image.repository, place, &builder, report);
     check_images(&section, &roles, &images, report);
@@ -80,6 +82,8 @@ pub(super) fn project(
         accessory_registries: accessories.registries,
         registry,
         builder,
+        verification,
+        scan,
         proxy_runs,
         timeouts,
         roles,

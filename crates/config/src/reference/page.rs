@@ -48,6 +48,7 @@ const PAGES: &[Page] = &[
     Page { name: "servers", sections: &["servers/ROLE"], root_keys: &["servers"] },
     page("ssh", &["ssh"]),
     page("sshkit", &["sshkit"]),
+    page("trust", &["verify", "scan"]),
 ];
 
 /// Returns the names of the pages that [`docs`] knows, in alphabetical order.

@@ -66,6 +66,17 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section { name: "registry", doc: "Where images are stored between the build and the hosts." },
     Section { name: "builder", doc: "How the image is built." },
+    Section {
+        name: "verify",
+        doc: "Freehold's own: only images with a signature run. It is that of `cosign sign --key`, in the registry beside the \
+        image, or in a folder of the project.",
+    },
+    Section {
+        name: "scan",
+        doc: "Freehold's own: a command on this machine looks at each image before any host gets it. `FREEHOLD_IMAGE` names the \
+        image, by its digest where it is in a registry; `FREEHOLD_ARCHIVE` is a file with it, as `docker save` writes \
+        it, where the command names that variable and the image comes from an engine.",
+    },
     Section { name: "builder/cache", doc: "Where layers are cached between builds." },
     Section { name: "builder/pack", doc: "Cloud Native Buildpacks instead of a Dockerfile." },
     Section { name: "ssh", doc: "How hosts are reached." },
@@ -121,6 +132,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "env", Kind::Section("env")).doc("The environment of every container."),
     key("", "proxy", Kind::Section("proxy")).doc("How requests reach the roles."),
     key("", "builder", Kind::Section("builder")).doc("How the image is built."),
+    key("", "verify", Kind::Section("verify")).doc("Freehold's own: the signatures that images must have."),
+    key("", "scan", Kind::Section("scan")).doc("Freehold's own: what looks for known flaws in images before they run."),
     key("", "ssh", Kind::Section("ssh")).doc("How hosts are reached."),
     key("", "boot", Kind::Section("boot")).doc("How many hosts at a time take a new release."),
     key("", "logging", Kind::Section("logging")).doc("The log driver of the containers."),
@@ -280,6 +293,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("registry", "server", Kind::Text).default("Docker Hub").doc("The server; `localhost:PORT`, Kamal's registry on the build machine, is not needed: images go straight to the hosts and keep the name."),
     key("registry", "username", Kind::Either(&[Kind::Text, TEXTS])).doc("The login name, or `[SECRET]`; required but for a local registry."),
     key("registry", "password", Kind::Either(&[Kind::Text, TEXTS])).doc("The password, better `[SECRET]`; required but for a local registry."),
+    key("registry", "credentials", Kind::Text).example("docker").doc("Freehold's own: `docker` uses the login that `docker login` left on this machine, or the helper that `~/.docker/config.json` names, instead of `username` and `password`."),
     // -- builder
     key("builder", "arch", Kind::Either(&[Kind::Text, TEXTS])).default("that of the hosts").example("amd64").doc("The architectures: `amd64`, `arm64`."),
     key("builder", "context", Kind::Text).default("a clone of the git repository").example(".").doc("The folder that is built; `.` builds the working tree with uncommitted changes."),
@@ -296,9 +310,17 @@ pub(crate) const KEYS: &[Key] = &[
     key("builder", "pack", Kind::Section("builder/pack")).doc("Cloud Native Buildpacks instead of a Dockerfile."),
     key("builder", "provenance", Kind::Either(&[Kind::Text, Kind::Boolean])).example("mode=max").doc("The provenance attestation."),
     key("builder", "sbom", Kind::Either(&[Kind::Text, Kind::Boolean])).example("true").doc("The bill of materials."),
-    key("builder/cache", "type", Kind::Text).doc("`registry` or `gha`, that of GitHub Actions; required."),
+    // -- verify, scan
+    key("verify", "keys", Kind::Either(&[Kind::Text, TEXTS])).example("[config/cosign.pub]").doc("Files with public keys (ECDSA P-256 or Ed25519, PEM); a signature by one of them suffices; required."),
+    key("verify", "signatures", Kind::Text).example("config/signatures").doc("A folder with signatures for images that go through no registry: `sha256-DIGEST.json`, what was signed as `cosign generate` prints it, and `sha256-DIGEST.sig`."),
+    key("verify", "identity", Kind::Text).doc("Not supported: signatures without a key of one's own."),
+    key("verify", "issuer", Kind::Text).doc("Not supported: signatures without a key of one's own."),
+    key("scan", "cmd", Kind::Text).example("\"trivy image --quiet --format json $FREEHOLD_IMAGE\"").doc("The command line, for `/bin/sh`; an exit status other than 0 stops the deploy; required."),
+    key("scan", "fail_on", Kind::Text).example("high").doc("The least severity that stops the deploy, of the flaws in the report that the command prints: `low`, `medium`, `high` or `critical`. The report is JSON of Trivy or Grype."),
+    key("builder/cache", "type", Kind::Text).doc("`registry`, `gha`, that of GitHub Actions, or, Freehold's own, `local`; required."),
     key("builder/cache", "options", Kind::Text).doc("Further attributes, `key=value` with commas."),
     key("builder/cache", "image", Kind::Text).default("`IMAGE-build-cache`").doc("The image that holds a cache of the type `registry`."),
+    key("builder/cache", "path", Kind::Text).doc("Freehold's own: the folder of a cache of the type `local`."),
     key("builder/pack", "builder", Kind::Text).doc("The image of the builder; required."),
     key("builder/pack", "buildpacks", TEXTS).doc("The buildpacks, in their order."),
     // -- ssh

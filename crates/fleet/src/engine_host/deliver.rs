@@ -29,8 +29,11 @@ impl EngineHost {
         from: &BuildPlaceName,
         work: &Work<'_>,
     ) -> Result<Outcome, StepError> {
-        let source = self.builder(from).await?;
         let link = self.link().await?;
+        if let Some(outcome) = self.take_known(image, &link.engine).await? {
+            return Ok(outcome);
+        }
+        let source = self.builder(from).await?;
         let exposure: Arc<dyn RegistryExposure> = match &link.connection {
             Connection::Local { .. } => Arc::new(LocalRegistry),
             Connection::Ssh(session) => Arc::new(ForwardedRegistry(session.clone())),

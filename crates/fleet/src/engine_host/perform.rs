@@ -51,10 +51,10 @@ impl EngineHost {
             Action::AwaitHealthy { subject, container, readiness } => {
                 self.await_healthy(subject, container, readiness, context).await
             }
-            Action::CheckRegistry { registry, place } => self.workshop.check_registry(registry, place).await,
-            Action::PushImage { image, latest, from } => {
-                self.workshop.push(image, latest, from, &context.work()).await
-            }
+            Action::CheckRegistry { .. }
+            | Action::VerifyImage { .. }
+            | Action::ScanImage { .. }
+            | Action::PushImage { .. } => self.before_hosts(&step.action, context).await,
             Action::PullImage { image, origin, service } => {
                 self.pull(image, origin, service.as_ref(), &context.work()).await
             }
@@ -97,6 +97,21 @@ impl EngineHost {
                 Ok(Outcome::Done(None))
             }
             Action::Wait { duration } => pause(*duration, context).await,
+        }
+    }
+
+    /// Does what is done before any host gets an image. Any other action changes nothing.
+    async fn before_hosts(&self, action: &Action, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        match action {
+            Action::CheckRegistry { registry, place } => self.workshop.check_registry(registry, place).await,
+            Action::VerifyImage { image, at } => self.workshop.verify(image, at).await,
+            Action::ScanImage { image, at, scan } => {
+                self.workshop.scan(image, at, scan, &context.work()).await
+            }
+            Action::PushImage { image, latest, from } => {
+                self.workshop.push(image, latest, from, &context.work()).await
+            }
+            _ => Ok(Outcome::AlreadyDone),
         }
     }
 

@@ -3,6 +3,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Gate, Route};
 
+/// What a failed step in a stage does to the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Everything that the plan did is undone on every host.
+    PutBack,
+    /// The new release is live: the other steps go on, and what is left needs attention.
+    GoOn,
+}
+
 /// How a step is undone. Undoing twice does nothing the second time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

@@ -3,7 +3,7 @@ use freehold_model::{BuildPlace, HostName};
 use crate::images::{NeededImage, NeededSource, images, registry_name};
 use crate::naming::{NETWORK, latest_of, state_directory};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
-use crate::request::{BuildPlaceName, ImageOrigin};
+use crate::request::{BuildPlaceName, ImageOrigin, ImagePlace, ImageScan};
 use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on, schedule, seen};
 use crate::stages::Stages;
 use crate::{Observed, latest_image};
@@ -18,6 +18,7 @@ pub(super) fn build_and_deliver(
     if request.image == ImageSource::Build {
         build(stages, request, hosts);
     }
+    check(stages, request, hosts);
     stages.begin(StageKind::Prepare, OnFailure::PutBack);
     let project = request.project;
     let stem = project.stem();
@@ -88,6 +89,31 @@ fn build(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) 
             let action = Action::PushImage { image: tag, latest, from: place };
             // What the registry has is a version that nobody runs: harmless.
             stages.step_beside(&host, &lane, action, Undo::Nothing);
+        }
+    }
+}
+
+/// Checks every image before any host gets it. What hosts have already was checked when it came.
+fn check(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) {
+    let project = request.project;
+    let Some(first) = hosts.first().filter(|_| request.image != ImageSource::OnHosts) else { return };
+    stages.begin(StageKind::Check, OnFailure::PutBack);
+    let roles = project.roles.values().filter(|role| !role.hosts.is_empty());
+    for (index, needed) in images(project, roles, &request.version).into_iter().enumerate() {
+        let lane = format!("image {index}");
+        let (image, at) = match bring(request, needed) {
+            Action::PullImage { image, origin, .. } => (image, ImagePlace::Registry(origin)),
+            Action::DeliverImage { image, from } => (image, ImagePlace::Engine(from)),
+            _ => continue,
+        };
+        if project.verification.is_some() {
+            let action = Action::VerifyImage { image: image.clone(), at: at.clone() };
+            stages.step_beside(first, &lane, action, Undo::Nothing);
+        }
+        if let Some(scan) = &project.scan {
+            let fail_on = scan.fail_on.map(|severity| severity.as_str().to_owned());
+            let scan = ImageScan { command: scan.command.clone(), fail_on };
+            stages.step_beside(first, &lane, Action::ScanImage { image, at, scan }, Undo::Nothing);
         }
     }
 }

@@ -40,11 +40,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         Action::StopContainer { container: name, .. } => {
             container(seen, name).expect("a container to stop").state = ContainerState::Exited;
         }
-        Action::RecordRelease { release, .. } => {
-            seen.releases.retain(|known| known.id != release.id);
-            seen.releases.push((**release).clone());
-            seen.releases.sort_by(|one, other| other.id.cmp(&one.id));
-        }
+        Action::RecordRelease { release, .. } => record(release, seen),
         Action::RemoveContainer { container: name } => {
             // The container of a release command carries no label of the service.
             let Some(gone) = container(seen, name) else {
@@ -82,6 +78,8 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::RemoveDirectories { .. }
         | Action::BuildImage { .. }
         | Action::CheckRegistry { .. }
+        | Action::VerifyImage { .. }
+        | Action::ScanImage { .. }
         | Action::PushImage { .. }
         | Action::BridgeAssets(_)
         | Action::WriteErrorPages { .. }
@@ -95,6 +93,12 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::PlaceFiles { .. }
         | Action::Wait { .. } => {}
     }
+}
+
+fn record(release: &freehold_model::Release, seen: &mut ObservedHost) {
+    seen.releases.retain(|known| known.id != release.id);
+    seen.releases.push(release.clone());
+    seen.releases.sort_by(|one, other| other.id.cmp(&one.id));
 }
 
 fn schedule(action: &Action, seen: &mut ObservedHost) {

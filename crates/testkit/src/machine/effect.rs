@@ -35,11 +35,11 @@ impl Machine {
                 }
                 Ok(Outcome::Done(None))
             }
-            Action::CheckRegistry { .. } | Action::RemoveUnnamedImages { .. } => Ok(Outcome::AlreadyDone),
-            Action::PushImage { image, .. } => {
-                state.pushed.insert(image.clone());
-                Ok(Outcome::Done(None))
-            }
+            Action::CheckRegistry { .. }
+            | Action::VerifyImage { .. }
+            | Action::ScanImage { .. }
+            | Action::RemoveUnnamedImages { .. } => Ok(Outcome::AlreadyDone),
+            Action::PushImage { image, .. } => Ok(changed(state.pushed.insert(image.clone()))),
             Action::BridgeAssets(bridge) => {
                 let made = ["extracted", "volumes"]
                     .map(|kind| format!("{}/{kind}/{}", bridge.directory, bridge.new));
