@@ -151,6 +151,7 @@ pub(crate) enum Command {
     Releases(command::releases::Args),
     #[command(visible_alias = "details")]
     Status(command::status::Args),
+    Canary(command::canary::Args),
     App(command::app::Args),
     Accessory(command::accessory::Args),
     Proxy(command::proxy::Args),
@@ -163,6 +164,9 @@ pub(crate) enum Command {
     Registry(command::registry::Args),
     Secrets(command::secrets::Args),
     Server(command::server::Args),
+    Tunnel(command::tunnel::Args),
+    Doctor(command::doctor::Args),
+    Firewall(command::firewall::Args),
     Prune(command::prune::Args),
     Resume(command::resume::Args),
     Abort(command::abort::Args),
@@ -178,11 +182,12 @@ pub(crate) enum Command {
 
 /// The commands as the help groups them.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
-    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "rollback", "adopt"]),
+    ("Deploy", &["init", "setup", "deploy", "redeploy", "build", "plan", "canary", "rollback", "adopt"]),
     (
         "Look",
         &[
             "status",
+            "doctor",
             "releases",
             "config",
             "audit",
@@ -194,6 +199,8 @@ pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
             "secrets",
             "registry",
             "server",
+            "tunnel",
+            "firewall",
         ],
     ),
     ("Repair", &["resume", "abort", "prune", "remove"]),

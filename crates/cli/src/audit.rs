@@ -44,7 +44,7 @@ pub(crate) fn acts(project: &Project, plan: &Plan, given: &[Act], host: &HostNam
     let steps: Vec<&Action> =
         plan.steps().filter(|step| step.host == *host).map(|step| &step.action).collect();
     match plan.kind {
-        PlanKind::Deploy | PlanKind::Rollback => release(project, plan, &steps),
+        PlanKind::Deploy | PlanKind::Rollback | PlanKind::CanaryPromote => release(project, plan, &steps),
         PlanKind::Start => of_roles(project, plan, host, |version| format!("Started app version {version}")),
         PlanKind::Stop => of_roles(project, plan, host, |_| "Stopped app".to_owned()),
         _ => vec![headline(plan)],
@@ -64,6 +64,9 @@ pub(crate) fn headline(plan: &Plan) -> String {
         PlanKind::Maintenance => "Began maintenance".to_owned(),
         PlanKind::Live => "Ended maintenance".to_owned(),
         PlanKind::Proxy => "Rebooted proxy".to_owned(),
+        PlanKind::CanaryStart => format!("Started canary of version {version}"),
+        PlanKind::CanaryPromote => format!("Promoted canary of version {version}"),
+        PlanKind::CanaryAbort => format!("Removed canary of version {version}"),
         PlanKind::Accessory => "Changed accessories".to_owned(),
     }
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use crate::audit::{self, Act};
 use crate::command::deploy::NoVersion;
 use crate::context::Context;
+use crate::docker_login;
 use crate::error::{CommandError, FileError};
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
@@ -38,9 +39,13 @@ use scope::{all_names, names, needed_by_images};
 /// What a command that changes hosts needs beside the project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Build {
-    /// The image is built.
+    /// The image is built and brought to the hosts.
     Yes(BuildCache),
-    /// It is built from the working tree, whatever the deploy file says.
+    /// It is built and pushed where there is a registry; no host gets it yet.
+    Only(BuildCache),
+    /// It is built and stays on the engine, whatever the deploy file says of a registry.
+    Here(BuildCache),
+    /// The same from the working tree.
     Tree(BuildCache),
     /// It is there.
     No,
@@ -137,6 +142,16 @@ impl<'a> Change<'a> {
         context.until_stopped(Self::prepare_all(context, Build::No, needed, all_names, Recorded::Yes)).await
     }
 
+    /// The same for a command about the hosts themselves: with every host, whatever the filters are, and without secrets.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn prepare_every_host(context: &'a Context) -> Result<Self, CommandError> {
+        let needed = |project: &Project| project.ssh.key_data.clone();
+        let all = |loaded: &Loaded| loaded.whole.all_hosts();
+        context.until_stopped(Self::prepare_all(context, Build::No, needed, all, Recorded::Yes)).await
+    }
+
     async fn prepare_all(
         context: &'a Context,
         build: Build,
@@ -148,6 +163,16 @@ impl<'a> Change<'a> {
         if let Build::Tree(_) = build {
             loaded.chosen.builder.context.get_or_insert_with(|| ".".into());
         }
+        if let Build::Tree(_) | Build::Here(_) = build {
+            loaded.chosen.registry = None;
+        }
+        if let Err(error) = docker_login::fill(context, &mut loaded.chosen).await {
+            if build != Build::No {
+                return Err(error.into());
+            }
+            // Most commands that build nothing need no registry.
+            context.ui.warn(format!("registries are used without a login: {error}"));
+        }
         let remotes = preflight::settle(context, &mut loaded.chosen).await?;
         // What builds is not what the filters are about.
         loaded.whole.builder = loaded.chosen.builder.clone();
@@ -156,21 +181,28 @@ impl<'a> Change<'a> {
         let repository = repository?;
         let project = &loaded.chosen;
         let version = match build {
-            Build::Yes(_) => Some(git::version(context, project, &repository)?),
+            Build::Yes(_) | Build::Only(_) | Build::Here(_) => {
+                Some(git::version(context, project, &repository)?)
+            }
             Build::Tree(_) | Build::No => git::given_version(context)?,
         };
         if recorded == Recorded::Yes {
             let version = version.as_ref().map(ReleaseVersion::as_str).or(repository.revision.as_deref());
             record::begin(context, project, version, &author)?;
         }
-        let contexts = match build {
-            Build::Yes(cache) | Build::Tree(cache) => {
+        let mut contexts = match build {
+            Build::Yes(cache) | Build::Only(cache) | Build::Here(cache) | Build::Tree(cache) => {
                 preflight::build_contexts(context, project, &repository, cache).await?
             }
             Build::No => BTreeMap::new(),
         };
+        if !matches!(build, Build::Yes(_)) {
+            // That hosts have the same image is no reason not to build one that is to be here.
+            contexts.values_mut().for_each(|context| context.hosts.clear());
+        }
         let building = Building { contexts, remotes };
         let error_pages = preflight::error_pages(context, project)?;
+        let trust = preflight::trust(context, project)?;
         let secrets = secret::values(context, project, &needed(project)).await?;
         let telling = Telling {
             project,
@@ -180,6 +212,7 @@ impl<'a> Change<'a> {
         let hooks = Arc::new(Hooks::find(context, &telling)?.with_secrets(context, project).await?);
         let names = names(&loaded);
         let hosts = Hosts::new(context, project, &names, &secrets, building).ok_or(ChangeError::NoHosts)?;
+        hosts.workshop().trust(trust);
         hooks.run(Hook::PreConnect).await?;
         let (acts, namesakes) = (Vec::new(), Namesakes::Stay);
         Ok(Self {
@@ -379,11 +412,24 @@ impl<'a> Change<'a> {
         image: ImageSource,
         proxy: ProxyBoot,
     ) -> Result<Plan, CommandError> {
-        let request = RolloutRequest {
+        Ok(rollout(&self.rollout_request(version, image, proxy).await?, observed)?)
+    }
+
+    /// Describes the rollout of a version.
+    ///
+    /// # Errors
+    /// The secrets' fingerprints cannot be made.
+    pub(crate) async fn rollout_request(
+        &self,
+        version: &ReleaseVersion,
+        image: ImageSource,
+        proxy: ProxyBoot,
+    ) -> Result<RolloutRequest<'_>, CommandError> {
+        Ok(RolloutRequest {
             project: self.project(),
             version: version.clone(),
             id: self.release_id(),
-            created_at: self.context.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            created_at: self.created_at(),
             author: self.author.clone(),
             git_revision: self.repository.revision.clone(),
             secrets: self.fingerprints().await?,
@@ -392,8 +438,12 @@ impl<'a> Change<'a> {
             proxy,
             error_pages: self.error_pages.clone(),
             namesakes: self.namesakes,
-        };
-        Ok(rollout(&request, observed)?)
+        })
+    }
+
+    /// Returns the time as releases have it.
+    pub(crate) fn created_at(&self) -> String {
+        self.context.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
     }
 
     /// Draws the identifier of what is done now.
@@ -409,7 +459,11 @@ impl<'a> Change<'a> {
         ReleaseId::new(&compact, [a, b, c.wrapping_add(number)])
     }
 
-    async fn fingerprints(&self) -> Result<BTreeMap<SecretName, SecretFingerprint>, CommandError> {
+    /// Returns the fingerprints of all secrets that were read.
+    ///
+    /// # Errors
+    /// The primary host does not answer.
+    pub(crate) async fn fingerprints(&self) -> Result<BTreeMap<SecretName, SecretFingerprint>, CommandError> {
         if self.secrets.iter().next().is_none() {
             return Ok(BTreeMap::new());
         }

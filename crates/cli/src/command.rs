@@ -6,11 +6,14 @@ pub(crate) mod adopt;
 pub(crate) mod app;
 pub(crate) mod audit;
 pub(crate) mod build;
+pub(crate) mod canary;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod cron;
 pub(crate) mod deploy;
 pub(crate) mod docs;
+pub(crate) mod doctor;
+pub(crate) mod firewall;
 pub(crate) mod help;
 pub(crate) mod init;
 pub(crate) mod lock;
@@ -28,6 +31,7 @@ pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod setup;
 pub(crate) mod status;
+pub(crate) mod tunnel;
 pub(crate) mod upgrade;
 pub(crate) mod version;
 
@@ -47,6 +51,7 @@ impl Command {
             Self::Rollback(_) => "rollback",
             Self::Releases(_) => "releases",
             Self::Status(_) => "status",
+            Self::Canary(arguments) => arguments.name(),
             Self::App(arguments) => arguments.name(),
             Self::Accessory(arguments) => arguments.name(),
             Self::Cron(arguments) => arguments.name(),
@@ -57,6 +62,9 @@ impl Command {
             Self::Registry(arguments) => arguments.name(),
             Self::Secrets(arguments) => arguments.name(),
             Self::Server(arguments) => arguments.name(),
+            Self::Tunnel(_) => "tunnel",
+            Self::Doctor(_) => "doctor",
+            Self::Firewall(arguments) => arguments.name(),
             Self::Adopt(_) => "adopt",
             Self::Proxy(arguments) => arguments.name(),
             Self::Prune(arguments) => arguments.name(),
@@ -82,6 +90,7 @@ impl Command {
             Self::Rollback(arguments) => rollback::run(context, arguments).await,
             Self::Releases(arguments) => context.until_stopped(releases::run(context, &arguments)).await,
             Self::Status(arguments) => context.until_stopped(status::run(context, &arguments)).await,
+            Self::Canary(arguments) => Box::pin(canary::run(context, arguments)).await,
             Self::App(arguments) => app::run(context, arguments).await,
             Self::Accessory(arguments) => accessory::run(context, arguments).await,
             Self::Cron(arguments) => Box::pin(cron::run(context, arguments)).await,
@@ -92,6 +101,11 @@ impl Command {
             Self::Registry(arguments) => registry::run(context, arguments).await,
             Self::Secrets(arguments) => secrets::run(context, arguments).await,
             Self::Server(arguments) => server::run(context, arguments).await,
+            Self::Doctor(arguments) => {
+                context.until_stopped(Box::pin(doctor::run(context, &arguments))).await
+            }
+            Self::Tunnel(arguments) => Box::pin(tunnel::run(context, &arguments)).await,
+            Self::Firewall(arguments) => Box::pin(firewall::run(context, arguments)).await,
             Self::Adopt(arguments) => Box::pin(adopt::run(context, &arguments)).await,
             Self::Proxy(arguments) => Box::pin(proxy::run(context, arguments)).await,
             Self::Prune(arguments) => prune::run(context, &arguments).await,

@@ -55,6 +55,15 @@ pub(crate) fn accessory_hosts(
     accessory.hosts.iter().filter(|host| is_named(host) && in_roles(host)).cloned().collect()
 }
 
+/// Returns every host that the filters leave, also those of accessories, in the order of the file.
+pub(crate) fn all_hosts(whole: &Project, chosen: &Project, arguments: &GlobalArgs) -> Vec<HostName> {
+    let mut found = chosen.hosts();
+    found.extend(
+        whole.accessories.values().flat_map(|accessory| accessory_hosts(whole, accessory, arguments)),
+    );
+    whole.all_hosts().into_iter().filter(|host| found.contains(host)).collect()
+}
+
 /// Returns the hosts with anything behind the proxy that the filters leave, in the order of the file.
 pub(crate) fn proxy_hosts(whole: &Project, chosen: &Project, arguments: &GlobalArgs) -> Vec<HostName> {
     let of_roles = chosen.roles.values().filter(|role| role.proxy.is_some());

@@ -127,7 +127,7 @@ const RENAMED: [(&str, &str); 2] =
     [("pre-traefik-reboot", "pre-proxy-reboot"), ("post-traefik-reboot", "post-proxy-reboot")];
 
 /// The commands that `pre-deploy` comes before.
-const DEPLOYS: [&str; 4] = ["setup", "deploy", "redeploy", "rollback"];
+const DEPLOYS: [&str; 5] = ["setup", "deploy", "redeploy", "rollback", "canary start"];
 
 /// How many of the last lines of a failed hook are shown with the error.
 const LAST_LINES: usize = 20;
@@ -364,7 +364,10 @@ fn environment(context: &Context, telling: &Telling<'_>) -> BTreeMap<String, Str
 impl Gate for Hooks {
     async fn before(&self, plan: &Plan, stage: usize) -> Result<(), StepError> {
         // Accessories boot without hooks, and so does what starts again.
-        let has_hooks = matches!(plan.kind, PlanKind::Deploy | PlanKind::Rollback);
+        let has_hooks = matches!(
+            plan.kind,
+            PlanKind::Deploy | PlanKind::Rollback | PlanKind::CanaryStart | PlanKind::CanaryPromote
+        );
         let Some(next) = plan.stages.get(stage).filter(|_| has_hooks) else { return Ok(()) };
         let boots_on =
             |stage: &usize| plan.stages.get(*stage).is_some_and(|stage| stage.kind == StageKind::Boot);
@@ -383,7 +386,12 @@ impl Gate for Hooks {
             }
         }
         match next.kind {
-            StageKind::Build => self.run(Hook::PreBuild).await.map_err(failed),
+            StageKind::Build => {
+                // The login to the registry is a stage of its own, before what it is for.
+                let is_first =
+                    plan.stages.iter().position(|stage| stage.kind == StageKind::Build) == Some(stage);
+                if is_first { self.run(Hook::PreBuild).await.map_err(failed) } else { Ok(()) }
+            }
             StageKind::Release | StageKind::Boot => {
                 let is_change = |stage: &Stage| matches!(stage.kind, StageKind::Release | StageKind::Boot);
                 if self.is_deploy && plan.stages.iter().position(is_change) == Some(stage) {

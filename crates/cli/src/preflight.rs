@@ -1,10 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use freehold_docker::BuildCache;
-use freehold_fleet::{BuildContext, BuildDestination};
+use freehold_docker::{BuildCache, PublicKey, PublicKeyError};
+use freehold_fleet::{BuildContext, BuildDestination, ImageTrust};
 use freehold_model::{Builder, Diagnose, ErrorKind, Project, Repository as ImageName};
-use freehold_plan::{BuildTool, latest_image, registry_name};
+use freehold_plan::{BuildTool, hosts_of_image, latest_image, registry_name};
 
 use crate::context::Context;
 use crate::error::{CommandError, FileError};
@@ -38,6 +38,9 @@ enum PreflightError {
     /// An attestation would be lost.
     #[error("`{key}` needs a registry: an engine keeps no attestations")]
     Attestation { key: &'static str },
+    /// A file with a key holds none.
+    #[error("`{path}`, which `verify: keys:` names, cannot be used")]
+    Key { path: String, source: PublicKeyError },
     /// An error page is too large to be part of a plan.
     #[error("the error page `{path}` is larger than 256 KiB")]
     LargePage { path: String },
@@ -67,6 +70,10 @@ impl Diagnose for PreflightError {
             Self::Architectures { .. } => {
                 vec!["set `registry:`, or keep one of them under `builder: arch:`".to_owned()]
             }
+            Self::Key { .. } => vec![
+                "`cosign generate-key-pair` writes one to `cosign.pub`; `openssl pkey -pubout` another"
+                    .to_owned(),
+            ],
             Self::Attestation { .. } => vec!["set `registry:`".to_owned()],
         }
     }
@@ -101,6 +108,28 @@ pub(crate) fn error_pages(
     Ok(pages)
 }
 
+/// Reads the keys with which images must be signed.
+///
+/// # Errors
+/// A file is not there, or holds no key.
+pub(crate) fn trust(context: &Context, project: &Project) -> Result<ImageTrust, CommandError> {
+    let directory = context.process.directory.clone();
+    let Some(verification) = &project.verification else {
+        return Ok(ImageTrust { directory, ..ImageTrust::default() });
+    };
+    let mut keys = Vec::new();
+    for path in &verification.keys {
+        let operation = || "read a key for signatures".to_owned();
+        let text = fs_err::read(directory.join(path))
+            .map_err(|source| FileError { operation: operation(), source })?;
+        let key = PublicKey::parse(&text)
+            .map_err(|source| PreflightError::Key { path: path.display().to_string(), source })?;
+        keys.push(key);
+    }
+    let signatures = verification.signatures.as_ref().map(|folder| directory.join(folder));
+    Ok(ImageTrust { keys, signatures, directory })
+}
+
 /// Says whether a file is one of Kamal's error pages: `4??.html` or `5??.html`.
 fn is_page(name: &str) -> bool {
     name.len() == 8 && name.starts_with(['4', '5']) && name.ends_with(".html")
@@ -118,11 +147,13 @@ pub(crate) async fn build_contexts(
 ) -> Result<BTreeMap<ImageName, BuildContext>, CommandError> {
     let mut contexts = BTreeMap::new();
     if project.digest.is_none() {
-        let own = build_context(context, (project, &project.builder), repository, cache).await?;
+        let own =
+            build_context(context, (project, &project.image, &project.builder), repository, cache).await?;
         contexts.insert(project.image.clone(), own);
     }
     for image in project.images.values() {
-        let further = build_context(context, (project, &image.builder), repository, cache).await?;
+        let further =
+            build_context(context, (project, &image.repository, &image.builder), repository, cache).await?;
         contexts.insert(image.repository.clone(), further);
     }
     Ok(contexts)
@@ -130,7 +161,7 @@ pub(crate) async fn build_contexts(
 
 async fn build_context(
     context: &Context,
-    (project, builder): (&Project, &Builder),
+    (project, name, builder): (&Project, &ImageName, &Builder),
     repository: &Repository,
     cache: BuildCache,
 ) -> Result<BuildContext, CommandError> {
@@ -146,6 +177,7 @@ async fn build_context(
         None => git::clone(context, project, repository).await?,
     };
     let is_clone = clone.is_some();
+    let clone_of = repository.revision.clone().filter(|_| is_clone);
     let directory = match (clone, &builder.context) {
         (Some(clone), _) => clone,
         (None, Some(path)) => project_directory.join(path),
@@ -161,6 +193,9 @@ async fn build_context(
         tool,
         ssh_agents,
         destination,
+        clone_of,
+        hosts: hosts_of_image(project, name),
+        registry_latest: registry_name(project).and(latest_image(project)).map(|latest| latest.tag),
     })
 }
 

@@ -58,6 +58,20 @@ impl Sight {
         Self::of(context, names).await
     }
 
+    /// The same for every host of the project, whatever the filters are, and for further ones.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_all_and(context: &Context, more: &[HostName]) -> Result<Self, CommandError> {
+        let names = |loaded: &Loaded| {
+            let mut names = loaded.whole.all_hosts();
+            let others: Vec<HostName> = more.iter().filter(|host| !names.contains(host)).cloned().collect();
+            names.extend(others);
+            names
+        };
+        Self::of(context, names).await
+    }
+
     /// The same for the host alone that keeps the deploy lock, whatever the filters are.
     ///
     /// # Errors
@@ -91,6 +105,17 @@ impl Sight {
             }
         }
         Ok((Self::of(context, |_| names.clone()).await?, chosen))
+    }
+
+    /// The same for the named hosts, whatever the filters are.
+    ///
+    /// # Errors
+    /// What is wrong; no host was asked anything yet.
+    pub(crate) async fn of_hosts(
+        context: &Context,
+        names: impl Fn(&Loaded) -> Vec<HostName>,
+    ) -> Result<Self, CommandError> {
+        Self::of(context, names).await
     }
 
     async fn of(context: &Context, names: impl Fn(&Loaded) -> Vec<HostName>) -> Result<Self, CommandError> {

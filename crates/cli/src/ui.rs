@@ -248,6 +248,13 @@ impl Ui {
         self.shared.show(&mut state, vec![line]);
     }
 
+    /// Says in an event what waits for the person or for a program: `{"event":EVENT,...}`.
+    pub(crate) fn event_of(&self, event: &str, fields: Vec<(&'static str, String)>) {
+        let mut state = self.shared.state.lock();
+        let line = json::named(event, fields, self.shared.clock.elapsed());
+        self.shared.show(&mut state, vec![line]);
+    }
+
     /// Shows that this machine does something, until the activity is ended.
     pub(crate) fn begin(&self, name: &'static str, title: &str) -> Activity {
         self.start_ticking();

@@ -2,10 +2,13 @@
 
 mod accessory;
 mod accessory_file;
+mod authority;
 mod boot;
 mod builder;
+mod canary;
 mod container;
 mod environment;
+mod firewall;
 mod image;
 mod logging;
 mod proxy;
@@ -18,6 +21,7 @@ mod servers;
 mod setting;
 mod ssh;
 mod traffic;
+mod trust;
 
 use std::collections::BTreeMap;
 

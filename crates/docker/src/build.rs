@@ -18,6 +18,7 @@ use crate::{Engine, EngineError, EngineMessage};
 
 pub use context::ContextError;
 pub use ignore::IgnorePatternError;
+pub use key::{ContentKey, KeyError, KeyFacts};
 pub use trace::FailedStep;
 
 use context::Context;
@@ -27,8 +28,10 @@ use trace::Steps;
 
 mod agent;
 mod context;
+mod dockerfile;
 mod file_sync;
 mod ignore;
+mod key;
 mod session;
 mod trace;
 

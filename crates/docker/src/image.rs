@@ -98,6 +98,29 @@ pub struct Pruned {
     pub reclaimed_bytes: u64,
 }
 
+/// How large the layers of an image are when they are unpacked, as far as its history tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LayerSizes {
+    /// Whether each size is that of the layer in the same place.
+    is_exact: bool,
+    layers: usize,
+    /// The sizes of the layers that have any, the lowest first.
+    sizes: Vec<u64>,
+}
+
+impl LayerSizes {
+    /// Returns the size of the layers from that one on, or nothing where that is not certain.
+    pub(crate) fn from(&self, present: usize) -> Option<u64> {
+        self.is_exact.then(|| self.sizes.iter().skip(present).sum())
+    }
+
+    /// Returns what the layers from that one on have at most: those without a size are left out of the count.
+    pub(crate) fn at_most(&self, present: usize) -> u64 {
+        let missing = self.layers.saturating_sub(present);
+        self.sizes.iter().rev().take(missing).sum()
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct RawSummary {
@@ -277,7 +300,7 @@ impl Engine {
     }
 
     /// Returns about how large each layer is, the lowest first, where the image's history tells.
-    pub(crate) async fn layer_sizes(&self, image: &ImageDetails) -> Result<Option<Vec<u64>>, EngineError> {
+    pub(crate) async fn layer_sizes(&self, image: &ImageDetails) -> Result<LayerSizes, EngineError> {
         #[derive(Deserialize)]
         #[serde(rename_all = "PascalCase")]
         struct Step {
@@ -290,7 +313,7 @@ impl Engine {
         let steps: Vec<Step> = self.read(request).await?;
         // Steps that made no layer have no size; a layer without size cannot be told from them.
         let sizes: Vec<u64> = steps.iter().rev().map(|step| step.size).filter(|size| *size > 0).collect();
-        Ok((sizes.len() == image.layers.len()).then_some(sizes))
+        Ok(LayerSizes { is_exact: sizes.len() == image.layers.len(), layers: image.layers.len(), sizes })
     }
 
     async fn images(&self, wanted: &[(&str, Vec<String>)]) -> Result<Vec<ImageSummary>, EngineError> {

@@ -10,6 +10,7 @@ mod build;
 mod byte_channel;
 mod connection;
 mod container;
+mod distribution;
 mod engine;
 mod error;
 mod exec;
@@ -23,12 +24,13 @@ mod proc_net;
 mod registry;
 mod request;
 mod scratch_image;
+mod signature;
 mod transfer;
 mod volume;
 
 pub use build::{
-    BuildCache, BuildError, BuildEvent, BuildRequest, BuilderChoice, BuiltImage, ContextError, FailedStep,
-    IgnorePatternError, StepId, StepOutcome,
+    BuildCache, BuildError, BuildEvent, BuildRequest, BuilderChoice, BuiltImage, ContentKey, ContextError,
+    FailedStep, IgnorePatternError, KeyError, KeyFacts, StepId, StepOutcome,
 };
 pub use byte_channel::ByteFlow;
 pub use connection::{ByteStream, Deadlines, Dial, UnixSocket};
@@ -38,6 +40,9 @@ pub use container::{
     PublishedPort, Removal, RemoveOptions, Removed, RenameContainerError, SpecError, StandardStreams,
     Started, Stopped,
 };
+pub use distribution::{
+    Authorities, Descriptor, Manifest, ManifestContent, RegistryClient, RegistryError, RegistryMessage,
+};
 pub use engine::{ApiVersion, Engine, EngineInfo, ImageStore};
 pub use error::{EngineError, EngineMessage};
 pub use exec::{
@@ -45,14 +50,17 @@ pub use exec::{
 };
 pub use frame::OutputStream;
 pub use image::{DiffId, ImageDetails, ImageSummary, Pruned, Untagged};
+pub use load::load_failure;
 pub use logs::{LogLine, LogOptions};
 pub use proc_net::{Listener, parse_proc_net_tcp};
 pub use registry::{RegistryCredentials, RegistryProgress};
 pub use scratch_image::{
     FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, ScratchImageError, SealedImage,
 };
+pub use signature::{ImageSignature, PublicKey, PublicKeyError, Untrusted, check_signatures, signature_name};
 pub use transfer::{
-    ExposedRegistry, IncomingConnections, LocalRegistry, RegistryExposure, TransferError, TransferProgress,
-    TransferStrategy, TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
+    ExposedRegistry, IncomingConnections, LocalRegistry, PieceOnWay, PieceWriter, RegistryExposure, Reopen,
+    Room, Staging, StagingError, TransferError, TransferProgress, TransferStrategy, TransferTarget,
+    TransferWay, Transferred, transfer, transfer_to_many,
 };
 pub use volume::ContainerFile;

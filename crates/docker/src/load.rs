@@ -75,6 +75,13 @@ pub(crate) fn failure(error: Option<&String>, detail: Option<&ErrorDetail>) -> O
     error.cloned().or(detail).map(EngineMessage)
 }
 
+/// Finds what went wrong in the answer to a load that another program asked for.
+#[must_use]
+pub fn load_failure(answer: &str) -> Option<EngineMessage> {
+    let lines = answer.lines().filter_map(|line| serde_json::from_str::<ProgressLine>(line).ok());
+    lines.filter_map(|line| line.failure()).next_back()
+}
+
 impl Engine {
     /// Loads a docker-format archive. It may leave out the blobs of layers that the engine has.
     ///

@@ -80,13 +80,30 @@ impl Egress {
                 return refuse(&mut client, status, "").await;
             }
         };
-        match &request.forwarded {
-            Some(head) => destination.write_all(head.as_bytes()).await?,
-            None => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?,
-        }
+        let Some(head) = &request.forwarded else {
+            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+            destination.write_all(&rest).await?;
+            copy_bidirectional(&mut client, &mut destination).await?;
+            return Ok(());
+        };
+        destination.write_all(head.as_bytes()).await?;
         destination.write_all(&rest).await?;
-        copy_bidirectional(&mut client, &mut destination).await?;
-        Ok(())
+        let (mut from_client, mut to_client) = tokio::io::split(client);
+        let (mut from_destination, mut to_destination) = destination.split();
+        {
+            let up = tokio::io::copy(&mut from_client, &mut to_destination);
+            let down = tokio::io::copy(&mut from_destination, &mut to_client);
+            tokio::pin!(down);
+            // The answer's end is the end, whether the client has more to say or not.
+            tokio::select! {
+                answered = &mut down => answered?,
+                sent = up => {
+                    sent?;
+                    down.await?
+                }
+            };
+        }
+        to_client.shutdown().await
     }
 
     async fn connect(&self, host: &str, port: u16) -> io::Result<TcpStream> {
@@ -249,6 +266,10 @@ mod tests {
         let text = request(port);
         let client = async {
             ours.write_all(text.as_bytes()).await.expect("sent");
+            if text.starts_with("CONNECT") {
+                // A tunnel ends when both sides have said all.
+                ours.shutdown().await.expect("shut");
+            }
             let mut answer = String::new();
             ours.read_to_string(&mut answer).await.expect("an answer");
             answer
@@ -258,14 +279,7 @@ mod tests {
             served.expect("served");
             answer
         };
-        tokio::select! {
-            answer = async { tokio::join!(client, origin).0 } => answer,
-            // A refusal never reaches the origin.
-            answer = async {
-                tokio::time::sleep(Duration::from_secs(20)).await;
-                String::new()
-            } => answer,
-        }
+        tokio::join!(client, origin).0
     }
 
     /// Serves one request that never gets to an origin.

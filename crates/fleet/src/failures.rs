@@ -69,7 +69,8 @@ impl From<HostError> for Failures {
 }
 
 /// Returns an error with all its causes on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -20,12 +20,14 @@ mod world;
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
     Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState,
-    LOCAL_REGISTRY, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ServedCertificate,
-    ServedService, ServedTarget, ServerCommand, ServerControl, ServiceDetails, SshReach, Stock, Workshop,
+    Examination, GuardChange, GuardFailure, GuardMeans, GuardState, HostSocket, ImageTrust, LOCAL_REGISTRY,
+    LoadedGuard, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ReachReport, ReachTarget,
+    Reachability, ServedCertificate, ServedService, ServedTarget, ServerCommand, ServerControl,
+    ServiceDetails, SshReach, Stock, Workshop, reach_from_here,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};
-pub use failures::Failures;
+pub use failures::{Failures, chain};
 pub use host::{
     Explanation, Holder, Host, HostError, LeaseAttempt, LeaseHeld, LeaseRequest, LeaseToken, Outcome, Scope,
     StepContext, StepError, Work,

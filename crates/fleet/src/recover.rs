@@ -280,7 +280,8 @@ fn is_live(plan: &Plan, ledger: &Ledger) -> bool {
 
 fn decide(plan: &Plan, ledger: &Ledger, intent: Intent) -> Result<bool, RecoverError> {
     let rollout = || plan.id.clone();
-    let is_one_way = matches!(plan.kind, PlanKind::Remove | PlanKind::Stop | PlanKind::Prune);
+    let is_one_way =
+        matches!(plan.kind, PlanKind::Remove | PlanKind::Stop | PlanKind::Prune | PlanKind::CanaryAbort);
     let is_retiring = steps(plan, OnFailure::GoOn).any(|(_, step)| ledger.was_begun(step));
     match intent {
         Intent::Forward => Ok(true),

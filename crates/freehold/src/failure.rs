@@ -15,8 +15,11 @@ pub(crate) enum Format {
 
 /// Shows an error: what happened, why, what was seen, what to try. Every error of the executable comes through here.
 pub(crate) fn show(error: &(dyn Diagnose + Send + Sync), format: Format) {
-    // That changes are pending is the answer of `plan --exit-code`, which has shown them.
-    if error.kind() == ErrorKind::PendingChanges && format != Format::Json {
+    // That changes are pending is the answer of `plan --exit-code`, which has shown them. Programs get one object only.
+    if error.kind() == ErrorKind::PendingChanges || (error.is_in_result() && format == Format::Json) {
+        return;
+    }
+    if error.is_told() {
         return;
     }
     let written = match format {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::{environment, fail};
 const VERBS: [&str; 8] = ["serve", "run", "deploy", "rm", "pause", "resume", "rollout", "api"];
 
 /// The verbs that the client has, too: they are the proxy's where a socket of one is named.
-const SHARED_VERBS: [&str; 3] = ["list", "ls", "upgrade"];
+const SHARED_VERBS: [&str; 5] = ["list", "ls", "stop", "remove", "upgrade"];
 
 /// The variable that the proxy's image sets: there every verb is the proxy's.
 const ROLE: &str = "FREEHOLD_ROLE";
@@ -47,6 +47,7 @@ pub(crate) fn run(invocation: Invocation, arguments: Vec<OsString>) -> ExitCode 
         input: Box::new(io::stdin()),
         output: Box::new(io::stdout()),
         errors: Box::new(io::stderr()),
+        is_terminal: io::stdout().is_terminal(),
     };
     match freehold_proxy::run(arguments, invocation, &environment(), console) {
         Ok(code) => ExitCode::from(code),

@@ -62,9 +62,20 @@ pub trait Diagnose: Error {
         Vec::new()
     }
 
+    /// Says whether the result, which was shown before, tells it already: then only the exit code is left to say it.
+    fn is_told(&self) -> bool {
+        false
+    }
+
     /// Returns what was seen that supports the message, shown between the causes and the help.
     fn evidence(&self) -> Vec<Evidence> {
         Vec::new()
+    }
+
+    /// Says whether the command has written a result that says the same. With `--json` nothing is written beside it then:
+    /// only the exit code tells.
+    fn is_in_result(&self) -> bool {
+        false
     }
 }
 

@@ -19,21 +19,24 @@ pub use image::{
     Architecture, ImageDigest, ImageId, ImageReference, ParseImageError, RemoteImage, Repository, Tag,
 };
 pub use name::{
-    AccessoryName, AliasName, ContainerName, Destination, EnvName, HostName, ImageKey, InvalidName, JobName,
-    ProxyServiceName, RegistryServer, RoleName, ScheduleName, SecretName, ServiceName,
+    AccessoryName, AliasName, ContainerName, Destination, EnvName, HostName, ImageKey, InterfaceName,
+    InvalidName, JobName, ProxyServiceName, RegistryServer, RoleName, ScheduleName, SecretName, ServiceName,
 };
 pub use printable::printable;
 pub use project::{
     Accessory, AccessoryDirectory, AccessoryFile, AssetPath, Balance, Boot, BootLimit, Buffering, BuildCache,
-    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, CertificateAuthority, CertificateFleet,
-    ClientAuthorities, Compression, ConnectionSettings, ContainerOptions, Credential, Device, DeviceRate,
-    DeviceWeight, Environment, FileContent, FileMode, GpuRequest, HeaderChanges, HeaderField, HealthCheck,
-    HookOutput, HookSettings, Hsts, InvalidSchedule, InvalidTraffic, JumpHost, LoggedHeaders, Logging, Mount,
-    MountKind, Network, NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, Project,
-    ProjectImage, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, RareOptions, Rate,
-    Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage,
-    RoleOrder, Schedule, ScheduleState, ScheduledJob, SshConfigFiles, SshLogLevel, SshSettings,
-    TargetProtocol, Timeouts, Tls, Traffic, Ulimit,
+    BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, Canary, CanaryHeader, CanaryVerdict,
+    CertificateAuthority, CertificateFleet, ClientAuthorities, Compression, ConnectionSettings,
+    ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, DnsUpdates, Environment, ExternalAccount,
+    FileContent, FileMode, Firewall, FirewallInterfaces, FirewallPorts, FirewallRule, FirewallSource,
+    GpuRequest, HeaderChanges, HeaderField, HealthCheck, HookOutput, HookSettings, Hsts, InvalidPorts,
+    InvalidSchedule, InvalidTraffic, JumpHost, LoggedHeaders, Logging, Mount, MountKind, Network, NewVolume,
+    OutputSettings, Overlap, PassiveHealth, PlainSecret, PortProtocol, Project, ProjectImage, ProxyAcme,
+    ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, PublishedPorts, RareOptions,
+    Rate, Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage,
+    RoleOrder, Scan, Schedule, ScheduleState, ScheduledJob, Severity, SshConfigFiles, SshLogLevel,
+    SshSettings, TargetProtocol, Timeouts, Tls, Traffic, Ulimit, UpgradeToken, Verification,
+    is_database_image,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -146,6 +146,11 @@ name! {
     is_host
 }
 name! {
+    /// The name of a network interface of a host.
+    InterfaceName, "network interface", "use 1 to 15 letters, digits, `_`, `.`, `-`, `:` and `@`",
+    |text| (1..=15).contains(&text.len()) && is_word(text, "_.-:@") && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+}
+name! {
     /// The name of a container, unique on its host.
     ContainerName, "container name", "use letters, digits, `_`, `.` and `-`, starting with a letter or digit",
     is_docker_name

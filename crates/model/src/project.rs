@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +14,14 @@ use crate::{
 pub use accessory::{Accessory, AccessoryDirectory, AccessoryFile, FileContent, FileMode};
 pub use boot::{Boot, BootLimit, RoleOrder, Timeouts};
 pub use builder::{BuildCache, BuildDriver, BuildPlace, Builder, Buildpacks, CacheKind, ProjectImage};
+pub use canary::{Canary, CanaryHeader, CanaryVerdict};
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
+pub use firewall::{
+    Firewall, FirewallInterfaces, FirewallPorts, FirewallRule, FirewallSource, InvalidPorts, PortProtocol,
+    PublishedPorts, is_database_image,
+};
 pub use output::{HookOutput, HookSettings, OutputSettings};
+pub use proxy_acme::{DnsUpdates, ExternalAccount, ProxyAcme};
 pub use proxy_content::{Compression, TargetProtocol};
 pub use proxy_settings::{
     Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, HealthCheck, LoggedHeaders,
@@ -28,14 +35,18 @@ pub use schedule::{InvalidSchedule, Overlap, Schedule, ScheduleState, ScheduledJ
 pub use ssh::{ConnectionSettings, JumpHost, SshConfigFiles, SshLogLevel, SshSettings};
 pub use traffic::{
     Balance, HeaderChanges, HeaderField, Hsts, InvalidTraffic, Network, PassiveHealth, Rate, Redirect,
-    Traffic,
+    Traffic, UpgradeToken,
 };
+pub use trust::{Scan, Severity, Verification};
 
 mod accessory;
 mod boot;
 mod builder;
+mod canary;
 mod container_options;
+mod firewall;
 mod output;
+mod proxy_acme;
 mod proxy_content;
 mod proxy_settings;
 mod rare_options;
@@ -43,6 +54,7 @@ mod registry;
 mod schedule;
 mod ssh;
 mod traffic;
+mod trust;
 
 /// A deploy file after checking: everything that a deploy needs to know, with nothing left to check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,12 +83,20 @@ pub struct Project {
     pub accessory_registries: BTreeMap<AccessoryName, Registry>,
     /// How the image is built.
     pub builder: Builder,
+    /// Which images may run; none for any.
+    pub verification: Option<Verification>,
+    /// What looks for known flaws in the images.
+    pub scan: Option<Scan>,
     /// How hosts are reached.
     pub ssh: SshSettings,
     /// How many connections are made and kept.
     pub connections: ConnectionSettings,
+    /// Who may reach the hosts, or none where the file says nothing of it.
+    pub firewall: Option<Firewall>,
     /// How the proxy's container runs on the hosts for which the file says so.
     pub proxy_runs: BTreeMap<HostName, ProxyRun>,
+    /// How a release is tried beside the one that serves.
+    pub canary: Canary,
     /// How many hosts at a time take the new release.
     pub boot: Boot,
     /// How many stopped containers of each role stay on a host for a rollback.
@@ -93,6 +113,8 @@ pub struct Project {
     pub output: OutputSettings,
     /// Command lines that have a name, each as its words.
     pub aliases: BTreeMap<AliasName, Vec<String>>,
+    /// Addresses at which the hosts reach each other, of those whose name is none or another one.
+    pub addresses: BTreeMap<HostName, IpAddr>,
 }
 
 impl Project {
@@ -112,9 +134,13 @@ impl Project {
             registry: None,
             accessory_registries: BTreeMap::new(),
             builder: Builder::default(),
+            verification: None,
+            scan: None,
             ssh: SshSettings::default(),
             connections: ConnectionSettings::default(),
+            firewall: None,
             proxy_runs: BTreeMap::new(),
+            canary: Canary::default(),
             boot: Boot::default(),
             retain_containers: NonZeroU32::MIN.saturating_add(4),
             timeouts: Timeouts::default(),
@@ -123,6 +149,7 @@ impl Project {
             error_pages: None,
             output: OutputSettings::default(),
             aliases: BTreeMap::new(),
+            addresses: BTreeMap::new(),
         }
     }
 
@@ -162,6 +189,13 @@ impl Project {
         self.proxy_runs.get(host).cloned().unwrap_or_default()
     }
 
+    /// Returns the address at which the other hosts reach a host: what the file says, otherwise its name if that is one.
+    #[must_use]
+    pub fn address_of(&self, host: &HostName) -> Option<IpAddr> {
+        let said = self.addresses.get(host).copied();
+        said.or_else(|| host.as_str().trim_matches(['[', ']']).parse().ok())
+    }
+
     /// Returns every host once: those of [`Project::hosts`], then the others of the accessories.
     #[must_use]
     pub fn all_hosts(&self) -> Vec<HostName> {
@@ -189,6 +223,16 @@ impl Project {
         hosts
     }
 
+    /// Returns the secrets that the containers of the proxies need, which is each once only where they all need the same.
+    #[must_use]
+    pub fn proxy_secret_names(&self) -> Vec<SecretName> {
+        self.proxy_runs
+            .values()
+            .filter_map(|run| run.acme.as_ref())
+            .flat_map(|acme| acme.secret_names())
+            .collect()
+    }
+
     /// Returns every secret that the project needs but for the keys of `ssh`, each once, in the order of their names.
     #[must_use]
     pub fn secret_names(&self) -> Vec<SecretName> {
@@ -205,6 +249,7 @@ impl Project {
             .chain(builders.flat_map(|builder| builder.secrets.iter().cloned()))
             .chain(proxies.flat_map(ProxySettings::secret_names))
             .chain(registries.flat_map(Registry::secret_names))
+            .chain(self.proxy_secret_names())
             .collect();
         names.sort();
         names.dedup();

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::kamal_proxy::undo_waiting;
 use crate::naming::{NETWORK, RELEASE_LABEL, accessory_folders, hex_digits, state_directory};
 use crate::observed::{ContainerState, ProxyMaker, Route};
+use crate::peer::introduce;
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::{
     ContainerRequest, ImageAge, PlacedDirectory, PlacedFile, ProxyFiles, Readiness, Subject,
@@ -321,6 +322,7 @@ impl Planner<'_> {
         }
         let mut options = accessory.options.clone();
         options.publish.extend(accessory.publish.clone());
+        introduce(self.request.project, host, &accessory.network, (&mut options, &mut environment));
         let container = ContainerRequest {
             name: accessory.container.clone(),
             image: accessory.image.clone(),

@@ -316,6 +316,10 @@ fn cache_flags(cache: &BuildCache) -> (String, String) {
                 .collect();
             (joined("type=gha".to_owned(), options), joined("type=gha".to_owned(), &both.join(",")))
         }
+        CacheKind::Local(folder) => {
+            let folder = folder.display();
+            (joined(format!("type=local,dest={folder}"), options), format!("type=local,src={folder}"))
+        }
         CacheKind::Registry(image) => {
             let base = format!("type=registry,ref={image}");
             (joined(base.clone(), options), base)

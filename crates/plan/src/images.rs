@@ -103,6 +103,25 @@ pub fn built_images(project: &Project, version: &ReleaseVersion, host: Option<&H
         .collect()
 }
 
+/// Returns the hosts that run an image that the project builds, each once.
+#[must_use]
+pub fn hosts_of_image(project: &Project, repository: &Repository) -> Vec<HostName> {
+    let mut hosts = Vec::new();
+    for role in project.roles.values() {
+        let own = match &role.image {
+            Some(RoleImage::Pinned(_)) => None,
+            Some(RoleImage::Built(key)) => project.images.get(key).map(|image| &image.repository),
+            None => Some(&project.image),
+        };
+        for entry in role.hosts.iter().filter(|_| own == Some(repository)) {
+            if !hosts.contains(&entry.name) {
+                hosts.push(entry.name.clone());
+            }
+        }
+    }
+    hosts
+}
+
 /// Returns the names of every image of the project's roles, without tags.
 #[must_use]
 pub fn repositories(project: &Project) -> Vec<Repository> {

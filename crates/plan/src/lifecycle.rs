@@ -1,7 +1,8 @@
 use freehold_model::{ContainerName, Diagnose, ErrorKind, HostName, Project, ReleaseId, Role, RoleName};
 
+use crate::canary;
 use crate::kamal_proxy::undo_waiting;
-use crate::observed::{Observed, ObservedHost};
+use crate::observed::{Observed, ObservedContainer, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::rollout::{proxy_files, readiness, roles_on, stop_timeout};
 use crate::schedule;
@@ -124,15 +125,16 @@ pub fn stop(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
     for host in project.hosts() {
         let Some(seen) = observed.hosts.get(&host) else { continue };
         schedule::pause(&mut stages, project, (&host, seen));
+        canary::end(&mut stages, project, (&host, seen));
         for (role, _) in roles_on(project, &host) {
             if seen.route(&role.proxy_service).is_some() {
                 let action =
                     Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
                 stages.step(&host, action, Undo::Impossible);
             }
-            for container in
-                seen.containers_of(project, &role.name).filter(|container| container.state.is_running())
-            {
+            let runs =
+                |container: &&ObservedContainer| container.state.is_running() && !seen.is_tried(container);
+            for container in seen.containers_of(project, &role.name).filter(runs) {
                 let action = Action::StopContainer {
                     subject: (&role.name).into(),
                     container: container.name.clone(),

@@ -92,6 +92,12 @@ pub fn role_labels(project: &Project, role: &RoleName, release: &ReleaseId) -> B
     labels
 }
 
+/// Returns the file in which a host keeps the release that is tried, relative to the login directory.
+#[must_use]
+pub fn canary_file(stem: &str) -> String {
+    format!("{}/canary.json", state_directory(stem))
+}
+
 /// Draws hexadecimal digits from a seed: the same seed and name give the same digits.
 pub(crate) fn hex_digits(seed: [u8; 16], name: &str, digits: usize) -> String {
     // FNV-1a over seed and name, then SplitMix64: names have to differ from one another, nothing more.

@@ -7,6 +7,7 @@ use freehold_model::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::canary::ObservedCanary;
 use crate::gate::Gate;
 use crate::request::ProxyFiles;
 use crate::schedule::ObservedAgent;
@@ -52,6 +53,12 @@ pub struct ObservedHost {
     pub agent: ObservedAgent,
     /// The releases stored on the host for this service and destination, newest first.
     pub releases: Vec<Release>,
+    /// The release that is tried beside the one that serves, if one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Release>,
+    /// Folders with pieces of the service's images that a delivery left which broke off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<String>,
 }
 
 /// A container of the service.
@@ -206,6 +213,9 @@ pub struct ObservedRoute {
     /// The certificates that the proxy orders for it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub certificates: Vec<ObservedCertificate>,
+    /// What is tried with a part of the visitors.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<ObservedCanary>,
 }
 
 /// A certificate that the proxy orders and renews.
@@ -250,6 +260,10 @@ pub struct Route {
     /// The flags with which a running kamal-proxy sets it again, to the letter: it knows settings that no deploy file has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kamal_flags: Vec<String>,
+    /// The service to the letter as a running proxy of Freehold has it, in the JSON of its API: it may have settings that no
+    /// deploy file has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored: Option<String>,
 }
 
 impl ObservedHost {
@@ -276,7 +290,9 @@ impl ObservedHost {
     /// running one and the others of its release.
     #[must_use]
     pub fn serving<'a>(&'a self, project: &'a Project, role: &'a RoleName) -> Vec<&'a ObservedContainer> {
-        let running = || self.containers_of(project, role).filter(|container| container.state.is_running());
+        let is_meant =
+            |container: &&ObservedContainer| container.state.is_running() && !self.is_tried(container);
+        let running = || self.containers_of(project, role).filter(is_meant);
         let targets: Vec<&str> = project
             .roles
             .get(role)

@@ -1,24 +1,26 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
 use freehold_model::{
-    AccessoryName, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
+    AccessoryName, Canary, ContainerName, Destination, Environment, HostName, ImageReference, ProxyRun,
     ProxyServiceName, Release, ReleaseId, ReleaseVersion, RemoteImage, ScheduleName, ScheduleState,
     SecretName, ServiceName,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::request::{
-    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, PlacedDirectory, PlacedFile,
-    ProxyFiles, Readiness, ReleaseCommand, Subject,
+    AssetBridge, BuildPlaceName, ContainerRequest, ImageAge, ImageOrigin, ImagePlace, ImageScan,
+    PlacedDirectory, PlacedFile, ProxyFiles, Readiness, ReleaseCommand, Subject,
 };
 use crate::schedule::ScheduleRequest;
 use crate::{Gate, ProxyMaker};
 
+mod kind;
 mod undo;
 
-pub use undo::Undo;
+pub use kind::{PlanKind, StageKind};
+pub use undo::{OnFailure, Undo};
 
 /// Everything that one command will do, decided before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,32 +60,6 @@ impl Plan {
     }
 }
 
-/// What a plan is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PlanKind {
-    /// A new release.
-    Deploy,
-    /// An earlier release again.
-    Rollback,
-    /// Starting what was stopped.
-    Start,
-    /// Stopping what runs.
-    Stop,
-    /// Removing what is no longer needed.
-    Prune,
-    /// Removing everything.
-    Remove,
-    /// Accessories.
-    Accessory,
-    /// Answering visitors with a page instead of the service.
-    Maintenance,
-    /// Serving again after that.
-    Live,
-    /// The proxies of the hosts.
-    Proxy,
-}
-
 /// A part of a plan that must be finished on every host before the next part begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -104,38 +80,6 @@ pub struct Lane {
     pub host: HostName,
     /// The steps.
     pub steps: Vec<Step>,
-}
-
-/// What a stage is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum StageKind {
-    /// Builds the image.
-    Build,
-    /// Brings the image and makes the host ready.
-    Prepare,
-    /// Runs the release commands of the roles.
-    Release,
-    /// Starts the new containers and waits until they are healthy.
-    Boot,
-    /// Switches the traffic.
-    Commit,
-    /// Watches the new release.
-    Soak,
-    /// Retires the old release and writes down the new one.
-    Retire,
-    /// Pauses between two batches.
-    Wait,
-}
-
-/// What a failed step in a stage does to the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OnFailure {
-    /// Everything that the plan did is undone on every host.
-    PutBack,
-    /// The new release is live: the other steps go on, and what is left needs attention.
-    GoOn,
 }
 
 /// The number of a step in its plan, from 1.
@@ -166,7 +110,7 @@ pub struct Step {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Action {
-    /// Builds the image. Done already: the builder's cache answers.
+    /// Builds the image. Done already: one of the same content is where it would go.
     BuildImage {
         /// The tag it gets.
         image: ImageReference,
@@ -179,6 +123,22 @@ pub enum Action {
         registry: String,
         /// The engine that asks.
         place: BuildPlaceName,
+    },
+    /// Checks that somebody whom the project trusts has signed the image. Changes nothing.
+    VerifyImage {
+        /// The image.
+        image: ImageReference,
+        /// Where it is.
+        at: ImagePlace,
+    },
+    /// Lets a command of the project look at the image. Changes nothing.
+    ScanImage {
+        /// The image.
+        image: ImageReference,
+        /// Where it is.
+        at: ImagePlace,
+        /// What looks at it.
+        scan: ImageScan,
     },
     /// Pushes the image under its tag and as the latest one. Done already: the registry has every layer.
     PushImage {
@@ -204,6 +164,9 @@ pub enum Action {
         image: ImageReference,
         /// The engine that has it.
         from: BuildPlaceName,
+        /// The hosts that get it in one go, this one among them: the image is read once for all.
+        #[serde(default)]
+        together: BTreeSet<HostName>,
     },
     /// Pulls the image of an accessory. Done already: the host has it, unless the newest is wanted.
     PullAccessoryImage {
@@ -251,6 +214,9 @@ pub enum Action {
     },
     /// Starts a second proxy that knows every route of the one that serves. Done already: it runs.
     StartStandIn {
+        /// How the proxy runs whose place it takes for a while: who may connect, and what is seen of it, are the same.
+        #[serde(default)]
+        run: ProxyRun,
         /// The network's name.
         network: String,
     },
@@ -465,6 +431,35 @@ pub enum Action {
         /// The service in their label.
         service: ServiceName,
     },
+    /// Notes on the host which release is tried. Done already: it is noted.
+    RecordCanary {
+        /// The release.
+        release: Box<Release>,
+    },
+    /// Sends the requests of some visitors of a proxy service to other containers. Doing it again changes nothing.
+    StartCanary {
+        /// What it belongs to.
+        subject: Subject,
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// The containers.
+        containers: Vec<ContainerName>,
+        /// The port on which they listen.
+        port: u16,
+        /// Which visitors, and how both sides are compared.
+        canary: Box<Canary>,
+        /// How long they may take to be healthy.
+        deadline: Duration,
+    },
+    /// Sends all visitors of a proxy service to its own containers. Done already: no others are tried.
+    EndCanary {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// How long requests in flight may take.
+        drain: Duration,
+    },
+    /// Forgets which release is tried. Done already: none is.
+    ForgetCanary,
     /// Forgets stored releases.
     ForgetReleases {
         /// Their identifiers.

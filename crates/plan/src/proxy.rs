@@ -357,7 +357,7 @@ impl Replacement {
             stages.step(host, Action::PullProxyImage { image: image.clone() }, Undo::Nothing);
         }
         if self.is_bridged {
-            let action = Action::StartStandIn { network: NETWORK.to_owned() };
+            let action = Action::StartStandIn { run: self.run.clone(), network: NETWORK.to_owned() };
             stages.step(host, action, Undo::RemoveStandIn);
         }
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use freehold_model::{Project, ReleaseId};
 
-use crate::naming::state_directory;
+use crate::naming::{canary_file, state_directory};
 use crate::observed::Observed;
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::retention::has_unused;
@@ -61,7 +61,11 @@ pub fn remove(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
         stages.step(&host, Action::RemoveProxyIfUnused, Undo::Impossible);
         let stem = project.stem();
         // The fencing number and the journal stay: they guard this very removal, and a client that wakes up late.
-        let directories = vec![format!(".kamal/apps/{stem}"), format!("{}/releases", state_directory(&stem))];
+        let directories = vec![
+            format!(".kamal/apps/{stem}"),
+            format!("{}/releases", state_directory(&stem)),
+            canary_file(&stem),
+        ];
         stages.step(&host, Action::RemoveDirectories { directories }, Undo::Impossible);
     }
     Plan {

@@ -45,7 +45,7 @@ impl From<&AccessoryName> for Subject {
 }
 
 /// The engine that builds, as it stands in a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BuildPlaceName {
     /// The engine of the machine on which the command runs.
@@ -126,6 +126,26 @@ pub enum ImageOrigin {
     Tag,
     /// What is made elsewhere, by digest.
     Pinned(RemoteImage),
+}
+
+/// Where an image is before the hosts have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImagePlace {
+    /// In its registry, found as a pull finds it.
+    Registry(ImageOrigin),
+    /// On the engine that built it.
+    Engine(BuildPlaceName),
+}
+
+/// A command that looks for known flaws in an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageScan {
+    /// The command line, for a shell.
+    pub command: String,
+    /// The least severity in its report that stops the rollout, in the words of the deploy file.
+    pub fail_on: Option<String>,
 }
 
 /// The assets of a release that is to serve beside those of the release that serves. All paths are in `directory`.

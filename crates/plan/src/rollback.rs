@@ -1,17 +1,18 @@
 use std::fmt;
 
 use freehold_model::{
-    ContainerName, Diagnose, ErrorKind, HostName, Project, Release, ReleaseId, ReleaseRole, RoleName,
-    ScheduleState,
+    ContainerName, Diagnose, ErrorKind, HostName, Project, Release, ReleaseId, ReleaseRole, ReleaseVersion,
+    RoleName, ScheduleState,
 };
 
+use crate::canary;
 use crate::images::image_of;
 use crate::kamal_proxy::undo_waiting;
 use crate::naming::{assets_directory, container_version, latest_image};
 use crate::observed::{Observed, ObservedHost, ProxyMaker};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::AssetBridge;
-use crate::rollout::{proxy_files, readiness, stop_timeout};
+use crate::rollout::{CANARY_HELP, proxy_files, readiness, stop_timeout};
 use crate::schedule::{self, ensure_agent, schedule_name};
 use crate::stages::Stages;
 
@@ -50,6 +51,14 @@ pub enum RollbackError {
         /// The release.
         release: ReleaseId,
     },
+    /// A release is tried, and visitors go there.
+    #[error("version `{version}` is tried on host `{host}`, and visitors go there")]
+    Canary {
+        /// The host.
+        host: HostName,
+        /// The version.
+        version: ReleaseVersion,
+    },
     /// A host lacks the container of the release.
     #[error("host `{host}` no longer has the container of role `{role}` of release `{release}`")]
     NoContainer {
@@ -87,6 +96,7 @@ impl Diagnose for RollbackError {
             }
             Self::NoRelease { available, .. } => vec![format!("there are: {}", available.join(", "))],
             Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
+            Self::Canary { .. } => vec![CANARY_HELP.to_owned()],
             Self::AlreadyLive { .. } => vec!["see `freehold releases`".to_owned()],
             Self::NoContainer { release, .. } | Self::NoJobs { release, .. } => {
                 vec![format!(
@@ -109,6 +119,11 @@ pub fn rollback(
     observed: &Observed,
 ) -> Result<Plan, RollbackError> {
     let hosts = project.hosts();
+    for host in &hosts {
+        if let Some(tried) = observed.hosts.get(host).and_then(ObservedHost::live_canary) {
+            return Err(RollbackError::Canary { host: host.clone(), version: tried.version.clone() });
+        }
+    }
     let chosen = choose(project, target, observed, &hosts)?;
     let mut stages = Stages::default();
     stages.begin(StageKind::Boot, OnFailure::PutBack);
@@ -355,6 +370,7 @@ fn retire(
     stages.begin(StageKind::Retire, OnFailure::GoOn);
     for (host, _) in switches {
         let Some(seen) = observed.hosts.get(host) else { continue };
+        canary::clear(stages, project, (host, seen));
         for role in project.roles.values() {
             let serving = seen.serving(project, &role.name);
             for container in seen.containers_of(project, &role.name) {

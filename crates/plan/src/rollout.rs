@@ -5,6 +5,7 @@ use freehold_model::{
     RoleHost, SecretFingerprint, SecretName,
 };
 
+use crate::canary;
 use crate::images::image_of;
 use crate::naming::{REPLACED_MARK, REPLICA_MARK, hex_digits};
 use crate::observed::{Holder, Observed, ObservedHost};
@@ -13,13 +14,13 @@ use crate::stages::Stages;
 
 pub use check::RolloutError;
 
-pub(crate) use boot::readiness;
+pub(crate) use boot::{boot, readiness, release_commands};
+pub(crate) use check::{CANARY_HELP, check_host};
+pub(crate) use deliver::{Extent, build_and_deliver, prepare_promotion};
 pub(crate) use files::{
     certificate_inside_proxy, kept_folders, proxy_files, users_inside_proxy, write_certificate, write_users,
 };
-pub(crate) use retire::stop_timeout;
-
-use check::check_host;
+pub(crate) use retire::{forget_release_commands, old_folders, release_of, retire, stop_timeout};
 
 mod boot;
 mod check;
@@ -95,12 +96,16 @@ pub enum ProxyBoot {
 pub fn rollout(request: &RolloutRequest<'_>, observed: &Observed) -> Result<Plan, RolloutError> {
     let hosts = request.project.hosts();
     for host in &hosts {
-        check_host(request, host, seen(observed, host)?)?;
+        let seen = seen(observed, host)?;
+        if let Some(tried) = seen.live_canary() {
+            return Err(RolloutError::Canary { host: host.clone(), version: tried.version.clone() });
+        }
+        check_host(request, host, seen)?;
     }
     let image = release_image(request);
     let mut stages = Stages::default();
-    deliver::build_and_deliver(&mut stages, request, observed, &hosts)?;
-    boot::release_commands(&mut stages, request)?;
+    build_and_deliver(&mut stages, request, observed, Extent::Whole)?;
+    release_commands(&mut stages, request)?;
     let batches = batches(request.project.boot.limit, &hosts);
     for (index, batch) in batches.iter().enumerate() {
         if index > 0 && !request.project.boot.wait.is_zero() {
@@ -109,11 +114,15 @@ pub fn rollout(request: &RolloutRequest<'_>, observed: &Observed) -> Result<Plan
                 stages.step(first, Action::Wait { duration: request.project.boot.wait }, Undo::Nothing);
             }
         }
-        boot::boot(&mut stages, request, observed, batch)?;
+        boot(&mut stages, request, observed, batch)?;
         commit(&mut stages, request, observed, batch)?;
         soak(&mut stages, request, observed, batch)?;
     }
-    retire::retire(&mut stages, request, observed, &image, &hosts)?;
+    stages.begin(StageKind::Retire, OnFailure::GoOn);
+    for host in &hosts {
+        canary::clear(&mut stages, request.project, (host, seen(observed, host)?));
+    }
+    retire(&mut stages, request, observed, &image)?;
     Ok(Plan {
         format: Plan::FORMAT,
         id: request.id.clone(),
@@ -163,7 +172,10 @@ fn first_name(request: &RolloutRequest<'_>, role: &Role) -> Result<ContainerName
 }
 
 /// The names of a role's containers on a host.
-fn container_names(request: &RolloutRequest<'_>, role: &Role) -> Result<Vec<ContainerName>, RolloutError> {
+pub(crate) fn container_names(
+    request: &RolloutRequest<'_>,
+    role: &Role,
+) -> Result<Vec<ContainerName>, RolloutError> {
     let first = first_name(request, role)?;
     let others = (2..=role.replicas.get())
         .map(|number| ContainerName::parse(format!("{first}{REPLICA_MARK}{number}")))
@@ -181,7 +193,7 @@ fn replaced_name(
     Ok(ContainerName::parse(format!("{name}{REPLACED_MARK}{digits}"))?)
 }
 
-fn commit(
+pub(crate) fn commit(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
     observed: &Observed,
@@ -224,7 +236,7 @@ fn commit(
     Ok(())
 }
 
-fn soak(
+pub(crate) fn soak(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
     observed: &Observed,

@@ -3,7 +3,7 @@ use std::num::NonZeroU32;
 
 use freehold_model::{ContainerName, HostName, Project, ReleaseId, ReleaseVersion, RoleName};
 
-use crate::naming::{latest_image, state_directory};
+use crate::naming::{canary_file, latest_image, state_directory};
 use crate::observed::{Observed, ObservedContainer, ObservedHost};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::Subject;
@@ -55,7 +55,9 @@ pub fn stale_containers(project: &Project, observed: &Observed) -> Vec<StaleCont
         for role in project.roles.keys() {
             let current = seen.current(project, role).map(|container| &container.id);
             let running = seen.containers_of(project, role).filter(|container| container.state.is_running());
-            for container in running.filter(|container| Some(&container.id) != current) {
+            let is_stale =
+                |container: &&ObservedContainer| Some(&container.id) != current && !seen.is_tried(container);
+            for container in running.filter(is_stale) {
                 let (host, role) = (host.clone(), role.clone());
                 stale.push(StaleContainer { host, role, container: container.name.clone() });
             }
@@ -96,6 +98,10 @@ pub fn prune(project: &Project, id: ReleaseId, observed: &Observed, what: Prune)
         }
         if what.images {
             remove_unused_images(&mut stages, project, (host, seen), (&old, Latest::Stays));
+            if !seen.pieces.is_empty() {
+                let action = Action::RemoveDirectories { directories: seen.pieces.clone() };
+                stages.step(host, action, Undo::Impossible);
+            }
         }
         forget_releases(&mut stages, (host, seen), &old);
     }
@@ -152,8 +158,11 @@ pub fn remove_part(
         if is_whole && matches!(part, AppPart::Everything | AppPart::Directories) {
             let stem = project.stem();
             // The fencing number and the journal stay: they guard this very removal.
-            let directories =
-                vec![format!(".kamal/apps/{stem}"), format!("{}/releases", state_directory(&stem))];
+            let directories = vec![
+                format!(".kamal/apps/{stem}"),
+                format!("{}/releases", state_directory(&stem)),
+                canary_file(&stem),
+            ];
             stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
         } else {
             forget_releases(&mut stages, (host, seen), &gone);

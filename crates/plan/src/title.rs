@@ -32,6 +32,8 @@ impl fmt::Display for Action {
             }
             Self::DeliverImage { image, .. } => write!(formatter, "deliver {image}"),
             Self::CheckRegistry { registry, .. } => write!(formatter, "log in to {registry}"),
+            Self::VerifyImage { image, .. } => write!(formatter, "verify the signature of {image}"),
+            Self::ScanImage { image, .. } => write!(formatter, "scan {image}"),
             Self::PushImage { image, .. } => write!(formatter, "push {image}"),
             Self::PullImage { image, .. } => write!(formatter, "pull {image}"),
             Self::PullAccessoryImage { image, .. } => write!(formatter, "pull {image}"),
@@ -63,16 +65,9 @@ impl fmt::Display for Action {
             Self::RunReleaseCommand(command) => {
                 write!(formatter, "run the release command of {}", command.role)
             }
-            Self::SwitchTarget { .. } => self.of_traffic(formatter),
+            Self::SwitchTarget { .. } | Self::SetGate { .. } => self.of_traffic(formatter),
             Self::RemoveTarget { service, proxy } => {
                 write!(formatter, "take {service} out of {}", proxy_name(*proxy))
-            }
-            Self::SetGate { service, gate: Gate::Open, .. } => write!(formatter, "serve {service} again"),
-            Self::SetGate { service, gate: Gate::Paused { .. }, .. } => {
-                write!(formatter, "let requests of {service} wait")
-            }
-            Self::SetGate { service, gate: Gate::Stopped { .. }, .. } => {
-                write!(formatter, "answer requests of {service} with a page")
             }
             Self::EnsureAgent
             | Self::StoreSchedule(_)
@@ -89,6 +84,10 @@ impl fmt::Display for Action {
             Self::StopContainer { container, .. } => write!(formatter, "stop {container}"),
             Self::WriteEnvironmentFile { subject, .. } => write!(formatter, "write the secrets of {subject}"),
             Self::RecordRelease { release, .. } => write!(formatter, "record release {}", release.version),
+            Self::RecordCanary { .. }
+            | Self::StartCanary { .. }
+            | Self::EndCanary { .. }
+            | Self::ForgetCanary => self.of_canaries(formatter),
             Self::RemoveContainer { container } => write!(formatter, "remove container {container}"),
             Self::RemoveImage { image } => write!(formatter, "remove image {image}"),
             Self::RemoveUnnamedImages { service } => {
@@ -106,8 +105,15 @@ impl fmt::Display for Action {
 }
 
 impl Action {
-    /// Says where requests are sent. Of anything else it says nothing.
+    /// Says where requests are sent, or whether they wait. Of anything else it says nothing.
     fn of_traffic(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Self::SetGate { service, gate, .. } = self {
+            return match gate {
+                Gate::Open => write!(formatter, "serve {service} again"),
+                Gate::Paused { .. } => write!(formatter, "let requests of {service} wait"),
+                Gate::Stopped { .. } => write!(formatter, "answer requests of {service} with a page"),
+            };
+        }
         let Self::SwitchTarget { service, containers, proxy, takes_over, .. } = self else { return Ok(()) };
         let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
         write!(formatter, "send requests of {service} to {}", names.join(", "))?;
@@ -115,6 +121,26 @@ impl Action {
             write!(formatter, " in place of {former}")?;
         }
         if proxy.is_freehold() { Ok(()) } else { formatter.write_str(" through kamal-proxy") }
+    }
+
+    /// Says what is done with a release that is tried. Of anything else it says nothing.
+    fn of_canaries(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordCanary { release } => write!(formatter, "note that {} is tried", release.version),
+            Self::StartCanary { service, containers, canary, .. } => {
+                let names: Vec<&str> = containers.iter().map(|container| container.as_str()).collect();
+                write!(formatter, "send {} % of the visitors of {service}", canary.percent)?;
+                if !canary.list.is_empty() || canary.header.is_some() {
+                    formatter.write_str(", and those who are named,")?;
+                }
+                write!(formatter, " to {}", names.join(", "))
+            }
+            Self::EndCanary { service, .. } => {
+                write!(formatter, "send all visitors of {service} to its own containers")
+            }
+            Self::ForgetCanary => formatter.write_str("note that no release is tried"),
+            _ => Ok(()),
+        }
     }
 
     /// Says what is done with scheduled jobs. Of anything else it says nothing.
@@ -143,6 +169,7 @@ impl Action {
         matches!(
             self,
             Self::BuildImage { .. }
+                | Self::ScanImage { .. }
                 | Self::PushImage { .. }
                 | Self::PullImage { .. }
                 | Self::DeliverImage { .. }
@@ -184,6 +211,10 @@ impl fmt::Display for Undo {
             Self::RemoveProxy => formatter.write_str("remove the new proxy"),
             Self::BringProxyBack { name } => write!(formatter, "start the proxy kept as {name} again"),
             Self::SetProxyAside { name } => write!(formatter, "stop the proxy and keep it as {name}"),
+            Self::EndCanary { service, .. } => {
+                write!(formatter, "send all visitors of {service} to its own containers")
+            }
+            Self::ForgetCanary => formatter.write_str("note that no release is tried"),
             Self::RestoreGate { service, previous: Gate::Open } => {
                 write!(formatter, "serve {service} again")
             }

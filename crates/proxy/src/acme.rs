@@ -17,10 +17,11 @@ mod question;
 mod reach;
 mod schedule;
 mod store;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -31,10 +32,6 @@ use freehold_model::ProxyServiceName;
 use freehold_wire::{Acme, FleetKey, FleetStore, HostPattern};
 use instant_acme::ExternalAccountKey;
 use parking_lot::Mutex;
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -49,13 +46,14 @@ use crate::log::Log;
 use crate::resolve::Resolver;
 use crate::table::{ServiceCertificate, Shared};
 
-pub(crate) use challenge::{Challenges, HTTP_PATH, TLS_PROTOCOL};
+pub(crate) use challenge::{Challenges, HTTP_PATH, LentProof, TLS_PROTOCOL};
 pub(crate) use demand::OnDemand;
 pub use dns::DnsConfig;
 pub(crate) use managed::{Automatic, Managed, time_text};
 pub(crate) use question::Question;
 pub use reach::ProofPorts;
 pub(crate) use store::StoreError;
+pub(crate) use trust::public_connector;
 
 use account::{Authority, Place};
 use demand::Ask;
@@ -64,6 +62,7 @@ use fleet::{Fleet, Key, KeyError};
 use issue::current;
 use managed::{Current, Ending};
 use order::OrderError;
+use trust::{Beside, RootsError, connector};
 
 /// Let's Encrypt, and the place where it lets people try.
 const USUAL_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -136,20 +135,24 @@ pub(crate) enum AcmeError {
     Store(#[from] StoreError),
 }
 
-/// The trusted certificates cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RootsError {
-    #[error("cannot read the trusted certificates")]
-    Read { source: std::io::Error },
-    #[error("`{path}` holds no certificate in PEM", path = path.display())]
-    Empty { path: PathBuf },
-    #[error("encrypted connections to a certificate authority cannot be set up")]
-    Tls { source: rustls::Error },
+/// On which ports a connection of a proxy that is trusted has to begin with a PROXY header. What this proxy is told is taken
+/// for what others of its fleet are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ProxyHeaders {
+    /// For HTTP.
+    pub(crate) http: bool,
+    /// For HTTPS.
+    pub(crate) https: bool,
 }
+
+/// What a proxy says that speaks for itself.
+/// <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>
+const OWN_HEADER: &[u8] = b"PROXY UNKNOWN\r\n";
 
 /// Keeps the certificates of all names that services want.
 pub(crate) struct Keeper {
     config: AcmeConfig,
+    headers: ProxyHeaders,
     /// Where certificates are stored if a service says nothing else.
     folder: PathBuf,
     limits: Limits,
@@ -165,6 +168,8 @@ pub(crate) struct Keeper {
     authorities: Mutex<BTreeMap<(String, PathBuf, String), Arc<Authority>>>,
     /// By the names of their keys.
     fleets: Mutex<BTreeMap<String, Arc<Fleet>>>,
+    /// What the process before was called in its fleets, by the names of their keys.
+    former_ids: Mutex<BTreeMap<String, String>>,
     /// Told when there may be something to do.
     moved: Notify,
     /// Clients that wait for certificates on demand.
@@ -199,36 +204,6 @@ pub(crate) fn is_directory(text: &str) -> bool {
     text.parse::<http::Uri>()
         .is_ok_and(|uri| uri.scheme_str() == Some("https") && uri.host().is_some_and(|host| !host.is_empty()))
 }
-/// Which certificates are trusted beside those in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Beside {
-    Nothing,
-    Public,
-}
-
-/// Makes a connector; without a file of its own, the public certificates are trusted.
-/// Makes what encrypted connections to servers of the public are made with, and to those that a file of certificates trusts.
-pub(crate) fn public_connector(roots: Option<&Path>) -> Result<TlsConnector, RootsError> {
-    connector(roots, Beside::Public)
-}
-
-fn connector(roots: Option<&Path>, beside: Beside) -> Result<TlsConnector, RootsError> {
-    let mut trusted = RootCertStore::empty();
-    if roots.is_none() || beside == Beside::Public {
-        trusted.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    }
-    if let Some(path) = roots {
-        let text = fs_err::read(path).map_err(|source| RootsError::Read { source })?;
-        let certificates = CertificateDer::pem_slice_iter(&text).filter_map(Result::ok);
-        if trusted.add_parsable_certificates(certificates).0 == 0 {
-            return Err(RootsError::Empty { path: path.to_owned() });
-        }
-    }
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let versions =
-        builder.with_safe_default_protocol_versions().map_err(|source| RootsError::Tls { source })?;
-    Ok(TlsConnector::from(Arc::new(versions.with_root_certificates(trusted).with_no_client_auth())))
-}
 impl Keeper {
     /// Makes a keeper that knows no name yet.
     pub(crate) fn new(
@@ -236,6 +211,7 @@ impl Keeper {
         folder: PathBuf,
         limits: Limits,
         (resolver, log): (Arc<Resolver>, Log),
+        headers: ProxyHeaders,
     ) -> Result<Self, RootsError> {
         let tls = connector(config.roots.as_deref(), Beside::Nothing)?;
         let question_tls = connector(config.roots.as_deref(), Beside::Public)?;
@@ -245,6 +221,7 @@ impl Keeper {
         Ok(Self {
             dns,
             config,
+            headers,
             folder,
             limits,
             resolver,
@@ -254,6 +231,7 @@ impl Keeper {
             challenges: Arc::default(),
             authorities: Mutex::default(),
             fleets: Mutex::default(),
+            former_ids: Mutex::default(),
             moved: Notify::new(),
             asks,
             waiting: Mutex::new(Some(waiting)),
@@ -347,12 +325,40 @@ impl Keeper {
         let key = Key::read(&path)?;
         let mut fleets = self.fleets.lock();
         let fleet = fleets.entry(key.id().to_owned()).or_insert_with(|| {
-            let fleet = Arc::new(Fleet::new(key, &self.resolver, self.limits));
+            let id = self.former_ids.lock().remove(key.id());
+            let fleet = Fleet::new(key, id, (&self.resolver, self.limits), self.headers.http);
+            let fleet = Arc::new(fleet);
             self.challenges.hear(&fleet);
             fleet
         });
-        fleet.meet(&store.peers);
-        Ok(Arc::clone(fleet))
+        fleet.meet(service, &store.peers);
+        let fleet = Arc::clone(fleet);
+        // With another key, the service belongs to the fleet from before no more.
+        for other in fleets.values().filter(|other| !Arc::ptr_eq(other, &fleet)) {
+            other.leave(service);
+        }
+        Ok(fleet)
+    }
+
+    /// Forgets a service that is gone.
+    pub(crate) fn leave(&self, service: &ProxyServiceName) {
+        for fleet in self.fleets.lock().values() {
+            fleet.leave(service);
+        }
+    }
+
+    /// Returns what a process that takes over needs to know: what this one is called in its fleets, and what it shows for
+    /// others.
+    pub(crate) fn legacy(&self) -> (BTreeMap<String, String>, Vec<LentProof>) {
+        let fleets = self.fleets.lock();
+        let ids = fleets.iter().map(|(key, fleet)| (key.clone(), fleet.id().to_owned()));
+        (ids.collect(), self.challenges.lent())
+    }
+
+    /// Goes on as the process before.
+    pub(crate) fn inherit(&self, ids: BTreeMap<String, String>, lent: &[LentProof]) {
+        *self.former_ids.lock() = ids;
+        self.challenges.lend_again(lent);
     }
 
     /// Reads a name's certificate; one that cannot be used is reported and ordered anew.

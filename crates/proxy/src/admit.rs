@@ -57,6 +57,8 @@ pub(crate) struct Admitted {
     pub(crate) keep_alive: bool,
     pub(crate) expects_continue: bool,
     pub(crate) asked: Asked,
+    /// The protocol to which the service lets its connection be upgraded.
+    pub(crate) upgrade: Option<Box<str>>,
     /// What is done to the answer's cookies.
     pub(crate) cookies: Option<Box<CookieRules>>,
     /// Whether the client came by HTTPS.
@@ -160,8 +162,9 @@ pub(crate) fn admit(worker: &Worker, arrival: &Arrival<'_>, buffer: &[u8]) -> Ad
         asked: Asked {
             head: request.view.method == "HEAD",
             get: request.view.method == "GET",
-            websocket: request.view.upgrades_to_websocket,
+            websocket: false,
         },
+        upgrade: None,
         cookies: None,
         is_secure: arrival.scheme == "https",
         lines: Vec::new(),
@@ -206,6 +209,8 @@ impl Judge<'_, '_, '_> {
             };
             let service = route.service;
             admitted.record.service = Some(Arc::clone(service));
+            admitted.upgrade = request.view.upgrade_of(&service.settings).map(Box::from);
+            admitted.asked.websocket = admitted.upgrade.is_some();
             self.note(&mut admitted.record, &route);
             if is_proof
                 && table.route(request.view.host, "/").is_some_and(|root| root.service.orders_certificates())
@@ -221,7 +226,8 @@ impl Judge<'_, '_, '_> {
                 None | Some(Ruling::Pass) => {}
                 Some(Ruling::Answer(local)) => return Admission::Local(admitted, local),
                 Some(Ruling::Wait(ticket)) => {
-                    return Admission::Held(Held::at_the_desk(admitted, version, ticket));
+                    let limit = worker.limits.password;
+                    return Admission::Held(Held::at_the_desk(admitted, (version, limit), ticket));
                 }
             }
             match &service.gate {

@@ -4,6 +4,7 @@
 //! looked at again, by the authorities and revocations of now, and nothing agreed on for another name is let in.
 
 mod subject;
+mod version;
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -16,6 +17,8 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use sha2::{Digest, Sha256};
+
+pub(crate) use version::VersionOne;
 
 use crate::acme::Challenges;
 use crate::certificate::config_for_clients;
@@ -148,6 +151,7 @@ impl Check {
         }
         let verifier =
             builder.build().map_err(|error| ClientAuthError::Verifier { source: Box::new(error) })?;
+        let verifier = version::telling(verifier);
         let config = config_for_clients(Arc::clone(shared), Arc::clone(challenges), verifier)
             .map_err(|error| ClientAuthError::Verifier { source: Box::new(error) })?;
         let mut digest = Sha256::new();

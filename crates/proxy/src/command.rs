@@ -7,6 +7,7 @@ pub(crate) mod duration;
 mod edge;
 mod gate;
 mod list;
+mod number;
 mod request;
 mod rollout;
 mod serve;
@@ -20,8 +21,8 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{CommandFactory, FromArgMatches};
-use freehold_model::{Diagnose, ErrorKind};
-use freehold_wire::ProxyError;
+use freehold_model::{Diagnose, ErrorKind, Evidence};
+use freehold_wire::{ProbeOutcome, ProbeReport, ProxyError};
 
 use arguments::{Arguments, MISSING_FLAGS, SocketArgument, Verb};
 
@@ -44,6 +45,8 @@ pub struct Console {
     pub output: Box<dyn Write + Send>,
     /// Standard error.
     pub errors: Box<dyn Write + Send>,
+    /// Whether standard output is a terminal, so that colours can be seen.
+    pub is_terminal: bool,
 }
 
 impl std::fmt::Debug for Console {
@@ -60,6 +63,24 @@ pub enum CommandError {
     Usage {
         /// What is wrong.
         message: String,
+    },
+    /// The command line of a verb is wrong.
+    #[error("{message}")]
+    VerbUsage {
+        /// What is wrong.
+        message: String,
+        /// Which verb it is of.
+        verb: String,
+    },
+    /// Targets did not become healthy in time.
+    #[error("{message}{seen}", seen = seen(probes, path.as_deref()))]
+    Unhealthy {
+        /// What was not done.
+        message: String,
+        /// The path that was asked for, where it is known.
+        path: Option<String>,
+        /// What the checks of each target saw.
+        probes: Vec<ProbeReport>,
     },
     /// A value on the command line is wrong.
     #[error(transparent)]
@@ -98,10 +119,35 @@ pub enum CommandError {
     },
 }
 
+/// Says what the last check of each target that is not healthy saw.
+fn seen(probes: &[ProbeReport], path: Option<&str>) -> String {
+    let failures = probes.iter().filter(|probe| !probe.healthy);
+    let path = path.map_or_else(String::new, |path| format!(" to `GET {}`", freehold_model::printable(path)));
+    let line = |ProbeReport { target, last, attempts, .. }: &ProbeReport| {
+        let checks = if *attempts == 1 { "check" } else { "checks" };
+        format!("; `{target}` {last}{path}, the last of {attempts} {checks}")
+    };
+    failures.map(line).collect()
+}
+
+impl CommandError {
+    /// Shows what the checks saw, where this is about health.
+    fn unhealthy(self, path: Option<String>) -> Self {
+        match self {
+            Self::Call(ProxyError::Unhealthy { operation, message, probes }) => {
+                let message = format!("the proxy did not {operation}: {message}");
+                Self::Unhealthy { message, path, probes }
+            }
+            error => error,
+        }
+    }
+}
+
 impl Diagnose for CommandError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Usage { .. } | Self::Value(_) | Self::Name(_) => ErrorKind::Usage,
+            Self::Usage { .. } | Self::VerbUsage { .. } | Self::Value(_) | Self::Name(_) => ErrorKind::Usage,
+            Self::Unhealthy { .. } => ErrorKind::Unhealthy,
             Self::Start(error) => error.kind(),
             Self::Call(error) => error.kind(),
             Self::File { .. } => ErrorKind::Configuration,
@@ -111,14 +157,37 @@ impl Diagnose for CommandError {
 
     fn help(&self) -> Vec<String> {
         match self {
-            Self::Usage { .. } => vec!["see `freehold proxy --help`".to_owned()],
+            Self::Usage { .. } => vec![
+                "a verb tells its flags, as in `freehold proxy serve --help`, and so does `freehold proxy deploy --help`"
+                    .to_owned(),
+            ],
+            Self::VerbUsage { verb, .. } => vec![format!("see `freehold proxy {verb} --help`")],
             Self::Start(error) => error.help(),
             Self::Call(error) => error.help(),
             Self::Bridge { .. } => vec!["see whether the proxy runs in this container".to_owned()],
-            Self::Value(_) | Self::Name(_) | Self::File { .. } | Self::Output { .. } | Self::Deserted => {
-                Vec::new()
-            }
+            Self::Value(_)
+            | Self::Name(_)
+            | Self::Unhealthy { .. }
+            | Self::File { .. }
+            | Self::Output { .. }
+            | Self::Deserted => Vec::new(),
         }
+    }
+
+    fn evidence(&self) -> Vec<Evidence> {
+        let Self::Unhealthy { probes, .. } = self else { return Vec::new() };
+        let body = |probe: &ProbeReport| match &probe.last {
+            ProbeOutcome::Status { body, .. } | ProbeOutcome::NotHttp { received: body }
+                if !body.is_empty() =>
+            {
+                Some(Evidence {
+                    title: format!("what `{}` answered", probe.target),
+                    lines: vec![body.clone()],
+                })
+            }
+            _ => None,
+        };
+        probes.iter().filter_map(body).collect()
     }
 }
 
@@ -134,7 +203,13 @@ pub fn run(
     mut console: Console,
 ) -> Result<u8, CommandError> {
     if invocation == Invocation::Freehold {
-        return dispatch(arguments, invocation, environment, &mut console);
+        let verb = verb_of(&arguments);
+        return dispatch(arguments, invocation, environment, &mut console).map_err(|error| {
+            match (error, verb) {
+                (CommandError::Usage { message }, Some(verb)) => CommandError::VerbUsage { message, verb },
+                (error, _) => error,
+            }
+        });
     }
     match dispatch(arguments, invocation, environment, &mut console) {
         Ok(code) => Ok(code),
@@ -144,6 +219,16 @@ pub fn run(
             Ok(1)
         }
     }
+}
+
+/// Returns the words of the verb that a command line begins with.
+fn verb_of(arguments: &[OsString]) -> Option<String> {
+    let command = Arguments::command();
+    let mut words = arguments.iter().map_while(|argument| argument.to_str());
+    let first = command.find_subcommand(words.next()?)?;
+    let second = words.next().and_then(|word| first.find_subcommand(word));
+    let second = second.map_or_else(String::new, |second| format!(" {}", second.get_name()));
+    Some(format!("{}{second}", first.get_name()))
 }
 
 fn dispatch(
@@ -157,10 +242,17 @@ fn dispatch(
         Invocation::KamalProxy => "kamal-proxy",
     };
     let command = Arguments::command().name(name).bin_name(name);
-    let given = join_booleans(&arguments, &command);
+    let given = join_values(&arguments, &command);
     let count = count_positionals(&given, &command);
-    let usage =
-        |error: &clap::Error| CommandError::Usage { message: usage_message(error, invocation, count) };
+    let stray = stray_value(&given, &command);
+    let usage = |error: &clap::Error| {
+        let message = usage_message(error, invocation, count);
+        let stray = stray.as_ref().filter(|_| message.starts_with("accepts "));
+        let hint = stray.map_or_else(String::new, |(flag, value)| {
+            format!("; `{flag}` takes its value behind `=`: `{flag}={}`", freehold_model::printable(value))
+        });
+        CommandError::Usage { message: message + &hint }
+    };
     let all = std::iter::once(OsString::from(name)).chain(given);
     let matches = match command.try_get_matches_from(all) {
         Ok(matches) => matches,
@@ -186,28 +278,57 @@ fn dispatch(
     Ok(0)
 }
 
-/// Joins `--flag` and a following `true` or `false`, which belong together wherever the flag is a switch. Others would be
-/// taken for the service.
-fn join_booleans(arguments: &[OsString], command: &clap::Command) -> Vec<OsString> {
-    let verb = arguments.iter().find_map(|argument| command.find_subcommand(argument));
-    let is_switch = |argument: &OsString| {
-        let name = argument.to_str().and_then(|argument| argument.strip_prefix("--"));
-        let flag = verb
-            .zip(name)
-            .and_then(|(verb, name)| verb.get_arguments().find(|flag| flag.get_long() == Some(name)));
-        flag.is_some_and(|flag| flag.is_require_equals_set())
+/// Finds the flag that a word names, without a value, of the verb that a command line begins with.
+fn find_flag<'c>(
+    arguments: &[OsString],
+    word: &OsString,
+    command: &'c clap::Command,
+) -> Option<&'c clap::Arg> {
+    let name = word.to_str()?.strip_prefix("--")?;
+    let mut verb = command;
+    for argument in arguments {
+        match verb.find_subcommand(argument) {
+            Some(found) => verb = found,
+            None => break,
+        }
+    }
+    verb.get_arguments().find(|flag| flag.get_long() == Some(name))
+}
+
+/// Joins `--flag` and a following `true` or `false`, which belong together wherever the flag is a switch; others would be
+/// taken for the service. So does a negative number behind a flag with a value, which is wrong, but no flag.
+fn join_values(arguments: &[OsString], command: &clap::Command) -> Vec<OsString> {
+    let is_negative = |argument: &OsString| {
+        let rest = argument.to_str().and_then(|argument| argument.strip_prefix('-'));
+        rest.is_some_and(|rest| rest.starts_with(|first: char| first.is_ascii_digit()))
     };
     let mut joined: Vec<OsString> = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        match joined.last_mut() {
-            Some(before) if is_switch(before) && (argument == "true" || argument == "false") => {
+        let flag = joined.last().and_then(|before| find_flag(arguments, before, command));
+        let belongs = flag.is_some_and(|flag| match flag.is_require_equals_set() {
+            true => argument == "true" || argument == "false",
+            false => flag.get_action().takes_values() && is_negative(argument),
+        });
+        match joined.last_mut().filter(|_| belongs) {
+            Some(before) => {
                 before.push("=");
                 before.push(argument);
             }
-            _ => joined.push(argument.clone()),
+            None => joined.push(argument.clone()),
         }
     }
     joined
+}
+
+/// Finds a word behind a flag that takes a value only behind `=`: it is taken for the service, and may have been meant as the
+/// value.
+fn stray_value(arguments: &[OsString], command: &clap::Command) -> Option<(String, String)> {
+    arguments.windows(2).find_map(|pair| {
+        let [word, value] = pair else { return None };
+        let flag = find_flag(arguments, word, command)?;
+        let value = value.to_str().filter(|value| flag.is_require_equals_set() && !value.starts_with('-'))?;
+        Some((word.to_str()?.to_owned(), value.to_owned()))
+    })
 }
 
 fn is_help(error: &clap::Error) -> bool {
@@ -248,7 +369,7 @@ fn usage_message(error: &clap::Error, invocation: Invocation, count: usize) -> S
     use clap::error::ErrorKind as Kind;
     let argument = context(error, ContextKind::InvalidArg).unwrap_or_default();
     let verb = context(error, ContextKind::InvalidSubcommand).unwrap_or_default();
-    let flag = argument.split(['=', ' ']).next().unwrap_or_default();
+    let flag = argument.split(['=', ' ', '[']).next().unwrap_or_default();
     match error.kind() {
         Kind::UnknownArgument if MISSING_FLAGS.contains(&flag) => {
             format!("`{flag}` is not supported by this version of the proxy")
@@ -287,9 +408,12 @@ fn as_kamal_proxy(error: &CommandError) -> String {
         }
         CommandError::Call(ProxyError::Closed { .. }) => "unexpected EOF".to_owned(),
         CommandError::Call(ProxyError::UnknownService { .. }) => "service not found".to_owned(),
-        CommandError::Call(ProxyError::Unhealthy { message, probes, .. }) => {
+        CommandError::Unhealthy { message, probes, .. } => {
+            // The words that kamal-proxy has for it stand behind what was not done.
+            let message = message.split_once("`: ").map_or(message.as_str(), |(_, message)| message);
             let failures = probes.iter().filter(|probe| !probe.healthy);
-            failures.fold(message.clone(), |text, probe| format!("{text}; `{}` {}", probe.target, probe.last))
+            let text = message.to_owned();
+            failures.fold(text, |text, probe| format!("{text}; `{}` {}", probe.target, probe.last))
         }
         CommandError::Call(error) if error.message().is_some() => {
             error.message().unwrap_or_default().to_owned()

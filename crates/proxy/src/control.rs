@@ -31,12 +31,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::acme::Keeper;
 use crate::canary::Trial;
+use crate::edge::Edge;
 use crate::generation::{Generation, Members};
 use crate::handover::{Departure, Flights, Program, Sockets};
 use crate::log::Log;
 use crate::metrics::{self, Metrics};
 use crate::resolve::Resolver;
-use crate::rules::Rules;
+use crate::rules::{Past, Rules};
 use crate::runtime::Threads;
 use crate::spool::SpillBudget;
 use crate::state::{State, StateFile};
@@ -67,6 +68,8 @@ pub(crate) struct Control {
     pub(crate) keeper: Arc<Keeper>,
     /// What is counted, if there is somebody to read it.
     pub(crate) metrics: Option<Arc<Metrics>>,
+    /// What is counted at the edge.
+    pub(crate) edge: Arc<Edge>,
     /// What bodies take of the disk.
     pub(crate) spill_budget: Arc<SpillBudget>,
     /// What became of spans, where requests are traced.
@@ -187,7 +190,10 @@ impl Control {
         let encryption = load_encryption(&self.keeper, &self.shared, &name, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;
-        let rules = match Rules::of(&settings) {
+        let before = self.shared.load().1;
+        let before = before.service(&name).or_else(|| before.service(request.takes_over.as_ref()?));
+        let past = Past { rules: before.and_then(|before| before.rules.as_ref()), memory: None };
+        let rules = match Rules::of(&settings, past) {
             (rules, None) => rules,
             (_, Some(error)) => return Err(refusal(ErrorCode::Invalid, chain(&error))),
         };
@@ -283,9 +289,6 @@ impl Control {
             service.canary = replaced.canary.as_ref().map(|canary| {
                 Trial::new(Arc::clone(&canary.generation), canary.split.clone(), self.thread_count)
             });
-            // What clients have asked is not forgotten at a deploy that changes nothing of it.
-            let kept = replaced.rules.as_ref().filter(|rules| rules.are_those_of(&service.settings));
-            service.rules = kept.or(service.rules.as_ref()).cloned();
             service.gate_moved = Arc::clone(&replaced.gate_moved);
         }
         let last = number + u64::from(standby.is_some());
@@ -306,6 +309,7 @@ impl Control {
         }
         ledger.checks.insert(service.name.clone(), checks);
         if let Some(former) = &former {
+            self.keeper.leave(&former.name);
             ledger.checks.remove(&former.name);
             former.gate_moved.notify_waiters();
             self.log.info("Removed", &[("service", &former.name), ("in_favour_of", &service.name)]);
@@ -345,6 +349,7 @@ impl Control {
         ledger.generation = number;
         self.install(table);
         removed.gate_moved.notify_waiters();
+        self.keeper.leave(name);
         ledger.checks.remove(name);
         ledger.canary_checks.remove(name);
         ledger.verdicts.remove(name);
@@ -380,7 +385,8 @@ impl Control {
             .traces
             .as_ref()
             .map(|counts| (counts.sent.load(Ordering::Relaxed), counts.dropped.load(Ordering::Relaxed)));
-        let extra = metrics::Extra { in_flight, certificates: self.certificate_ends(), spilled, traces };
+        let (certificates, drops) = (self.certificate_ends(), self.edge.drops.totals());
+        let extra = metrics::Extra { in_flight, certificates, spilled, drops, traces };
         metrics::write(counted, &extra)
     }
 
@@ -409,12 +415,19 @@ impl Control {
 
     /// Makes the table of a state, and what belongs to it.
     pub(crate) fn restored(&self, state: State, unhealthy: &BTreeSet<String>) -> (Table, Ledger) {
-        let Self { thread_count, resolver, log, keeper, shared, metrics, .. } = self;
-        let metrics = metrics.as_deref();
-        restore(
-            state,
-            &Means { thread_count: *thread_count, resolver, log, keeper, shared, metrics, unhealthy },
-        )
+        let Self { resolver, log, keeper, shared, metrics, .. } = self;
+        let means = Means {
+            thread_count: self.thread_count,
+            resolver,
+            log,
+            keeper,
+            shared,
+            metrics: metrics.as_deref(),
+            unhealthy,
+            memories: &BTreeMap::new(),
+            former: &self.shared.load().1,
+        };
+        restore(state, &means)
     }
 
     /// Refuses what comes to a proxy that stops.

@@ -32,7 +32,7 @@ pub(crate) enum Duty {
 /// that write after it.
 pub(crate) fn of(view: &RequestView<'_, '_>, settings: &ServiceSettings) -> (Duty, Option<Duration>) {
     let is_read = matches!(view.method, "GET" | "HEAD")
-        && (!view.upgrades_to_websocket || settings.read_targets_take_websockets);
+        && (view.upgrade_of(settings).is_none() || settings.read_targets_take_websockets);
     if !is_read {
         let affinity = Duration::from_millis(settings.writer_affinity_ms);
         return (Duty::Write, Some(affinity).filter(|affinity| !affinity.is_zero()));

@@ -12,6 +12,7 @@ use freehold_model::Network;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use crate::dropped::DropCounts;
 use crate::rules::contains;
 use header::{MAX_V1_BYTES, PREFIX_BYTES, Version, read_v1, read_v2, v2_length, version};
 
@@ -43,6 +44,8 @@ pub(crate) struct Edge {
     /// Secret, so that nobody can choose addresses that fall together.
     hasher: RandomState,
     rows: [Box<[AtomicU32]>; 2],
+    /// What was not served.
+    pub(crate) drops: DropCounts,
 }
 
 /// A connection that is counted; it counts itself out.
@@ -65,7 +68,7 @@ impl Edge {
     pub(crate) fn new(config: EdgeConfig) -> Self {
         let count = if config.max_connections == 0 { 0 } else { COUNTERS };
         let row = || std::iter::repeat_with(|| AtomicU32::new(0)).take(count).collect();
-        Self { config, hasher: RandomState::new(), rows: [row(), row()] }
+        Self { config, hasher: RandomState::new(), rows: [row(), row()], drops: DropCounts::default() }
     }
 
     /// Returns the proxies that every service trusts.

@@ -21,6 +21,7 @@ use crate::access::Record;
 use crate::admit::{Admitted, Again, Local, LocalBody, Passage, Tried};
 use crate::http1::Framing;
 use crate::http1::body::Body;
+use crate::http2::head::Unsendable;
 use crate::inlet::{Inlet, pump, send};
 use crate::link::TargetStream;
 use crate::page;
@@ -52,8 +53,10 @@ pub(crate) enum After {
 enum Failure {
     /// Something is wrong at the target.
     Target(Reason),
-    /// The client's body is malformed.
+    /// The client's body is malformed, or its head for a target that speaks HTTP/2.
     Malformed,
+    /// The client's head is too large for a target that speaks HTTP/2.
+    HeadTooLarge,
     /// The client is gone.
     ClientGone,
     /// The client's body is longer than may be held back.
@@ -370,6 +373,12 @@ impl Run<'_> {
 
     /// Does the exchange over one connection to the target.
     async fn attempt(&mut self, mut link: Link) -> Result<Finished, Failure> {
+        if let TargetStream::Http2(stream) = &mut link.stream {
+            stream.prepare(&self.passage.head).map_err(|unsendable| match unsendable {
+                Unsendable::Malformed => Failure::Malformed,
+                Unsendable::TooLarge => Failure::HeadTooLarge,
+            })?;
+        }
         let Connection { client, inlet, worker, watch, .. } = &mut *self.connection;
         if !self.passage.repeatable {
             self.progress.take_head(inlet, self.admitted);

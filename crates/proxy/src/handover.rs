@@ -9,6 +9,7 @@
 //! container lives by.
 
 mod earlier;
+mod following;
 mod later;
 mod message;
 mod passing;

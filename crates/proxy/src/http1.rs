@@ -9,6 +9,7 @@ pub(crate) mod header;
 pub(crate) mod request;
 pub(crate) mod response;
 
+use std::io::BufRead;
 use std::mem::MaybeUninit;
 
 use header::Kind;
@@ -19,16 +20,25 @@ pub(crate) const MAX_HEAD_BYTES: usize = 32 * 1024;
 /// The most header lines.
 pub(crate) const MAX_HEADERS: usize = 128;
 
+/// The most header lines of a head that we have written: those that we add come on top.
+const MAX_FORWARDED_HEADERS: usize = MAX_HEADERS + 32;
+
+/// The longest head that we have written, in bytes: some of a client's stands in it twice.
+const MAX_FORWARDED_HEAD_BYTES: usize = 3 * MAX_HEAD_BYTES;
+
 /// Room for the header lines of one head and what each of them is; lives on the stack of a function that never waits.
 #[derive(Debug)]
 pub(crate) struct Slots<'b> {
-    lines: [MaybeUninit<httparse::Header<'b>>; MAX_HEADERS],
-    kinds: [Kind; MAX_HEADERS],
+    lines: [MaybeUninit<httparse::Header<'b>>; MAX_FORWARDED_HEADERS],
+    kinds: [Kind; MAX_FORWARDED_HEADERS],
 }
 
 /// Makes room for the header lines of one head.
 pub(crate) fn slots<'b>() -> Slots<'b> {
-    Slots { lines: [const { MaybeUninit::uninit() }; MAX_HEADERS], kinds: [Kind::Other; MAX_HEADERS] }
+    Slots {
+        lines: [const { MaybeUninit::uninit() }; MAX_FORWARDED_HEADERS],
+        kinds: [Kind::Other; MAX_FORWARDED_HEADERS],
+    }
 }
 
 /// The header lines of a head, each with the part that it plays.
@@ -39,7 +49,7 @@ pub(crate) struct HeaderLines<'h, 'b> {
 }
 
 impl<'h, 'b> HeaderLines<'h, 'b> {
-    fn of(lines: &'h [httparse::Header<'b>], kinds: &'h mut [Kind; MAX_HEADERS]) -> Self {
+    fn of(lines: &'h [httparse::Header<'b>], kinds: &'h mut [Kind; MAX_FORWARDED_HEADERS]) -> Self {
         for (line, kind) in lines.iter().zip(kinds.iter_mut()) {
             *kind = header::kind(line.name.as_bytes());
         }
@@ -96,11 +106,17 @@ pub(crate) enum Framing {
 
 /// Says whether every line feed ends a `CR LF`.
 pub(crate) fn has_only_whole_line_ends(head: &[u8]) -> bool {
-    // Counted, and not searched: a compiler makes wide instructions of this.
-    let line_feeds = head.iter().filter(|byte| **byte == b'\n').count();
-    let pairs =
-        head.iter().zip(head.iter().skip(1)).filter(|(first, second)| **first == b'\r' && **second == b'\n');
-    line_feeds == pairs.count()
+    let mut rest = head;
+    while !rest.is_empty() {
+        let whole = rest;
+        // Reading from memory does not fail, and finds a byte by wide instructions.
+        let length = rest.skip_until(b'\n').unwrap_or(whole.len());
+        let line = whole.get(..length).unwrap_or_default();
+        if line.ends_with(b"\n") && !line.ends_with(b"\r\n") {
+            return false;
+        }
+    }
+    true
 }
 
 /// Reads a `Content-Length`: digits and nothing else.

@@ -5,14 +5,20 @@
 //! decision, deadline and interruption is written once, and HTTP/1 pays nothing for it. A target that speaks HTTP/2 is
 //! given to the exchange in the same way.
 //!
-//! Frames, compression of heads and flow control are the `h2` crate's. What it does not bound, [`meter`] does.
+//! With clients, frames, compression of heads and flow control are ours: [`connection`] drives a [`session`], whose heads
+//! [`hpack`] compresses and whose costs [`allowance`] bounds. With targets they are the `h2` crate's.
 //! <https://www.rfc-editor.org/rfc/rfc9113>
 
+mod allowance;
+mod answer;
 pub(crate) mod connection;
+mod frame;
 pub(crate) mod head;
+mod hpack;
 pub(crate) mod links;
-pub(crate) mod meter;
 mod receive;
+mod request;
+mod session;
 pub(crate) mod stream;
 pub(crate) mod target;
 mod transmit;
@@ -37,7 +43,10 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// How many bytes of all bodies of a connection may be on their way to us.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 
-/// How many bytes of one body are held for a receiver that takes them slowly.
+/// How long the block of a head may get, compressed.
+const MAX_BLOCK_BYTES: usize = 64 * 1024;
+
+/// How many bytes of one body are held for a target that takes them slowly.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Says whether what came so far may be the beginning of a connection by HTTP/2, or is one.

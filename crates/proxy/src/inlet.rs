@@ -31,6 +31,12 @@ impl Inlet {
         Self { pool: Rc::clone(pool), held: Held::Nothing }
     }
 
+    /// Makes one of what was received elsewhere.
+    pub(crate) fn holding(pool: &Rc<BufferPool>, bytes: Vec<u8>) -> Self {
+        let held = if bytes.is_empty() { Held::Nothing } else { Held::Part(bytes) };
+        Self { pool: Rc::clone(pool), held }
+    }
+
     /// Returns what was received and not consumed.
     pub(crate) fn filled(&self) -> &[u8] {
         match &self.held {
@@ -77,7 +83,8 @@ impl Inlet {
         .await
     }
 
-    fn poll_fill<R: AsyncRead + Unpin>(
+    /// Receives more; 0 at the end of the stream, or where there is no room left.
+    pub(crate) fn poll_fill<R: AsyncRead + Unpin>(
         &mut self,
         reader: &mut R,
         context: &mut Context<'_>,

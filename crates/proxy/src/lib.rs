@@ -35,6 +35,7 @@ mod compress;
 mod control;
 mod cookie;
 mod digits;
+mod dropped;
 mod duty;
 mod edge;
 mod exchange;

@@ -19,6 +19,8 @@ pub struct Limits {
     pub connect: Duration,
     /// For a client to agree on an encrypted connection.
     pub handshake: Duration,
+    /// For a password to be looked at, while others are.
+    pub password: Duration,
     /// Between two looks at the files of certificates.
     pub certificates: Duration,
     /// Between two looks at targets that are tried and compared.
@@ -59,6 +61,7 @@ impl Default for Limits {
             stalled_client: Duration::from_secs(120),
             connect: Duration::from_secs(5),
             handshake: Duration::from_secs(10),
+            password: Duration::from_secs(10),
             certificates: Duration::from_secs(10),
             verdicts: Duration::from_secs(1),
             acme_request: Duration::from_secs(30),

@@ -124,10 +124,29 @@ pub(crate) fn field(line: &mut Vec<u8>, name: &str, value: &[u8]) {
     line.push(b'"');
 }
 
+/// Says whether a text can stand in a JSON string as it is. That is asked of every field of every line, so eight bytes are
+/// looked at together.
+fn is_plain(value: &[u8]) -> bool {
+    const LOWEST: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
+    // The highest bit of a byte stays if the byte is below a limit up to 128, here for 1: if it is 0.
+    let below = |block: u64, limit: u8| block.wrapping_sub(LOWEST * u64::from(limit)) & !block & HIGHEST;
+    let equals = |block: u64, byte: u8| below(block ^ (LOWEST * u64::from(byte)), 1);
+    let (blocks, rest) = value.as_chunks::<8>();
+    let mut last = [b' '; 8];
+    for (to, from) in last.iter_mut().zip(rest) {
+        *to = *from;
+    }
+    blocks.iter().chain([&last]).all(|block| {
+        let block = u64::from_ne_bytes(*block);
+        let special = equals(block, b'"') | equals(block, b'\\') | equals(block, 0x7f);
+        (block & HIGHEST) | below(block, b' ') | special == 0
+    })
+}
+
 /// Appends text for the inside of a JSON string, without any control character, whatever a client sent.
 pub(crate) fn escape(line: &mut Vec<u8>, value: &[u8]) {
-    let plain = |byte: &u8| (b' '..0x7f).contains(byte) && *byte != b'"' && *byte != b'\\';
-    if value.iter().all(plain) {
+    if is_plain(value) {
         line.extend_from_slice(value);
         return;
     }
@@ -150,6 +169,21 @@ pub(crate) fn escape(line: &mut Vec<u8>, value: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_plain_is_found_wherever_it_stands() {
+        for byte in 0..=255 {
+            let wanted = (b' '..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+            for at in 0..20 {
+                for around in [b' ', b'!', b'~', b'#'] {
+                    let mut text = [around; 20];
+                    text[at] = byte;
+                    assert_eq!(is_plain(&text), wanted, "{byte} at {at}");
+                }
+            }
+        }
+        assert!(is_plain(b""));
+    }
 
     #[test]
     fn whatever_a_client_sends_stays_inside_its_string() {

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
+use crate::dropped::Dropped;
 use crate::edge::{TooMany, read_header};
 use crate::serve::{Caller, serve};
 use crate::watch::{Phase, SWEEP_INTERVAL};
@@ -217,7 +218,7 @@ fn begin(
             let caller = Caller { address: peer, counted };
             connections.spawn_local(serve(Rc::clone(worker), client, caller, tls));
         }
-        Err(TooMany) => worker.log_dropped(&peer, "too_many_connections"),
+        Err(TooMany) => worker.drop_connection(&peer, Dropped::TooManyConnections, &[]),
     }
 }
 
@@ -230,8 +231,8 @@ async fn serve_told(
 ) {
     let told = timeout(worker.limits.handshake, Box::pin(read_header(&mut client, peer))).await;
     match told.ok().flatten().map(|told| (told, worker.edge.count(told.ip()))) {
-        None => worker.log_dropped(&peer, "no_proxy_header"),
-        Some((told, Err(TooMany))) => worker.log_dropped(&told, "too_many_connections"),
+        None => worker.drop_connection(&peer, Dropped::NoProxyHeader, &[]),
+        Some((told, Err(TooMany))) => worker.drop_connection(&told, Dropped::TooManyConnections, &[]),
         // In a box, since a future that is made here would be kept twice.
         Some((address, Ok(counted))) => {
             Box::pin(serve(worker, client, Caller { address, counted }, tls)).await;

@@ -1,6 +1,8 @@
 //! One client connection: requests after each other until one side ends it.
 
+use std::fmt::Display;
 use std::future::ready;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -19,6 +21,7 @@ use crate::access::{Peer, Record};
 use crate::admit::{Admission, Arrival, Held, Local, admit};
 use crate::certificate::{asks_for_proof, awaited, choose, clients_of, to_ask};
 use crate::client_auth::ClientIdentity;
+use crate::dropped::Dropped;
 use crate::edge::Counted;
 use crate::exchange::{After, answer, forward};
 use crate::http1::Version;
@@ -33,7 +36,7 @@ use crate::worker::{Leaving, Worker};
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) client: ClientStream,
-    pub(crate) peer: Peer,
+    pub(crate) peer: Rc<Peer>,
     pub(crate) inlet: Inlet,
     pub(crate) worker: Rc<Worker>,
     pub(crate) watch: Rc<Watch>,
@@ -62,7 +65,21 @@ pub(crate) async fn serve(
             registered.watch.arm(worker.limits.handshake);
             // In a box, so that a connection that has agreed holds no room for it. One that does not agree is closed.
             let handshake = Box::pin(agree(&worker, &registered.watch, socket, config));
-            let Ok(Some(agreed)) = registered.watch.guard(handshake).await else { return };
+            let agreed = match registered.watch.guard(handshake).await {
+                Ok(Ok(agreed)) => agreed,
+                Ok(Err(Unagreed { dropped, error, name })) => {
+                    let (error, name) =
+                        (error.as_ref().map_or_else(String::new, Dropped::explain), name.as_str());
+                    let fields: [(&str, &dyn Display); 2] = [("host", &name), ("error", &error)];
+                    worker.drop_connection(&caller.address, dropped, &fields);
+                    return;
+                }
+                Err(Signal::Expired) => {
+                    return worker.drop_connection(&caller.address, Dropped::TlsTimeout, &[]);
+                }
+                Err(_) => return,
+            };
+            let Some(agreed) = agreed else { return };
             identity = agreed.identity;
             ClientStream::Tls(Box::new(agreed.stream))
         }
@@ -70,7 +87,8 @@ pub(crate) async fn serve(
     let inlet = Inlet::new(&worker.buffers);
     let mut peer = Peer::new(caller.address);
     peer.identity = identity;
-    let mut connection = Connection { client, peer, inlet, watch: Rc::clone(&registered.watch), worker };
+    let mut connection =
+        Connection { client, peer: Rc::new(peer), inlet, watch: Rc::clone(&registered.watch), worker };
     if connection.client.is_agreed_on_http2() {
         // In a box, so that a connection by HTTP/1 holds no room for it.
         return Box::pin(http2::connection::serve(connection)).await;
@@ -98,11 +116,20 @@ pub(crate) async fn serve(
 
 /// Serves the one request of a stream of HTTP/2.
 pub(crate) async fn serve_stream(mut connection: Connection, _registered: Registered) {
+    if connection.client.is_gone() {
+        // Nobody has asked for it by the time it is begun.
+        return;
+    }
     if let Some(admission) = connection.next(false).await
         && connection.exchange(admission).await == After::Abort
     {
         connection.client.abort();
     }
+}
+
+/// Answers a stream of HTTP/2 whose head is not taken.
+pub(crate) async fn refuse_stream(mut connection: Connection, _registered: Registered, status: u16) {
+    connection.refuse(status, Reason::InvalidRequest).await;
 }
 
 /// An encrypted connection, and what is known of its client.
@@ -111,15 +138,35 @@ struct Agreed {
     identity: Option<Arc<ClientIdentity>>,
 }
 
-/// Agrees with a client on an encrypted connection. It waits for a certificate that is just being ordered for the first
+/// Why there is no encrypted connection.
+struct Unagreed {
+    dropped: Dropped,
+    error: Option<io::Error>,
+    /// Which the client asked for; empty where it did not say so.
+    name: String,
+}
+
+impl Unagreed {
+    fn of(error: io::Error, name: Option<&str>) -> Self {
+        let name = name.unwrap_or_default().to_owned();
+        Self { dropped: Dropped::of_handshake(&error), error: Some(error), name }
+    }
+
+    fn plainly(dropped: Dropped, name: &str) -> Self {
+        Self { dropped, error: None, name: name.to_owned() }
+    }
+}
+
+/// Agrees with a client on an encrypted connection; there is none where all that was wanted is a proof. It waits for a certificate that is just being ordered for the first
 /// time, as whoever has deployed wants to see the result.
 async fn agree(
     worker: &Worker,
     watch: &Watch,
     socket: TcpStream,
     config: Arc<ServerConfig>,
-) -> Option<Agreed> {
-    let mut start = LazyConfigAcceptor::new(Acceptor::default(), socket).await.ok()?;
+) -> Result<Option<Agreed>, Unagreed> {
+    let start = LazyConfigAcceptor::new(Acceptor::default(), socket).await;
+    let mut start = start.map_err(|error| Unagreed::of(error, None))?;
     let hello = start.client_hello();
     let name = hello.server_name().map(str::to_owned);
     let is_proof = asks_for_proof(&hello);
@@ -128,7 +175,7 @@ async fn agree(
             watch.arm(worker.limits.first_certificate);
             tokio::select! {
                 () = on_demand.ask(name) => {}
-                () = left(&start.io) => return None,
+                () = left(&start.io) => return Err(Unagreed::plainly(Dropped::TlsClosed, name)),
             }
             watch.arm(worker.limits.handshake);
         }
@@ -139,23 +186,25 @@ async fn agree(
         }
         if choose(&worker.table().1, &worker.challenges, Some(name), is_proof).is_none() {
             send(&mut start.io, &UNRECOGNIZED_NAME).await.ok();
-            return None;
+            return Err(Unagreed::plainly(Dropped::TlsUnknownName, name));
         }
     }
-    let clients = name.filter(|_| !is_proof).and_then(|name| clients_of(&worker.table().1, &name));
+    let name = name.as_deref();
+    let clients = name.filter(|_| !is_proof).and_then(|name| clients_of(&worker.table().1, name));
     if let Some(clients) = clients {
         let check = clients.check();
-        let stream = start.into_stream(Arc::clone(&check.config)).await.ok()?;
+        let stream = start.into_stream(Arc::clone(&check.config)).await;
+        let stream = stream.map_err(|error| Unagreed::of(error, name))?;
         let identity = Some(Arc::new(check.identity(stream.get_ref().1.peer_certificates())));
-        return Some(Agreed { stream, identity });
+        return Ok(Some(Agreed { stream, identity }));
     }
-    let mut stream = start.into_stream(config).await.ok()?;
+    let mut stream = start.into_stream(config).await.map_err(|error| Unagreed::of(error, name))?;
     if is_proof {
         // The certificate was all that the authority wanted to see.
         stream.shutdown().await.ok();
-        return None;
+        return Ok(None);
     }
-    Some(Agreed { stream, identity: None })
+    Ok(Some(Agreed { stream, identity: None }))
 }
 
 /// Waits until a client that has nothing more to say for now ends the connection.
@@ -227,7 +276,7 @@ impl Connection {
     /// too long.
     async fn hold(&mut self, mut held: Held) -> Admission {
         let arrived = Instant::now();
-        // A later pause does not change how long this one waits.
+        // A later pause does not change how long this one waits; only where it waits for something else, the time begins anew.
         self.watch.arm(held.limit);
         loop {
             let gate_moved = Arc::clone(&held.gate_moved);
@@ -248,7 +297,12 @@ impl Connection {
                 return Admission::Local(held.admitted, local);
             }
             match self.admit(arrived, true) {
-                Admission::Held(again) => held = again,
+                Admission::Held(again) => {
+                    if again.too_long != held.too_long {
+                        self.watch.arm(again.limit);
+                    }
+                    held = again;
+                }
                 admission => return admission,
             }
         }

@@ -19,9 +19,9 @@ use tokio::sync::{RwLock, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::acme::{AcmeConfig, Keeper, public_connector};
+use crate::acme::{AcmeConfig, Keeper, ProxyHeaders, public_connector};
 use crate::certificate::server_config;
-use crate::control::{Control, Means, api, restore};
+use crate::control::{Control, api};
 use crate::edge::{Edge, EdgeConfig};
 use crate::handover::{Inheritance, Link, Program, Signals, Sockets, accompany, linger, supervise};
 use crate::limits::Limits;
@@ -236,7 +236,8 @@ impl Server {
             Some(inheritance) => Beginning::inherited(&config, inheritance)?,
             None => Beginning::anew(&config, &state_file, &log)?,
         };
-        let Beginning { sockets, own_uid, state, unhealthy, tickets, link } = beginning;
+        let Beginning { sockets, own_uid, state, heritage, tickets, link } = beginning;
+        heritage.hand_to(&keeper);
         let tickets = Arc::new(Tickets::new(&tickets));
         let ports = (port_of(&sockets.plain), port_of(&sockets.encrypted));
         let metrics_port = sockets.metrics.as_ref().map(|listener| port_of([listener]));
@@ -248,20 +249,19 @@ impl Server {
         let (signals, (table, ledger)) = {
             let _inside = runtime.enter();
             let signals = Signals::new().map_err(threads_error)?;
-            let metrics = metrics.as_deref();
-            let (resolver, log, keeper, shared, unhealthy) = (&resolver, &log, &keeper, &shared, &unhealthy);
-            let means = Means { thread_count, resolver, log, keeper, shared, metrics, unhealthy };
-            (signals, state.map_or_else(Default::default, |state| restore(state, &means)))
+            let tools = (&resolver, &log, &keeper, &shared);
+            (signals, heritage.restored(state, (thread_count, metrics.as_deref()), tools))
         };
         shared.store(table);
-        let spill_budget = Arc::new(SpillBudget::new(config.spill_limit));
+        let (spill_budget, edge) =
+            (Arc::new(SpillBudget::new(config.spill_limit)), Arc::new(Edge::new(config.edge.clone())));
         let (tracer, exporter) = trace(&config, (&resolver, &log))?.unzip();
         let start = Start {
             lane: 0,
             port: ports.0,
             https_port: ports.1,
             limits: config.limits,
-            edge: Arc::new(Edge::new(config.edge)),
+            edge: Arc::clone(&edge),
             shared: Arc::clone(&shared),
             resolver: Arc::clone(&resolver),
             spill_folder: config.spill_folder.into(),
@@ -287,6 +287,7 @@ impl Server {
             ledger: Mutex::new(ledger),
             keeper: Arc::new(keeper),
             metrics,
+            edge,
             spill_budget,
             traces: tracer.map(|tracer| tracer.counts()),
             tickets,
@@ -350,7 +351,8 @@ fn port_of<'l>(listeners: impl IntoIterator<Item = &'l TcpListener>) -> u16 {
 
 fn keeper(config: &ServerConfig, tools: (Arc<Resolver>, Log)) -> Result<Keeper, StartError> {
     let certificates = config.state_folder.join("certs");
-    Keeper::new(config.acme.clone(), certificates, config.limits, tools)
+    let EdgeConfig { proxy_protocol_http: http, proxy_protocol_https: https, .. } = config.edge;
+    Keeper::new(config.acme.clone(), certificates, config.limits, tools, ProxyHeaders { http, https })
         .map_err(|error| StartError::Acme { source: Box::new(error) })
 }
 

@@ -1,5 +1,6 @@
 //! What survives a restart: the services, their targets and the fencing numbers.
 
+mod guarded;
 mod salvage;
 
 use std::collections::BTreeMap;
@@ -12,11 +13,14 @@ use freehold_wire::{KAMAL_STATE_FILE, KamalService, ServiceSnapshot, read_kamal_
 use fs_err::os::unix::fs::OpenOptionsExt;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use guarded::Guarded;
 use salvage::{Copy, Salvaged, salvage, write_copy};
 
 const FILE_NAME: &str = "freehold-proxy.state";
 /// The copy, from which a damaged file is put together again.
 const COPY_NAME: &str = "freehold-proxy.state.copy";
+/// Where a damaged file is kept.
+const DAMAGED_NAME: &str = "freehold-proxy.state.damaged";
 
 const FORMAT: u32 = 1;
 
@@ -93,7 +97,7 @@ impl StateFile {
     }
 
     /// Reads the state; none where there is no file yet. Of a damaged file everything is used that is whole, there or in the
-    /// copy; the file is kept aside as it was, so that nothing overwrites it.
+    /// copy; the file is kept aside as it was, and [`StateFile::repair`] replaces it.
     ///
     /// # Errors
     /// Where nothing of the file can be used, or a newer version wrote it, it is moved aside, and the error says where to.
@@ -145,9 +149,33 @@ impl StateFile {
         Ok(aside)
     }
 
+    /// One name for all: what was damaged last is what somebody may want to look at, and copies must not fill the disk.
     fn aside(&self) -> PathBuf {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        self.path.with_extension(format!("damaged-{stamp}"))
+        self.path.with_file_name(DAMAGED_NAME)
+    }
+
+    /// Puts what was saved of a damaged file in its place, with a fresh copy. What is written for kamal-proxy stays.
+    ///
+    /// # Errors
+    /// [`StateError::Write`], as in a folder that may only be read.
+    pub(crate) fn repair(&self, state: &State) -> Result<(), StateError> {
+        self.replace_own(state).map_err(|source| StateError::Write { source })
+    }
+
+    /// Reads which services have rules that only our own files tell.
+    pub(crate) fn guarded(&self) -> Guarded {
+        Guarded::read(&read(&self.guarded_path()).ok().flatten().unwrap_or_default())
+    }
+
+    fn guarded_path(&self) -> PathBuf {
+        self.path.with_file_name(guarded::FILE_NAME)
+    }
+
+    /// Returns the file that a service names in the place of rules that are lost: it is there, and lets nobody in.
+    pub(crate) fn lost_rules(&self) -> io::Result<PathBuf> {
+        let path = self.path.with_file_name(guarded::LOST_NAME);
+        put(&path, guarded::LOST_TEXT.as_bytes(), 0o600)?;
+        Ok(path)
     }
 
     fn copy_path(&self) -> PathBuf {
@@ -203,6 +231,14 @@ impl StateFile {
     fn replace(&self, state: &State) -> io::Result<()> {
         // A kamal-proxy that takes our place serves the same. Ours is written last, which makes it the newer one.
         put(&self.kamal_path(), &write_kamal_state(&state.services)?, 0o644)?;
+        self.replace_own(state)
+    }
+
+    fn replace_own(&self, state: &State) -> io::Result<()> {
+        let guarded = guarded::write(&state.services);
+        if read(&self.guarded_path()).ok().flatten().as_deref() != Some(&guarded) {
+            put(&self.guarded_path(), &guarded, 0o600)?;
+        }
         let (text, copy) = write(state)?;
         put(&self.copy_path(), &copy, 0o600)?;
         put(&self.path, &text, 0o600)?;

@@ -22,23 +22,23 @@ pub(crate) enum ClientStream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     /// A stream of a connection by HTTP/2.
-    Http2(Box<RequestStream>),
+    Http2(RequestStream),
 }
 
-type Shared<'a, T = TlsStream<TcpStream>> = Rc<RefCell<&'a mut T>>;
+type Shared<'a> = Rc<RefCell<&'a mut TlsStream<TcpStream>>>;
 
 /// The receiving half.
 pub(crate) enum ClientReader<'a> {
     Plain(ReadHalf<'a>),
     Tls(Shared<'a>),
-    Http2(Shared<'a, RequestStream>),
+    Http2(&'a RequestStream),
 }
 
 /// The sending half.
 pub(crate) enum ClientWriter<'a> {
     Plain(WriteHalf<'a>),
     Tls(Shared<'a>),
-    Http2(Shared<'a, RequestStream>),
+    Http2(&'a RequestStream),
 }
 
 impl ClientStream {
@@ -64,6 +64,11 @@ impl ClientStream {
         }
     }
 
+    /// Says whether the client is known to have given up already.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self, Self::Http2(stream) if stream.is_gone())
+    }
+
     /// Ends it so that the client cannot take what it has got for a whole answer.
     pub(crate) fn abort(&mut self) {
         let socket = match self {
@@ -86,10 +91,7 @@ impl ClientStream {
                 let shared: Shared<'_> = Rc::new(RefCell::new(stream));
                 (ClientReader::Tls(Rc::clone(&shared)), ClientWriter::Tls(shared))
             }
-            Self::Http2(stream) => {
-                let shared: Shared<'_, RequestStream> = Rc::new(RefCell::new(stream));
-                (ClientReader::Http2(Rc::clone(&shared)), ClientWriter::Http2(shared))
-            }
+            Self::Http2(stream) => (ClientReader::Http2(stream), ClientWriter::Http2(stream)),
         }
     }
 }
@@ -100,6 +102,14 @@ impl<'a> ClientReader<'a> {
         match self {
             Self::Plain(reader) => Some(reader),
             Self::Tls(_) | Self::Http2(_) => None,
+        }
+    }
+
+    /// Returns the stream of HTTP/2, where it is one.
+    pub(crate) fn stream(&self) -> Option<&'a RequestStream> {
+        match self {
+            Self::Http2(stream) => Some(stream),
+            Self::Plain(_) | Self::Tls(_) => None,
         }
     }
 
@@ -119,7 +129,7 @@ impl<'a> ClientReader<'a> {
                 Ok(())
             }
             Self::Tls(shared) => send(&mut ClientWriter::Tls(Rc::clone(shared)), bytes).await,
-            Self::Http2(shared) => send(&mut ClientWriter::Http2(Rc::clone(shared)), bytes).await,
+            Self::Http2(stream) => send(&mut ClientWriter::Http2(stream), bytes).await,
         }
     }
 }
@@ -133,7 +143,7 @@ impl AsyncRead for ClientReader<'_> {
         match self.get_mut() {
             Self::Plain(reader) => Pin::new(reader).poll_read(context, buffer),
             Self::Tls(shared) => Pin::new(&mut **shared.borrow_mut()).poll_read(context, buffer),
-            Self::Http2(shared) => shared.borrow_mut().poll_read(context, buffer),
+            Self::Http2(stream) => stream.poll_read(context, buffer),
         }
     }
 }
@@ -143,7 +153,7 @@ impl AsyncWrite for ClientWriter<'_> {
         match self.get_mut() {
             Self::Plain(writer) => Pin::new(writer).poll_write(context, bytes),
             Self::Tls(shared) => Pin::new(&mut **shared.borrow_mut()).poll_write(context, bytes),
-            Self::Http2(shared) => shared.borrow_mut().poll_write(context, bytes),
+            Self::Http2(stream) => stream.poll_write(context, bytes),
         }
     }
 

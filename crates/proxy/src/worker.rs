@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::acme::Challenges;
 use crate::buffer::BufferPool;
 use crate::clock::Clock;
 use crate::digits::hexadecimal;
+use crate::dropped::Dropped;
 use crate::edge::Edge;
 use crate::generation::Target;
 use crate::limits::Limits;
@@ -95,8 +98,6 @@ pub(crate) struct Worker {
     texts: RefCell<Vec<Vec<u8>>>,
     leaving: Cell<Leaving>,
     handed_over: Cell<bool>,
-    /// When a dropped connection was logged last, in seconds since 1970, and how many were not logged since.
-    dropped: Cell<(u64, u64)>,
     random: Cell<u64>,
 }
 
@@ -141,7 +142,6 @@ impl Worker {
             texts: RefCell::default(),
             leaving: Cell::new(Leaving::No),
             handed_over: Cell::new(false),
-            dropped: Cell::default(),
             random: Cell::new(RandomState::new().build_hasher().finish()),
         }
     }
@@ -259,23 +259,22 @@ impl Worker {
     /// Writes a line about a target that is left out for a while because its requests failed.
     pub(crate) fn log_left_out(&self, target: &Target, pause: Duration, reason: Option<Reason>) {
         let reason = reason.map_or("", Reason::as_str);
-        let fields: [(&str, &dyn std::fmt::Display); 3] =
+        let fields: [(&str, &dyn Display); 3] =
             [("target", &target.address), ("pause_ms", &pause.as_millis()), ("reason", &reason)];
         self.log.line(Level::Warn, "Target left out", &fields);
     }
 
-    /// Writes a line about a connection that is not served; at most one in a second, with how many there were.
-    pub(crate) fn log_dropped(&self, client: &std::net::SocketAddr, why: &str) {
-        let (last, count) = self.dropped.get();
-        let now = Clock::unix().as_secs();
-        if last == now {
-            self.dropped.set((last, count + 1));
-            return;
-        }
-        self.dropped.set((now, 0));
-        let fields: [(&str, &dyn std::fmt::Display); 3] =
-            [("client_addr", &client.ip()), ("reason", &why), ("more", &count)];
-        self.log.line(Level::Warn, "Connection dropped", &fields);
+    /// Counts a connection that is not served, and writes a line about it, with what else is known.
+    pub(crate) fn drop_connection(
+        &self,
+        client: &SocketAddr,
+        dropped: Dropped,
+        more: &[(&str, &dyn Display)],
+    ) {
+        self.edge.drops.add(dropped);
+        let (ip, reason) = (client.ip(), dropped.as_str());
+        let fields: [(&str, &dyn Display); 2] = [("client_addr", &ip), ("reason", &reason)];
+        self.log.line(dropped.level(), "Connection dropped", &[&fields, more].concat());
     }
 
     /// Hands the log lines so far to the writing thread.

@@ -1,5 +1,6 @@
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind, HostName};
@@ -28,7 +29,7 @@ impl std::fmt::Display for HopName {
 }
 
 /// No session to a host came about; each variant is a stage of one hop.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// The way to the host is not known.
     #[error(transparent)]
@@ -41,7 +42,7 @@ pub enum ConnectError {
         /// The name.
         address: String,
         /// Why.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// The name did not resolve in time.
     #[error("resolving `{address}`, the address of {hop}, took longer than {} s", after.as_secs_f32())]
@@ -69,7 +70,7 @@ pub enum ConnectError {
         /// The address that was tried last.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// No address answered in time.
     #[error("{hop} at {} did not answer within {} s", addresses_of(addresses), after.as_secs_f32())]
@@ -89,7 +90,7 @@ pub enum ConnectError {
         /// The command.
         command: String,
         /// Why.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// A jump host does not reach the next hop.
     #[error("cannot reach {hop} through `{through}`")]
@@ -107,7 +108,7 @@ pub enum ConnectError {
         /// The hop.
         hop: HopName,
         /// Why.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// What answers does not speak SSH with us.
     #[error("the SSH handshake with {hop} did not succeed{}", in_parentheses(complaints))]
@@ -117,7 +118,7 @@ pub enum ConnectError {
         /// What a proxy command wrote to standard error.
         complaints: String,
         /// Why.
-        source: russh::Error,
+        source: Arc<russh::Error>,
     },
     /// Something took the connection and then said nothing, or not enough.
     #[error("{hop} took the connection but did not finish the SSH handshake within {} s", after.as_secs_f32())]
@@ -170,6 +171,33 @@ impl ConnectError {
             *complaints = text;
         }
         self
+    }
+
+    /// Says the same of another host whose way leads over the same jump host.
+    pub(crate) fn on_the_way_to(mut self, other: &HostName) -> Self {
+        if let Some(target) = self.hop_mut().and_then(|hop| hop.target.as_mut()) {
+            other.clone_into(target);
+        }
+        self
+    }
+
+    fn hop_mut(&mut self) -> Option<&mut HopName> {
+        match self {
+            Self::Route(_) | Self::NoHops => None,
+            Self::Lookup { hop, .. }
+            | Self::LookupTimedOut { hop, .. }
+            | Self::NoAddress { hop, .. }
+            | Self::Tcp { hop, .. }
+            | Self::TimedOut { hop, .. }
+            | Self::ProxyCommand { hop, .. }
+            | Self::Jump { hop, .. }
+            | Self::KnownHosts { hop, .. }
+            | Self::Handshake { hop, .. }
+            | Self::HandshakeTimedOut { hop, .. }
+            | Self::HostKey { hop, .. }
+            | Self::Authentication { hop, .. }
+            | Self::AuthenticationTimedOut { hop, .. } => Some(hop),
+        }
     }
 
     /// Returns the hop at which it failed, unless the way was not known at all.

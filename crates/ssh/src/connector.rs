@@ -7,20 +7,23 @@ use secrecy::SecretString;
 use tokio::sync::Semaphore;
 
 use crate::authenticate::{Authenticator, Means};
+use crate::carrier::Carriers;
 use crate::client::{Client, ClientError, Overflow, Shared};
 use crate::connect_error::{ConnectError, HopName};
 use crate::connection::{Connection, OpenFailure, Target};
 use crate::deadline::Deadline;
-use crate::dial::{self, DialError, Lookups, ProxyCommand, Transport};
+use crate::dial::{self, DialError, Greeting, Heard, Lookups, ProxyCommand, Transport};
 use crate::environment::{ClientEnvironment, FirstUse, Prompt};
 use crate::host_key::{Checker, Known};
 use crate::memory::Memory;
+use crate::pace::{self, Pace};
 use crate::route::{Hop, Route};
 use crate::session::Session;
 use crate::{Authentication, ByteStream};
 
-/// Makes sessions to several hosts that share one person: each question is asked once, one at a time, and an encrypted
-/// key is unlocked once for all of them. It begins only so many connections at a time.
+/// Makes sessions to several hosts that share one person and the jump hosts: each question is asked once, one at a time,
+/// an encrypted key is unlocked once for all of them, and a jump host is logged in to once. It begins only so many
+/// connections at a time, and fewer at a place that drops some of them.
 #[derive(Clone)]
 pub struct Connector {
     environment: Arc<ClientEnvironment>,
@@ -28,7 +31,15 @@ pub struct Connector {
     person: Arc<dyn Prompt>,
     memory: Arc<Memory>,
     starts: Arc<Semaphore>,
+    ways: Arc<Ways>,
     dns_retries: u32,
+}
+
+/// What the connections of a connector share on their way.
+#[derive(Default)]
+struct Ways {
+    carriers: Carriers,
+    pace: Pace,
 }
 
 impl Connector {
@@ -41,6 +52,7 @@ impl Connector {
             person: prompt,
             memory: Arc::default(),
             starts: Arc::new(Semaphore::new(1)),
+            ways: Arc::default(),
             dns_retries: 0,
         };
         connector.with_limits(&ConnectionSettings::default())
@@ -78,6 +90,7 @@ impl Connector {
             first_use: self.first_use,
             memory: Arc::clone(&self.memory),
             starts: Arc::clone(&self.starts),
+            ways: Arc::clone(&self.ways),
             dns_retries: self.dns_retries,
         });
         let prompt = self.memory.prompt(Some(Arc::clone(&self.person)));
@@ -99,6 +112,7 @@ pub(crate) struct Plan {
     first_use: FirstUse,
     memory: Arc<Memory>,
     starts: Arc<Semaphore>,
+    ways: Arc<Ways>,
     dns_retries: u32,
 }
 
@@ -122,19 +136,28 @@ impl Plan {
         let target = hops.last().map(|hop| hop.name.clone());
         let mut previous: Option<Arc<Connection>> = None;
         for (index, hop) in hops.iter().enumerate() {
-            let is_last = index + 1 == hops.len();
-            let name = HopName { name: hop.name.clone(), target: target.clone().filter(|_| !is_last) };
-            // A connection that only carries another one has nobody to share with: its one reader may wait.
-            let overflow = if is_last { overflow } else { Overflow::Wait };
+            let jump = target.as_ref().filter(|_| index + 1 < hops.len());
+            let name = HopName { name: hop.name.clone(), target: jump.cloned() };
+            let way = hops.get(..=index).unwrap_or(hops);
+            let place =
+                way.iter().map(|hop| format!("{}:{}", hop.address, hop.port)).collect::<Vec<_>>().join(" ");
+            // Whoever reads through a connection that only carries others may let them wait.
             let stage = Stage {
                 plan: self,
                 hop,
                 name,
+                place,
                 prompt,
-                overflow,
+                overflow: if jump.is_some() { Overflow::Wait } else { overflow },
                 deadline: Deadline::after(hop.connect_timeout),
             };
-            previous = Some(stage.connect(previous).await?);
+            previous = Some(match jump {
+                // Sessions never let the host wait, so that they can share what carries them. The others cannot.
+                Some(target) if overflow == Overflow::Close => {
+                    self.ways.carriers.through(way).get(target, Box::pin(stage.connect(previous))).await?
+                }
+                _ => Box::pin(stage.connect(previous)).await?,
+            });
         }
         previous.ok_or(ConnectError::NoHops)
     }
@@ -145,27 +168,65 @@ struct Stage<'a> {
     plan: &'a Plan,
     hop: &'a Hop,
     name: HopName,
+    /// The addresses of the way so far: what may have too many connections at a time.
+    place: String,
     prompt: &'a Arc<dyn Prompt>,
     overflow: Overflow,
     deadline: Arc<Deadline>,
 }
 
 impl Stage<'_> {
+    /// Connects, again after a pause where the host drops us before it has said anything.
     async fn connect(&self, previous: Option<Arc<Connection>>) -> Result<Arc<Connection>, ConnectError> {
+        let mut attempt = 0;
+        loop {
+            let turn = {
+                let _standing = self.deadline.pause();
+                self.plan.ways.pace.turn(&self.place).await
+            };
+            let heard = Heard::default();
+            match self.attempt(previous.as_ref(), &heard).await {
+                Ok(connection) => {
+                    turn.was_good();
+                    return Ok(connection);
+                }
+                Err(error @ ConnectError::Handshake { .. })
+                    if heard.is_brushed_off()
+                        && self.hop.proxy_command.is_none()
+                        && attempt < pace::RETRIES =>
+                {
+                    turn.was_too_much();
+                    attempt += 1;
+                    let pause = pace::pause(attempt);
+                    tracing::info!(host = %self.hop.name, attempt, ?pause, "connection dropped, trying again");
+                    if self.deadline.within(tokio::time::sleep(pause)).await.is_none() {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        previous: Option<&Arc<Connection>>,
+        heard: &Heard,
+    ) -> Result<Arc<Connection>, ConnectError> {
         match (previous, &self.hop.proxy_command) {
             (Some(previous), _) => {
-                let stream = self.through(&previous).await?;
-                self.handshake(Box::new(stream)).await
+                let stream = self.through(previous).await?;
+                self.handshake(Box::new(stream), heard).await
             }
             (None, Some(command)) => {
                 let failed = |source| ConnectError::ProxyCommand {
                     hop: self.name.clone(),
                     command: command.clone(),
-                    source,
+                    source: Arc::new(source),
                 };
                 let stream = ProxyCommand::start(command).map_err(failed)?;
                 let complaints = stream.complaints();
-                match self.handshake(Box::new(stream)).await {
+                match self.handshake(Box::new(stream), heard).await {
                     Err(error @ ConnectError::Handshake { .. }) => {
                         Err(error.with_complaints(complaints.text(&self.deadline).await))
                     }
@@ -180,7 +241,7 @@ impl Stage<'_> {
                 };
                 let dialled = dial::tcp(self.hop, &self.deadline, &lookups).await;
                 let stream = dialled.map_err(|error| self.dial_error(error))?;
-                self.handshake(Box::new(stream)).await
+                self.handshake(Box::new(stream), heard).await
             }
         }
     }
@@ -207,13 +268,18 @@ impl Stage<'_> {
     }
 
     /// Boxed, so that the protocol's code is there once and not for each kind of stream.
-    async fn handshake(&self, stream: Box<dyn Transport>) -> Result<Arc<Connection>, ConnectError> {
+    async fn handshake(
+        &self,
+        stream: Box<dyn Transport>,
+        heard: &Heard,
+    ) -> Result<Arc<Connection>, ConnectError> {
+        let stream = Greeting::new(stream, heard);
         let hop = self.hop;
         let (policy, address, port) = (hop.host_key.clone(), hop.address.clone(), hop.port);
         let known = tokio::task::spawn_blocking(move || Known::read(&policy, &address, port)).await;
-        let known = known
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(|source| ConnectError::KnownHosts { hop: self.name.clone(), source })?;
+        let known = known.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|source| {
+            ConnectError::KnownHosts { hop: self.name.clone(), source: Arc::new(source) }
+        })?;
         let config = Arc::new(self.config(&known));
         let shared = Shared::new(self.overflow);
         let client = Client {
@@ -241,7 +307,11 @@ impl Stage<'_> {
                 return Err(ConnectError::HostKey { hop: hop_name(), source });
             }
             Some(Err(ClientError::Ssh(source))) => {
-                return Err(ConnectError::Handshake { hop: hop_name(), complaints: String::new(), source });
+                return Err(ConnectError::Handshake {
+                    hop: hop_name(),
+                    complaints: String::new(),
+                    source: Arc::new(source),
+                });
             }
             Some(Ok(handle)) => handle,
         };
@@ -288,12 +358,12 @@ impl Stage<'_> {
         let address = self.hop.address.clone();
         let after = self.deadline.limit();
         match error {
-            DialError::Lookup(source) => ConnectError::Lookup { hop, address, source },
+            DialError::Lookup(source) => ConnectError::Lookup { hop, address, source: Arc::new(source) },
             DialError::LookupTimedOut => ConnectError::LookupTimedOut { hop, address, after },
             DialError::NoAddress => ConnectError::NoAddress { hop, address },
             DialError::TimedOut(addresses) => ConnectError::TimedOut { hop, addresses, after },
             DialError::Failed(mut errors) => match errors.pop() {
-                Some((address, source)) => ConnectError::Tcp { hop, address, source },
+                Some((address, source)) => ConnectError::Tcp { hop, address, source: Arc::new(source) },
                 None => ConnectError::NoAddress { hop, address },
             },
         }

@@ -12,9 +12,11 @@ use crate::route::{AddressFamily, Hop};
 use lookup::look_up;
 use quick_ack::QuickAck;
 
+pub(crate) use greeting::{Greeting, Heard};
 pub(crate) use lookup::Lookups;
 pub(crate) use proxy_command::ProxyCommand;
 
+mod greeting;
 mod lookup;
 mod proxy_command;
 mod quick_ack;

@@ -19,7 +19,7 @@ mod known;
 mod line;
 
 /// A host's key that was not accepted.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum HostKeyError {
     /// No file knows a key of this type for the host, and nobody said yes to it.
     #[error("the {algorithm} key of `{name}` is not known: {fingerprint}{}", other_keys(others))]

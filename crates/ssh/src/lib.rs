@@ -11,6 +11,7 @@
 
 mod agent_forward;
 mod authenticate;
+mod carrier;
 mod channel;
 mod client;
 mod command;
@@ -24,6 +25,7 @@ mod forward;
 mod host_key;
 mod memory;
 mod open;
+mod pace;
 mod process;
 mod route;
 mod session;

@@ -6,7 +6,7 @@ use russh::ChannelOpenFailure;
 use crate::connection::OpenFailure;
 
 /// A stream to a socket that a host reaches did not open.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum OpenError {
     /// The connection to the host ended.
     #[error("the connection to `{host}` ended: {reason}")]

@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind, HostName, InvalidName, JumpHost, SshConfigFiles, SshSettings};
@@ -25,7 +26,7 @@ pub struct Route {
 }
 
 /// One SSH connection of a [`Route`], with everything that OpenSSH's configuration and the deploy file say of it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hop {
     /// The host as the deploy file or the jump names it.
     pub name: HostName,
@@ -64,7 +65,7 @@ pub enum AddressFamily {
 }
 
 /// How a host's key is checked.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostKeyPolicy {
     /// The name under which the key is known in place of the host's (`HostKeyAlias`).
     pub alias: Option<String>,
@@ -92,7 +93,7 @@ pub enum StrictHostKeys {
 }
 
 /// What we prove who we are with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identities {
     /// Private key files, in the order in which they are tried; they need not exist.
     pub files: Vec<PathBuf>,
@@ -282,7 +283,7 @@ impl Resolver<'_> {
 }
 
 /// The way to a host cannot be found, because of OpenSSH's configuration or the deploy file.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum RouteError {
     /// The OpenSSH client cannot be started.
     #[error("cannot run `{}` to resolve the ssh configuration of `{host}`", program.display())]
@@ -292,7 +293,7 @@ pub enum RouteError {
         /// The program.
         program: PathBuf,
         /// Why.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// The OpenSSH client refuses the configuration.
     #[error("ssh cannot resolve its configuration of `{host}`: {message}")]
@@ -312,7 +313,7 @@ pub enum RouteError {
     },
     /// A configuration file cannot be read.
     #[error("cannot read the ssh configuration")]
-    Read(#[source] std::io::Error),
+    Read(#[source] Arc<std::io::Error>),
     /// A configuration file is wrong.
     #[error("{}:{line}: {reason}", file.display())]
     Syntax {

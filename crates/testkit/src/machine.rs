@@ -9,8 +9,8 @@ use freehold_model::{
     RoleName, ScheduleName, ScheduleState,
 };
 use freehold_plan::{
-    ContainerState, Gate, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, Plan,
-    ProxyMaker, Route, repositories,
+    ContainerState, Gate, ObservedCanary, ObservedContainer, ObservedHost, ObservedImage, ObservedProxy,
+    ObservedRoute, Plan, ProxyMaker, Route, repositories,
 };
 use parking_lot::Mutex;
 
@@ -41,6 +41,9 @@ struct State {
     /// Gates that were moved.
     gates: BTreeMap<ProxyServiceName, Gate>,
     releases: Vec<Release>,
+    /// The release that is tried, and the targets that are tried by service.
+    canary: Option<Release>,
+    tried: BTreeMap<ProxyServiceName, ObservedCanary>,
     has_network: bool,
     directories: BTreeSet<String>,
     lease: Option<FakeLease>,
@@ -98,6 +101,8 @@ pub struct Snapshot {
     pub releases: Vec<ReleaseId>,
     /// The folders of assets and error pages.
     pub files: Vec<String>,
+    /// The services beside which something is tried.
+    pub tried: Vec<ProxyServiceName>,
     /// Which jobs run, by schedule; none if there is no agent.
     pub schedules: Option<BTreeMap<ScheduleName, ScheduleState>>,
     /// Whether a journal is left.
@@ -228,6 +233,7 @@ impl Machine {
                 .filter(|path| path.contains("/assets/") || path.contains("/error_pages/"))
                 .cloned()
                 .collect(),
+            tried: state.tried.keys().cloned().collect(),
             schedules: state.agent.as_ref().map(|agent| {
                 agent.iter().map(|(name, schedule)| (name.clone(), schedule.state.clone())).collect()
             }),
@@ -262,7 +268,9 @@ impl Machine {
                     .iter()
                     .map(|(name, route)| {
                         let gate = state.gates.get(name).cloned().unwrap_or_default();
-                        (name.clone(), ObservedRoute { route: route.clone(), gate, certificates: Vec::new() })
+                        let canary = state.tried.get(name).cloned();
+                        let route = route.clone();
+                        (name.clone(), ObservedRoute { route, gate, certificates: Vec::new(), canary })
                     })
                     .collect(),
             },
@@ -279,6 +287,8 @@ impl Machine {
             proxy_boot: None,
             agent: schedule::observed(state.agent.as_ref()),
             unnamed_images: Vec::new(),
+            canary: state.canary.clone(),
+            pieces: Vec::new(),
             releases: state
                 .releases
                 .iter()
@@ -394,6 +404,7 @@ fn observed(container: &FakeContainer, state: &State) -> ObservedContainer {
         release: state
             .releases
             .iter()
+            .chain(&state.canary)
             .map(|release| &release.id)
             .chain(state.journal.iter().flat_map(|journal| &journal.plan).map(|plan| &plan.id))
             .find(|id| label(freehold_plan::RELEASE_LABEL).is_some_and(|text| text == id.as_str()))

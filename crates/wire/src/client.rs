@@ -233,6 +233,23 @@ impl ProxyClient {
         self.call(with_body(operation, Method::POST, path, &request)?, deadline).await
     }
 
+    /// Takes the targets that are tried out of a service, where there are any; their requests in flight finish by themselves.
+    ///
+    /// # Errors
+    /// [`ProxyError::UnknownService`] where there is none of that name, [`ProxyError::Fenced`] where the proxy has seen a
+    /// greater fencing number; else see [`ProxyError`].
+    pub async fn remove_canary(
+        &mut self,
+        name: &ProxyServiceName,
+        fence: Option<u64>,
+        deadline: Duration,
+    ) -> Result<CanaryReply, ProxyError> {
+        let query = fence.map_or_else(String::new, |fence| format!("?fence={fence}"));
+        let path = format!("/v4/services/{name}/canary{query}");
+        let operation = format!("take the targets that are tried out of service `{name}`");
+        self.call(Call { operation, method: Method::DELETE, path, body: Bytes::new() }, deadline).await
+    }
+
     /// Removes a service at once; its requests in flight finish by themselves.
     ///
     /// # Errors

@@ -35,7 +35,6 @@ mod bridge;
 mod call;
 mod canary;
 mod client;
-mod content;
 mod deploy;
 mod error;
 mod gate;
@@ -53,7 +52,6 @@ pub use canary::{
     VerdictState,
 };
 pub use client::ProxyClient;
-pub use content::{Compression, TargetProtocol};
 pub use deploy::{
     Buffering, ConfirmReply, ConfirmRequest, DeployReply, DeployRequest, DrainMode, DrainReport,
     DrainRequest, HealthGate, RemoveReply, ServiceSettings, ServiceSnapshot,
@@ -67,5 +65,7 @@ pub use service::{
     ServiceList, ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
 pub use tls::{Acme, CertificateSource, ClientCertificates, ClientMode, FleetKey, FleetStore, Tls};
+// What is spoken with targets and how answers are compressed is the same in deploy files.
+pub use freehold_model::{Compression, TargetProtocol};
 pub use upgrade::{UpgradeReply, UpgradeRequest};
 pub use version::API_VERSION;

@@ -247,6 +247,10 @@ pub enum Reason {
     NoCertificate,
     /// It came over a connection that was agreed on for another name, on which this service's clients are not known (421).
     Misdirected,
+    /// The client broke the rules of HTTP/2, which ended its connection.
+    ProtocolError,
+    /// The client sent too much over HTTP/2 that brings nothing, which ended its connection.
+    ClientFlood,
     /// The client left before the answer was complete (499).
     ClientGone,
     /// The client did not send its request in time (408).
@@ -257,8 +261,10 @@ pub enum Reason {
     RateLimited,
     /// The client has not said who it is, or is not known (401).
     Unauthorized,
-    /// Who may come cannot be told: the file cannot be read, or too many ask at once (503).
+    /// Who may come cannot be told: the file cannot be read, or a password was not looked at in time (503).
     AuthUnavailable,
+    /// So many passwords wait to be looked at that one more would wait for too long (503).
+    AuthBusy,
 }
 
 impl Reason {
@@ -288,12 +294,15 @@ impl Reason {
             Self::TlsOff => "tls_off",
             Self::NoCertificate => "no_certificate",
             Self::Misdirected => "misdirected",
+            Self::ProtocolError => "protocol_error",
+            Self::ClientFlood => "client_flood",
             Self::ClientGone => "client_gone",
             Self::ClientTimeout => "client_timeout",
             Self::ClientBlocked => "client_blocked",
             Self::RateLimited => "rate_limited",
             Self::Unauthorized => "unauthorized",
             Self::AuthUnavailable => "auth_unavailable",
+            Self::AuthBusy => "auth_busy",
         }
     }
 
@@ -314,12 +323,15 @@ impl Reason {
                 | Self::BufferFailed
                 | Self::BufferFull
                 | Self::UnknownProof
+                | Self::ProtocolError
+                | Self::ClientFlood
                 | Self::ClientGone
                 | Self::ClientTimeout
                 | Self::ClientBlocked
                 | Self::RateLimited
                 | Self::Unauthorized
                 | Self::AuthUnavailable
+                | Self::AuthBusy
                 | Self::DrainTimeout
         )
     }

@@ -8,12 +8,17 @@ use tokio::time::Instant;
 use super::command::{Output, checked};
 use super::engine::Engine;
 use super::state::HostState;
-use super::{HostSpec, LabError, Position};
+use super::{HostSpec, LabError, Position, Suite};
 
 /// How long a host may take until its `sshd` and its engine answer.
 const BOOT_LIMIT: Duration = Duration::from_secs(60);
 /// How long a command inside a host may take.
 const EXEC_LIMIT: Duration = Duration::from_secs(120);
+/// Takes every firewall off a host but the engine's own rules.
+const OPEN_UP: &str = "ufw --force reset >/dev/null 2>&1 || true; rm -f /etc/ufw/*.rules.2*
+    systemctl disable --quiet --now freehold-guard.service 2>/dev/null || true
+    rm -rf /etc/freehold /etc/systemd/system/freehold-guard.service /run/freehold-guard.*
+    systemctl daemon-reload; nft delete table inet freehold 2>/dev/null || true";
 /// Where [`Host::fill_disk`] puts what takes the space.
 const FILLER: &str = "/var/lib/docker/lab-filler";
 
@@ -182,6 +187,9 @@ impl Host {
     /// # Errors
     /// [`LabError::TooSlow`] when it does not end.
     pub async fn stop_engine(&self) -> Result<(), LabError> {
+        if self.has_systemd() {
+            return self.exec("systemctl stop docker.socket docker.service").await.map(drop);
+        }
         let script = "touch /run/lab/engine-off; pid=$(cat /run/lab/engine.pid); kill -TERM \"$pid\" 2>/dev/null || true
             while [ -d /proc/$pid ]; do sleep 0.05; done";
         self.exec(script).await.map(drop)
@@ -192,7 +200,8 @@ impl Host {
     /// # Errors
     /// [`LabError::TooSlow`] when it does not.
     pub async fn start_engine(&self) -> Result<(), LabError> {
-        self.exec("rm -f /run/lab/engine-off").await?;
+        let script = if self.has_systemd() { "systemctl start docker" } else { "rm -f /run/lab/engine-off" };
+        self.exec(script).await?;
         self.wait_until_ready().await
     }
 
@@ -310,7 +319,12 @@ impl Host {
             {remove_images}
             rm -rf /root/.kamal /home/deploy/.kamal"
         );
-        self.exec(&script).await.map(drop)
+        self.exec(&script).await?;
+        if self.has_systemd() { self.exec(OPEN_UP).await.map(drop) } else { Ok(()) }
+    }
+
+    fn has_systemd(&self) -> bool {
+        self.spec.suite == Suite::Systemd
     }
 
     pub(super) fn is_reachable(&self) -> bool {

@@ -101,6 +101,12 @@ impl Relay {
         self.counters.cut_at.store(at, Ordering::SeqCst);
     }
 
+    /// Says whether a cut that [`Relay::cut_after`] asked for is still to come.
+    #[must_use]
+    pub fn will_cut(&self) -> bool {
+        self.counters.cut_at.load(Ordering::SeqCst) != 0
+    }
+
     /// Returns how many bytes have passed in both directions together.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -13,7 +13,7 @@ use super::engine::{Engine, repository};
 use super::owner::Owner;
 use super::state::{HostState, LabState, lab_directories, labs_directory};
 use super::sweep::{self, LAB_LABEL, OWNER_LABEL};
-use super::{Host, HostSpec, Images, LabError, Position, Topology, image, keys};
+use super::{Host, HostSpec, Images, LabError, Position, Suite, Topology, image, keys};
 
 /// The variable by which `freehold-lab with` tells its command the folders of the labs that it started.
 pub const LABS_VARIABLE: &str = "FREEHOLD_LABS";
@@ -22,8 +22,7 @@ pub const LABS_VARIABLE: &str = "FREEHOLD_LABS";
 const SLOT_VARIABLE: &str = "NEXTEST_TEST_GROUP_SLOT";
 
 /// The option flags without which an engine inside a container does not work; no `--privileged` among them.
-const HOST_OPTIONS: [&str; 17] = [
-    "--init",
+const HOST_OPTIONS: [&str; 15] = [
     "--cap-add=ALL",
     "--cap-drop=SYS_RESOURCE",
     "--security-opt=seccomp=unconfined",
@@ -31,7 +30,6 @@ const HOST_OPTIONS: [&str; 17] = [
     "--security-opt=apparmor=unconfined",
     "--cgroupns=host",
     "--device-cgroup-rule=a *:* rwm",
-    "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw",
     // A stale pid file in /run would keep the engine from starting after a reboot.
     "--tmpfs=/run",
     "--tmpfs=/tmp:exec",
@@ -376,6 +374,11 @@ fn create_arguments(lab: &LabState, host: &HostState, spec: &HostSpec, image: &s
     let (lab_label, owner_label) = labels(lab);
     let mut arguments: Vec<String> = vec!["create".to_owned()];
     arguments.extend(HOST_OPTIONS.map(str::to_owned));
+    arguments.extend(cgroup_options(spec.suite));
+    // An init system of its own has to be the first process.
+    if spec.suite != Suite::Systemd {
+        arguments.push("--init".to_owned());
+    }
     let mut option = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
     option("--label", lab_label);
     option("--label", owner_label);
@@ -408,6 +411,27 @@ fn create_arguments(lab: &LabState, host: &HostState, spec: &HostSpec, image: &s
     }
     arguments.push(image.to_owned());
     arguments
+}
+
+/// Gives a host this computer's cgroups.
+///
+/// Where each controller has a hierarchy of its own (version 1), systemd makes folders beside them for those that are not
+/// there and then makes the whole place read-only. It gets a place of its own for that: engines on this computer take such a
+/// folder for a controller, and miss when a container runs out of memory.
+fn cgroup_options(suite: Suite) -> Vec<String> {
+    const PLACE: &str = "/sys/fs/cgroup";
+    let mounts = fs_err::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let hierarchies = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let place =
+            words.next().filter(|place| place.strip_prefix(PLACE).is_some_and(|rest| !rest.is_empty()));
+        place.filter(|_| words.next().is_some_and(|kind| kind.starts_with("cgroup")))
+    });
+    let hierarchies: Vec<String> = hierarchies.map(|place| format!("--volume={place}:{place}:rw")).collect();
+    if suite == Suite::Systemd && !hierarchies.is_empty() {
+        return [vec![format!("--tmpfs={PLACE}")], hierarchies].concat();
+    }
+    vec![format!("--volume={PLACE}:{PLACE}:rw")]
 }
 
 fn labels(lab: &LabState) -> (String, String) {

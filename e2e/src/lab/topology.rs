@@ -50,15 +50,18 @@ pub enum Suite {
     Bookworm,
     /// Debian 13 with engine 26.1.
     Trixie,
+    /// Debian 12 with engine 20.10, an init system and ufw.
+    Systemd,
 }
 
 impl Suite {
-    /// Returns the release's name as Debian's archive has it.
+    /// Returns the name of the image: that of the release in Debian's archive, or of what it has beside.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Systemd => "systemd",
         }
     }
 }
@@ -109,7 +112,15 @@ impl Topology {
         Self { name: "bastion".to_owned(), hosts }
     }
 
-    /// Reads a topology's name as a person types it: `one`, `three`, `bastion` or a number of hosts.
+    /// Three hosts with an init system and ufw, `application`, `database` and `other`, each on the open and on the private
+    /// network.
+    #[must_use]
+    pub fn guarded() -> Self {
+        let host = |name: &str| HostSpec { suite: Suite::Systemd, ..HostSpec::new(name, Position::Bastion) };
+        Self { name: "guarded".to_owned(), hosts: ["application", "database", "other"].map(host).to_vec() }
+    }
+
+    /// Reads a topology's name as a person types it: `one`, `three`, `bastion`, `guarded` or a number of hosts.
     ///
     /// # Errors
     /// [`LabError::UnknownTopology`] for any other text.
@@ -118,6 +129,7 @@ impl Topology {
             "one" => Ok(Self::one()),
             "three" => Ok(Self::three()),
             "bastion" => Ok(Self::bastion()),
+            "guarded" => Ok(Self::guarded()),
             number => match number.parse() {
                 Ok(count @ 1..=16) => Ok(Self::hosts(count)),
                 _ => Err(LabError::UnknownTopology(number.to_owned())),

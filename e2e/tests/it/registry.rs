@@ -11,14 +11,14 @@ const PASSWORDS: &str = "ann:$2y$04$T4I.H8jOATyHRsHL/kwBKO4mLGudmHTyNzkBvL0L9FtV
 
 /// Debian's registry behind a password, as the engines know it: `127.0.0.1:PORT`, which every engine uses without TLS.
 /// One process serves the build machine and one more each host, in the host's own network; all have the same storage.
-struct Registry {
-    address: String,
+pub(crate) struct Registry {
+    pub(crate) address: String,
     processes: Vec<Child>,
     _folder: TempDir,
 }
 
 impl Registry {
-    async fn start(scene: &Scene) -> Self {
+    pub(crate) async fn start(scene: &Scene) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let passwords = folder.path().join("passwords");

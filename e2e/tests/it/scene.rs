@@ -127,7 +127,8 @@ impl Scene {
             let state = self.state(&host).await;
             assert_eq!(state.running, [name.as_str()], "running on {}", host.name());
             assert_eq!(state.unfinished, [""; 0], "left on {}", host.name());
-            let unnamed = state.stopped.iter().filter(|name| !name.starts_with("hello-web-"));
+            let prefix = format!("{}-web-", self.file.service);
+            let unnamed = state.stopped.iter().filter(|name| !name.starts_with(&prefix));
             assert_eq!(unnamed.count(), 0, "{state:?}");
         }
     }

@@ -9,13 +9,13 @@ use crate::following::is_finished_step;
 use crate::scene::{Scene, address, ask};
 
 /// Looks at the command lines of every process of this computer, those on the lab's hosts among them, again and again.
-struct Watcher {
+pub(crate) struct Watcher {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<(u64, Vec<String>)>,
 }
 
 impl Watcher {
-    fn start(marks: Vec<String>) -> Self {
+    pub(crate) fn start(marks: Vec<String>) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -36,7 +36,7 @@ impl Watcher {
         Self { stop, thread }
     }
 
-    fn end(self) -> (u64, Vec<String>) {
+    pub(crate) fn end(self) -> (u64, Vec<String>) {
         self.stop.store(true, Ordering::SeqCst);
         self.thread.join().unwrap()
     }

@@ -10,6 +10,7 @@ use crate::change::Change;
 use crate::change::error::ChangeError;
 use crate::command;
 use crate::context::Context;
+use crate::docker_login;
 use crate::error::CommandError;
 use crate::git::{self, Repository};
 use crate::hook::{Hook, Hooks, Telling};
@@ -64,7 +65,10 @@ impl<'a> Change<'a> {
         context: &'a Context,
         choose: impl FnOnce(&Project) -> Result<Vec<(Accessory, Vec<HostName>)>, CommandError>,
     ) -> Result<(Self, Vec<(Accessory, Vec<HostName>)>), CommandError> {
-        let loaded = project::load(context).await?;
+        let mut loaded = project::load(context).await?;
+        if let Err(error) = docker_login::fill(context, &mut loaded.whole).await {
+            context.ui.warn(format!("registries are used without a login: {error}"));
+        }
         let chosen = choose(&loaded.whole)?;
         let (repository, author) = tokio::join!(Repository::look(context), git::author(context));
         let repository = repository?;

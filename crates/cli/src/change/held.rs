@@ -1,13 +1,15 @@
 use std::collections::BTreeSet;
 
 use freehold_fleet::{Lease, Report, Scope, World, execute, observe};
-use freehold_model::HostName;
+use freehold_model::{HostName, SecretValues};
 use freehold_plan::{Bridging, Handover, Incoming, Observed, ObservedHost, ObservedProxy, Plan, handover};
 
 use crate::audit::Act;
 use crate::change::{Change, Done};
+use crate::command;
 use crate::error::CommandError;
 use crate::failure::RolloutFailure;
+use crate::secret;
 
 /// A change that has the deploy lock.
 pub(crate) struct Held<'h, 'a> {
@@ -32,11 +34,14 @@ impl<'h, 'a> Held<'h, 'a> {
         let change = self.change;
         let mut observed = self.observe().await?;
         if let Some(plan) = self.renewal(&observed)? {
-            self.execute(&plan, &[Act::everywhere("Rebooted proxy")]).await?;
+            // A command that needs no secrets has not read them.
+            let project = &change.loaded.whole;
+            let secrets = secret::values(change.context, project, &command::proxy::needed(project)).await?;
+            self.execute(&plan, &[Act::everywhere("Rebooted proxy")], &secrets).await?;
             observed = self.observe().await?;
         }
         let plan = change.context.until_stopped(decide(&observed)).await?;
-        let report = self.execute(&plan, &change.acts).await?;
+        let report = self.execute(&plan, &change.acts, &change.secrets).await?;
         Ok(Done { plan, report, observed })
     }
 
@@ -45,10 +50,15 @@ impl<'h, 'a> Held<'h, 'a> {
         self.change.context.until_stopped(observe(self.world, &scope)).await
     }
 
-    async fn execute(&self, plan: &Plan, acts: &[Act]) -> Result<Report, CommandError> {
+    async fn execute(
+        &self,
+        plan: &Plan,
+        acts: &[Act],
+        secrets: &SecretValues,
+    ) -> Result<Report, CommandError> {
         let Self { change, world, lease } = self;
         let stop = change.stop();
-        let outcome = Box::pin(execute(plan, world, lease, &change.secrets, &stop)).await;
+        let outcome = Box::pin(execute(plan, world, lease, secrets, &stop)).await;
         change.audit(world, plan, (acts, outcome.as_ref().err())).await;
         Ok(outcome.map_err(RolloutFailure::new)?)
     }

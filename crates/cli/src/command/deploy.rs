@@ -6,6 +6,7 @@ use crate::change::{Build, Change};
 use crate::command::plan;
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::guard;
 use crate::summary;
 
 /// Build the application, bring it to every host, and switch the traffic to it.
@@ -108,7 +109,10 @@ pub(crate) async fn deploy(
 ) -> Result<(), CommandError> {
     let version = change.version_to_deploy()?;
     let done = change
-        .carry_out(async |observed| change.plan_rollout(observed, &version, build.image(), proxy).await)
+        .carry_out(async |observed| {
+            Box::pin(guard::keep_in_step(change)).await?;
+            change.plan_rollout(observed, &version, build.image(), proxy).await
+        })
         .await?;
     let took = change.finish().await?;
     summary::show(change.context, change.project(), &done, took);

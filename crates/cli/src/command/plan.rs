@@ -39,11 +39,15 @@ pub(crate) enum ExitCode {
 /// There are changes to make.
 #[derive(Debug, thiserror::Error)]
 #[error("there are changes to make")]
-struct PendingChanges;
+pub(crate) struct PendingChanges;
 
 impl Diagnose for PendingChanges {
     fn kind(&self) -> ErrorKind {
         ErrorKind::PendingChanges
+    }
+
+    fn is_in_result(&self) -> bool {
+        true
     }
 }
 

@@ -19,10 +19,25 @@ use freehold_model::{Project, Registry, SecretName};
 use crate::context::Context;
 use crate::error::CommandError;
 
+/// The verbs of the proxy itself, which this executable has, too.
+const ON_A_HOST: &str = "On a host, in the proxy's own container or with `--socket PATH`, these speak with the proxy that runs:
+  serve    Serves traffic in the foreground (also `run`)
+  deploy   Installs a service's targets once they are healthy
+  rollout  Tries other targets with a part of the visitors: deploy, set, promote, stop
+  pause    Lets the requests to a service wait
+  stop     Refuses the requests to a service, with a message
+  resume   Lets the requests to a service go to its targets again
+  list     Lists the services, with health and certificates (also `ls`)
+  remove   Removes a service (also `rm`)
+  upgrade  Hands over to a new process, without a refused connection
+
+Each of them has a `--help` of its own: `freehold proxy deploy --help`, `freehold proxy stop --socket PATH --help`.";
+
 /// Work with the proxies of the hosts: the containers that take the requests.
 ///
 /// On a host, in the proxy's own container, `freehold proxy` is the proxy itself.
 #[derive(Debug, clap::Args)]
+#[command(after_help = ON_A_HOST)]
 pub(crate) struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -80,8 +95,10 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
     }
 }
 
-/// Returns the secrets that a command on proxies needs: a registry's, where a kamal-proxy is pulled, and keys for SSH.
+/// Returns the secrets that a command on proxies needs: a registry's, where a kamal-proxy is pulled, what certificates are
+/// ordered with, and keys for SSH.
 pub(crate) fn needed(project: &Project) -> Vec<SecretName> {
     let registries = project.registry.iter().flat_map(Registry::secret_names);
-    registries.chain(project.ssh.key_data.iter().cloned()).collect()
+    let keys = project.ssh.key_data.iter().cloned();
+    registries.chain(project.proxy_secret_names()).chain(keys).collect()
 }

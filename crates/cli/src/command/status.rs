@@ -6,6 +6,7 @@ use freehold_plan::{
 use serde::Serialize;
 
 use crate::command::accessory::{self, AccessoryStatus};
+use crate::command::canary::{self, CanaryStatus};
 use crate::command::cron::{self, ListedJob};
 use crate::context::Context;
 use crate::error::CommandError;
@@ -25,6 +26,8 @@ struct Status {
     hosts: Vec<HostStatus>,
     accessories: Vec<AccessoryStatus>,
     jobs: Vec<ListedJob>,
+    /// What is tried beside the release that serves.
+    canaries: Vec<CanaryStatus>,
 }
 
 #[derive(Debug, Serialize)]
@@ -66,6 +69,7 @@ pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), Comm
         hosts: hosts.map(|(name, seen)| host_status(project, name, seen)).collect(),
         accessories: accessory::look(&sight, &accessories).await?,
         jobs: jobs(&sight, &observed).await?,
+        canaries: canary::all(project, &observed),
     };
     context.ui.close();
     context.ui.result(&lines(context, &status));
@@ -217,6 +221,10 @@ fn lines(context: &Context, status: &Status) -> Vec<Line> {
     } else {
         lines.extend(containers.lines());
         lines.push(Line::new());
+        if !status.canaries.is_empty() {
+            lines.extend(canary::table(&status.canaries).lines());
+            lines.push(Line::new());
+        }
         let certificates = certificates(status);
         if !certificates.is_empty() {
             lines.extend(certificates.lines());

@@ -332,6 +332,7 @@ impl Board {
 pub(crate) fn stage_name(stage: StageKind) -> &'static str {
     match stage {
         StageKind::Build => "build",
+        StageKind::Check => "check",
         StageKind::Prepare => "prepare",
         StageKind::Release => "release",
         StageKind::Boot => "boot",
@@ -355,6 +356,9 @@ pub(crate) fn headline(plan: &Plan) -> String {
         PlanKind::Maintenance => "maintenance of",
         PlanKind::Live => "live again:",
         PlanKind::Proxy => "proxy of",
+        PlanKind::CanaryStart => "try",
+        PlanKind::CanaryPromote => "promote",
+        PlanKind::CanaryAbort => "give up",
     };
     let service = match &plan.destination {
         Some(destination) => format!("{} ({destination})", plan.service),

@@ -55,6 +55,14 @@ pub(crate) fn log_line(source: &str, text: &str, now: Duration) -> Line {
     line(fields, now)
 }
 
+/// Returns an event that has texts only.
+pub(crate) fn named(event: &str, texts: Vec<(&'static str, String)>, now: Duration) -> Line {
+    let mut fields = Map::new();
+    fields.insert("event".to_owned(), event.into());
+    fields.extend(texts.into_iter().map(|(name, text)| (name.to_owned(), text.into())));
+    line(fields, now)
+}
+
 fn line(mut fields: Map<String, Value>, now: Duration) -> Line {
     let milliseconds = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
     fields.insert("at_ms".to_owned(), milliseconds.into());

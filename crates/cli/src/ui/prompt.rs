@@ -7,7 +7,7 @@ use freehold_ssh::Prompt;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
 
-use super::line::{Line, Tone};
+use super::line::{Colours, Line, Tone};
 use super::{Shared, Ui};
 
 /// Whether what is typed can be seen.
@@ -52,6 +52,24 @@ impl Shared {
         self.erase(&mut state);
         state.is_paused = true;
         state.screen.write_raw(&printable(question)).ok()
+    }
+
+    /// Shows lines also in the middle of a question, and when little is to be shown: a host that waits for a person to
+    /// follow a link goes on only then.
+    fn show_at_once(&self, lines: Vec<Line>) {
+        let mut state = self.state.lock();
+        if let Some(record) = &mut state.record {
+            record.lines(&lines, self.clock.now());
+        }
+        if state.is_paused {
+            let text: String =
+                lines.iter().map(|line| format!("\n{}", line.render(Colours::Hidden))).collect();
+            if state.screen.write_raw(&(text + "\n")).is_err() {
+                tracing::debug!("the terminal is gone");
+            }
+            return;
+        }
+        self.show(&mut state, lines);
     }
 
     fn go_on(&self, needs_line_feed: bool) {
@@ -111,9 +129,12 @@ impl Prompt for Ui {
     }
 
     fn banner(&self, host: &HostName, text: &str) {
-        for line in text.lines() {
-            self.note(Line::new().add(Tone::Faint, format!(" {host}: ")).plain(line));
+        if self.is_json() {
+            let fields = vec![("host", host.to_string()), ("text", text.to_owned())];
+            return self.event_of("banner", fields);
         }
+        let line = |text| Line::new().add(Tone::Faint, format!(" {host}: ")).plain(text);
+        self.shared.show_at_once(text.lines().map(line).collect());
     }
 
     fn notice(&self, host: &HostName, text: &str) {

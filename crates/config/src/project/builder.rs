@@ -67,12 +67,29 @@ fn cache(field: &Field<'_>, context: &Context<'_>, report: &mut Report) -> Optio
     let image = section.get("image").and_then(|field| field.filled_text(report).map(|text| (field, text)));
     let Some(kind) = section.get("type") else {
         let finding = Finding::new(field.key_at, &field.path, "missing required key `type`");
-        report.mistake(finding.help("write `gha` or `registry`"));
+        report.mistake(finding.help("write `gha`, `registry` or `local`"));
         return None;
     };
-    let is_registry = kind.choice(&[("gha", false), ("registry", true)], report)?;
-    if !is_registry {
-        return Some(BuildCache { kind: CacheKind::Gha, options });
+    let path = section.get("path").and_then(|field| field.filled_text(report).map(|text| (field, text)));
+    let kind_name = kind.choice(&[("gha", "gha"), ("registry", "registry"), ("local", "local")], report)?;
+    if let Some((field, _)) = path.as_ref().filter(|_| kind_name != "local") {
+        let message = format!("a cache of the type `{kind_name}` has no folder");
+        report.mistake(
+            Finding::new(field.key_at, &field.path, message).help("remove it, or write `type: local`"),
+        );
+    }
+    match (kind_name, path) {
+        ("gha", _) => return Some(BuildCache { kind: CacheKind::Gha, options }),
+        ("local", Some((_, path))) => {
+            return Some(BuildCache { kind: CacheKind::Local(PathBuf::from(path)), options });
+        }
+        ("local", None) => {
+            let finding =
+                Finding::new(kind.node.at, &kind.path, "a cache of the type `local` needs a folder");
+            report.mistake(finding.help("name it: `path: /var/cache/shop`"));
+            return None;
+        }
+        _ => {}
     }
     let prefix = context.registry.and_then(RegistryPlace::prefix).map(|prefix| format!("{prefix}/"));
     let repository = match image {

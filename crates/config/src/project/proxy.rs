@@ -1,10 +1,11 @@
 use std::net::IpAddr;
 
 use freehold_model::{
-    Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, HealthCheck, HostName,
-    LoggedHeaders, ProxyRun, ProxySettings, SecretName, Tls,
+    Buffering, CertificateAuthority, ClientAuthorities, HealthCheck, HostName, LoggedHeaders, ProxyRun,
+    ProxySettings, Tls,
 };
 
+use super::authority::{self, secret};
 use super::proxy_content::{compression, target_protocol};
 use super::proxy_run::run;
 use super::traffic;
@@ -111,9 +112,8 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
     let redirect_to_https = flag("ssl_redirect", default.redirect_to_https);
     let tls = section.get("ssl").map(|field| tls(&field, report)).unwrap_or_default();
     let hosts = hosts(section, report);
-    if let Some(field) = section.get("ssl").filter(|_| !tls.is_off() && hosts.is_empty()) {
-        let finding = Finding::new(field.key_at, &field.path, "HTTPS needs a host");
-        report.mistake(finding.help("name it: `proxy: {host: shop.example.com}`"));
+    if let Some(field) = section.get("ssl").filter(|_| !tls.is_off()) {
+        authority::check_hosts(&field, &tls, &hosts, report);
     }
     let forward_headers = section.get("forward_headers").and_then(|field| field.boolean(report));
     let response_timeout = section.get("response_timeout").and_then(|field| field.seconds(1, report));
@@ -160,11 +160,10 @@ fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
         return Tls::Off;
     }
     let pair = (secret(&section, "certificate_pem", report), secret(&section, "private_key_pem", report));
-    let authority = certificate_authority(&section, report);
+    let authority = authority::read(&section, report);
     match pair {
         (Some(certificate), Some(private_key)) => {
-            let ordering = ["acme_directory", "acme_contact", "acme_name_check", "fleet_key"];
-            for field in ordering.iter().filter_map(|key| section.get(key)) {
+            for field in authority::KEYS.iter().filter_map(|key| section.get(key)) {
                 let message = "nothing is ordered where the certificate is given";
                 report
                     .mistake(Finding::new(field.key_at, &field.path, message).help("remove one of the two"));
@@ -174,18 +173,6 @@ fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
         _ if present.is_empty() => Tls::Automatic(authority),
         _ => Tls::Off,
     }
-}
-
-/// The name of a secret.
-fn secret(section: &Section<'_>, key: &str, report: &mut Report) -> Option<SecretName> {
-    let field = section.get(key)?;
-    let text = field.filled_text(report)?;
-    let name = SecretName::parse(text).ok();
-    if name.is_none() {
-        let finding = Finding::new(field.node.at.hidden(), &field.path, "this is not the name of a secret");
-        report.mistake(finding.help("write the name, and what it stands for in `.kamal/secrets`"));
-    }
-    name
 }
 
 /// Whose clients are served.
@@ -220,43 +207,6 @@ fn clients(section: &Section<'_>, redirects: bool, report: &mut Report) -> Optio
         revoked,
         is_optional: is_optional.unwrap_or(false),
     })
-}
-
-/// Where certificates are ordered. Who shares them is known once the hosts are.
-fn certificate_authority(section: &Section<'_>, report: &mut Report) -> CertificateAuthority {
-    let checks = section.get("acme_name_check").and_then(|field| field.boolean(report));
-    let fleet = secret(section, "fleet_key", report)
-        .map(|key| CertificateFleet { key: Some(key), peers: Vec::new() });
-    let mut text = |key: &str, is_sound: fn(&str) -> bool, (what, example): (&str, &str)| {
-        let field = section.get(key)?;
-        let text = field.filled_text(report)?;
-        if is_sound(&text) {
-            return Some(text);
-        }
-        let finding = field.mistake(format!("`{text}` is not {what}"));
-        report.mistake(finding.help(format!("write it like `{example}`")));
-        None
-    };
-    CertificateAuthority {
-        directory: text(
-            "acme_directory",
-            |text| {
-                let host = text.strip_prefix("https://").unwrap_or_default();
-                !host.is_empty() && !host.starts_with('/') && !host.contains(char::is_whitespace)
-            },
-            (
-                "the `https` URL of a certificate authority's directory",
-                "https://ca.example.com/acme/directory",
-            ),
-        ),
-        contact: text(
-            "acme_contact",
-            |text| text.contains('@') && !text.contains(|c: char| c.is_whitespace() || c.is_control()),
-            ("an e-mail address", "ops@example.com"),
-        ),
-        skip_name_check: checks == Some(false),
-        fleet,
-    }
 }
 
 fn buffering(section: &Section<'_>, report: &mut Report) -> Buffering {

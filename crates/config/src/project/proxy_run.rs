@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use freehold_model::{HostName, ProxyImage, ProxyRun, ProxyTraces};
 
-use super::traffic;
+use super::{authority, traffic};
 use crate::container_option;
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -37,6 +37,7 @@ pub(super) fn run(section: &Section<'_>, report: &mut Report) -> Option<(Place, 
         edge: traffic::edge(&section, report),
         buffer_disk_bytes: section.get("buffer_disk").and_then(|field| field.integer(0..=u64::MAX, report)),
         traces: traces(&section, report),
+        acme: authority::of_proxy(&section, report),
         image: image(&section, report),
         options: Box::new(options.unwrap_or_default()),
         http_port,

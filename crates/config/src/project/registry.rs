@@ -14,6 +14,13 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Registry> {
         Some(server) => place(&server, report)?,
     };
     let is_local = matches!(place, RegistryPlace::Local { .. });
+    let uses_docker_login = match section.get("credentials") {
+        Some(field) => docker_login(&field, &section, is_local, report)?,
+        None => false,
+    };
+    if uses_docker_login {
+        return Some(Registry { place, credentials: None, uses_docker_login });
+    }
     let username = credential(&section, "username", is_local, report);
     let password = credential(&section, "password", is_local, report);
     let credentials = match (username, password) {
@@ -21,7 +28,30 @@ pub(super) fn read(field: &Field<'_>, report: &mut Report) -> Option<Registry> {
         _ if is_local => None,
         _ => return None,
     };
-    Some(Registry { place, credentials })
+    Some(Registry { place, credentials, uses_docker_login })
+}
+
+/// Reads `credentials`, of which there is one kind beside name and password.
+fn docker_login(
+    field: &Field<'_>,
+    section: &Section<'_>,
+    is_local: bool,
+    report: &mut Report,
+) -> Option<bool> {
+    let found = field.choice(&[("docker", true)], report)?;
+    if is_local {
+        report.mistake(Finding::new(
+            field.key_at,
+            &field.path,
+            "the registry of this machine needs no login",
+        ));
+        return None;
+    }
+    for key in ["username", "password"].into_iter().filter_map(|key| section.get(key)) {
+        let message = "Docker's own login takes the place of user and password";
+        report.mistake(Finding::new(key.key_at, &key.path, message).help("remove it, or `credentials`"));
+    }
+    Some(found)
 }
 
 fn place(field: &Field<'_>, report: &mut Report) -> Option<RegistryPlace> {

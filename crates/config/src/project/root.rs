@@ -4,14 +4,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use freehold_model::{
-    AliasName, Boot, Builder, ConnectionSettings, Destination, HookSettings, HostName, ImageKey,
+    AliasName, Boot, Builder, Canary, ConnectionSettings, Destination, HookSettings, HostName, ImageKey,
     OutputSettings, Project, ProjectImage, RegistryPlace, Repository, Role, RoleName, ServiceName,
     SshSettings, Timeouts,
 };
 
 use super::{
-    accessory, boot, builder, environment, image, logging, proxy_run, registry, schedule, servers, setting,
-    ssh,
+    accessory, boot, builder, canary, environment, firewall, image, logging, proxy_run, registry, schedule,
+    servers, setting, ssh, trust,
 };
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -66,11 +66,15 @@ pub(super) fn project(
     let builder = builder(&section, &roles, image.as_ref(), place, report);
     let jobs = section.get("cron");
     let jobs = jobs.map(|field| schedule::read(&field, &roles, primary_role.as_ref(), report));
+    let context = firewall::Context { root: &section, roles: &roles, accessories: &accessories.all };
+    let firewall = section.get("firewall").and_then(|field| firewall::read(&field, &context, report));
     let settings = Settings::read(&section, report);
+    let verification = section.get("verify").and_then(|field| trust::verification(&field, report));
+    let scan = section.get("scan").and_then(|field| trust::scan(&field, report));
     let image = image?;
     let images = images(&section, &image.repository, place, &builder, report);
     check_images(&section, &roles, &images, report);
-    let project = Project {
+    let mut project = Project {
         destination: destination.cloned(),
         digest: image.digest,
         images,
@@ -80,11 +84,15 @@ pub(super) fn project(
         accessory_registries: accessories.registries,
         registry,
         builder,
+        firewall,
+        scan,
+        verification,
         proxy_runs,
         timeouts,
         roles,
         ssh: settings.ssh,
         connections: settings.connections,
+        canary: settings.canary,
         boot: settings.boot,
         retain_containers: settings.retain_containers,
         secrets_path: settings.secrets_path,
@@ -94,6 +102,9 @@ pub(super) fn project(
         aliases: settings.aliases,
         ..Project::new(service?, image.repository)
     };
+    if let Some(field) = section.get("addresses") {
+        project.addresses = setting::addresses(&field, &project.all_hosts(), report);
+    }
     Some(project)
 }
 
@@ -101,6 +112,7 @@ pub(super) fn project(
 struct Settings {
     ssh: SshSettings,
     connections: ConnectionSettings,
+    canary: Canary,
     boot: Boot,
     retain_containers: NonZeroU32,
     secrets_path: PathBuf,
@@ -120,6 +132,7 @@ impl Settings {
         Self {
             ssh: ssh::read(section.get("ssh"), report),
             connections: connections.unwrap_or_default(),
+            canary: canary::read(section.get("canary"), report),
             boot: boot::read(section.get("boot"), report),
             retain_containers: retain_containers(section, report),
             secrets_path: path(section, "secrets_path", ".kamal/secrets", report),

@@ -1,9 +1,10 @@
 //! The small sections: aliases, hooks, output, connections.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
-use freehold_model::{AliasName, ConnectionSettings, HookOutput, HookSettings, OutputSettings};
+use freehold_model::{AliasName, ConnectionSettings, HookOutput, HookSettings, HostName, OutputSettings};
 
 use crate::field::{Field, Section};
 use crate::report::{Finding, Report};
@@ -54,6 +55,33 @@ pub(super) fn aliases(field: &Field<'_>, report: &mut Report) -> BTreeMap<AliasN
         }
     }
     aliases
+}
+
+/// Reads `addresses`, whose keys have to be hosts of the file.
+pub(super) fn addresses(
+    field: &Field<'_>,
+    known: &[HostName],
+    report: &mut Report,
+) -> BTreeMap<HostName, IpAddr> {
+    let mut addresses = BTreeMap::new();
+    for (key, field) in field.map(report) {
+        let host = known.iter().find(|host| host.as_str() == key);
+        if host.is_none() {
+            let message = format!("`{key}` is not a host of this file");
+            let names: Vec<&str> = known.iter().map(HostName::as_str).collect();
+            let help = format!("the hosts are: {}", names.join(", "));
+            report.mistake(Finding::new(field.key_at, &field.path, message).help(help));
+        }
+        let Some(text) = field.filled_text(report) else { continue };
+        match text.parse::<IpAddr>() {
+            Ok(address) => addresses.extend(host.map(|host| (host.clone(), address))),
+            Err(_) => {
+                let message = format!("`{text}` is not an IP address");
+                report.mistake(field.mistake(message).help("write one such as `10.0.0.11` or `fd00::11`"));
+            }
+        }
+    }
+    addresses
 }
 
 /// Reads `hooks_path` and `hooks_output`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use freehold_model::{
     Balance, HeaderChanges, HeaderField, Hsts, InvalidTraffic, Network, PassiveHealth, ProxyEdge, ProxyPort,
-    Rate, Redirect, SecretName, Traffic,
+    Rate, Redirect, SecretName, Traffic, UpgradeToken,
 };
 
 use crate::field::{Field, Section};
@@ -25,6 +25,7 @@ pub(super) fn traffic(section: &Section<'_>, report: &mut Report) -> Option<Box<
     let headers = section.get("headers").and_then(|field| field.section("proxy/headers", report));
     let headers = headers.map(|headers| Headers::read(&headers, report)).unwrap_or_default();
     let traffic = Traffic {
+        upgrades: upgrades(section, report),
         balance: balance.unwrap_or_default(),
         passive_health: section.get("passive_health").and_then(|field| passive_health(&field, report)),
         client_rate,
@@ -64,6 +65,11 @@ fn parsed<T>(
 fn networks(section: &Section<'_>, key: &str, report: &mut Report) -> Vec<Network> {
     let items = section.get(key).and_then(|field| field.list(report)).unwrap_or_default();
     items.iter().filter_map(|item| parsed(item, report, Network::parse)).collect()
+}
+
+fn upgrades(section: &Section<'_>, report: &mut Report) -> Option<Vec<UpgradeToken>> {
+    let items = section.get("upgrades")?.list(report)?;
+    Some(items.iter().filter_map(|item| parsed(item, report, |text| UpgradeToken::parse(text))).collect())
 }
 
 /// `true`, `false`, or a map.

@@ -19,9 +19,11 @@ const PAGES: &[Page] = &[
     Page { name: "alias", sections: &[], root_keys: &["aliases"] },
     page("boot", &["boot"]),
     page("builder", &["builder", "builder/cache", "builder/pack"]),
+    page("canary", &["canary", "canary/verdict"]),
     page("configuration", &[""]),
     page("cron", &["cron/NAME"]),
     page("env", &["env"]),
+    page("firewall", &["firewall", "firewall/allow"]),
     page("images", &["images/NAME"]),
     page("logging", &["logging"]),
     Page { name: "options", sections: &[], root_keys: &[] },
@@ -41,6 +43,9 @@ const PAGES: &[Page] = &[
             "proxy/buffering",
             "proxy/logging",
             "proxy/run",
+            "proxy/run/acme",
+            "proxy/run/acme/eab",
+            "proxy/run/acme/dns",
         ],
     ),
     page("registry", &["registry"]),
@@ -48,6 +53,7 @@ const PAGES: &[Page] = &[
     Page { name: "servers", sections: &["servers/ROLE"], root_keys: &["servers"] },
     page("ssh", &["ssh"]),
     page("sshkit", &["sshkit"]),
+    page("trust", &["verify", "scan"]),
 ];
 
 /// Returns the names of the pages that [`docs`] knows, in alphabetical order.

@@ -53,6 +53,21 @@ pub(crate) const SECTIONS: &[Section] = &[
         doc: "How the proxy's container runs; all that run behind it on one host must agree.",
     },
     Section {
+        name: "proxy/run/acme",
+        doc: "Freehold's own: how the proxy orders certificates for all its services. Its keys are files in the proxy's \
+        container that only the proxy's user may read. `freehold proxy reboot` applies changes.",
+    },
+    Section {
+        name: "proxy/run/acme/eab",
+        doc: "The account at the certificate authority of `directory` to which new ones are bound (external account \
+        binding).",
+    },
+    Section {
+        name: "proxy/run/acme/dns",
+        doc: "The name server that takes changes of its zones (RFC 2136), by which certificates for wildcards are proven \
+        (DNS-01).",
+    },
+    Section {
         name: "accessories/NAME",
         doc: "One long-lived container beside the service, such as a database. A deploy does not touch it.",
     },
@@ -66,11 +81,32 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section { name: "registry", doc: "Where images are stored between the build and the hosts." },
     Section { name: "builder", doc: "How the image is built." },
+    Section {
+        name: "verify",
+        doc: "Freehold's own: only images with a signature run. It is that of `cosign sign --key`, in the registry beside the \
+        image, or in a folder of the project.",
+    },
+    Section {
+        name: "scan",
+        doc: "Freehold's own: a command on this machine looks at each image before any host gets it. `FREEHOLD_IMAGE` names the \
+        image, by its digest where it is in a registry; `FREEHOLD_ARCHIVE` is a file with it, as `docker save` writes \
+        it, where the command names that variable and the image comes from an engine.",
+    },
     Section { name: "builder/cache", doc: "Where layers are cached between builds." },
     Section { name: "builder/pack", doc: "Cloud Native Buildpacks instead of a Dockerfile." },
     Section { name: "ssh", doc: "How hosts are reached." },
     Section { name: "sshkit", doc: "How many connections are made at a time and how long they are kept." },
     Section { name: "boot", doc: "How many hosts at a time take a new release." },
+    Section {
+        name: "canary",
+        doc: "Freehold's own: which visitors try a release that `freehold canary start` puts beside the one that serves. \
+        What is given to the command goes before it.",
+    },
+    Section {
+        name: "canary/verdict",
+        doc: "How the releases are compared. The release that is tried is given up as soon as it is worse and chance does \
+        not explain it; after the window it is as good.",
+    },
     Section { name: "logging", doc: "The log driver of the containers." },
     Section { name: "output", doc: "Where the output of commands goes besides the terminal." },
     Section {
@@ -86,6 +122,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         name: "images/NAME",
         doc: "Freehold's own: one further image of the project. It is built as `builder` says, but for the keys here.",
     },
+    Section {
+        name: "firewall",
+        doc: "Freehold's own: who may reach the hosts, beside what follows from the rest of the file. `freehold firewall` \
+        closes everything else, also the ports that Docker opens past other firewalls.",
+    },
+    Section { name: "firewall/allow", doc: "Freehold's own: one thing that is let in." },
 ];
 
 const OWN_PROXY: &str = "freehold brings its own proxy";
@@ -121,8 +163,11 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "env", Kind::Section("env")).doc("The environment of every container."),
     key("", "proxy", Kind::Section("proxy")).doc("How requests reach the roles."),
     key("", "builder", Kind::Section("builder")).doc("How the image is built."),
+    key("", "verify", Kind::Section("verify")).doc("Freehold's own: the signatures that images must have."),
+    key("", "scan", Kind::Section("scan")).doc("Freehold's own: what looks for known flaws in images before they run."),
     key("", "ssh", Kind::Section("ssh")).doc("How hosts are reached."),
     key("", "boot", Kind::Section("boot")).doc("How many hosts at a time take a new release."),
+    key("", "canary", Kind::Section("canary")).doc("Freehold's own: how a release is tried beside the one that serves."),
     key("", "logging", Kind::Section("logging")).doc("The log driver of the containers."),
     key("", "labels", Kind::TextMap).example("{team: shop}").doc("Labels of every container."),
     key("", "volumes", TEXTS).example("[\"data:/data\"]").doc("Volumes of every container, as `docker run --volume` takes them; a relative host path is in the login directory."),
@@ -142,6 +187,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "registry", Kind::Section("registry")).default("none: images go straight to the hosts").doc("Where images are stored between the build and the hosts."),
     key("", "accessories", Kind::MapOf(&Kind::Section("accessories/NAME"))).doc("Long-lived containers beside the service."),
     key("", "aliases", Kind::TextMap).example("{console: app exec -i --reuse \"bin/console\"}").doc("Names for command lines; the words behind the name are added."),
+    key("", "addresses", Kind::TextMap).example("{192.0.2.1: 10.0.0.1}").doc("Freehold's own: the IP addresses at which the hosts reach each other, where the names of this file are none or lead elsewhere. Containers find accessories on other hosts by them, as `SERVICE-ACCESSORY`."),
     key("", "asset_path", Kind::Text).example("\"/app/public/assets:ro\"").doc("The folder of assets in the container that the old and the new release share, with options of the mount behind a colon."),
     key("", "error_pages_path", Kind::Text).example("public").doc("The local folder of the proxy's error pages, `4??.html` and `5??.html`."),
     key("", "hooks_output", Kind::Either(&[Kind::Text, Kind::TextMap])).example("{pre-deploy: verbose}").doc("Whether the output of hooks is shown, `quiet` or `verbose`, for all or for each by name."),
@@ -149,6 +195,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("", "sshkit", Kind::Section("sshkit")).doc("How many connections are made and kept."),
     key("", "cron", Kind::MapOf(&Kind::Section("cron/NAME"))).doc("Freehold's own: scheduled jobs."),
     key("", "images", Kind::MapOf(&Kind::Section("images/NAME"))).doc("Freehold's own: further images of the project, which roles choose by name."),
+    key("", "firewall", Kind::Section("firewall")).default("what follows from the rest of the file").doc("Freehold's own: who may reach the hosts."),
     // -- servers/ROLE
     key("servers/ROLE", "hosts", Kind::Hosts).doc("The hosts, each a name, an address or `HOST: TAG` or `HOST: [TAG, TAG]`."),
     key("servers/ROLE", "cmd", Kind::Text).default("the image's own").example("bin/jobs --all").doc("The command, split into words; no shell sees it."),
@@ -188,6 +235,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy", "rate_limit", Kind::Section("proxy/rate_limit")).doc("Freehold's own: how often clients may ask; who asks more often gets 429."),
     key("proxy", "allow_ips", TEXTS).default("all").example("[10.0.0.0/8, \"2001:db8::/32\"]").doc("Freehold's own: the only addresses and networks that are served; others get 403."),
     key("proxy", "block_ips", TEXTS).example("[192.0.2.7]").doc("Freehold's own: addresses and networks that are not served."),
+    key("proxy", "upgrades", TEXTS).example("[websocket, my-protocol]").doc("Freehold's own: the protocols to which a connection may be upgraded; `websocket` alone by default. Whoever asks for another is served as if nothing had been asked for."),
     key("proxy", "trusted_proxies", TEXTS).example("[10.0.0.0/8]").doc("Freehold's own: the proxies in front whose `X-Forwarded-For` is believed, read from its end; limits, blocks and the log then see the client's address."),
     key("proxy", "basic_auth", Kind::Text).example("USERS").doc("Freehold's own: the secret with those who may come, a line `USER:HASH` each with a hash of bcrypt as `htpasswd -nB USER` prints it; others get 401."),
     key("proxy", "redirects", Kind::List(&Kind::Section("proxy/redirects"))).example("[{from: /old, to: /new}]").doc("Freehold's own: paths that are sent elsewhere; the first that fits counts."),
@@ -215,6 +263,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy/ssl", "acme_directory", Kind::Text).default("Let's Encrypt's").doc("The URL of the directory of the certificate authority that certificates are ordered from (not in Kamal, which ignores it)."),
     key("proxy/ssl", "acme_contact", Kind::Text).doc("An e-mail address that the certificate authority may write to (not in Kamal, which ignores it)."),
     key("proxy/ssl", "acme_name_check", Kind::Boolean).default("true").doc("Freehold's own: whether it is found out before an order whether the names lead to the host; turn it off where the host cannot reach itself by its own name."),
+    key("proxy/ssl", "on_demand_url", Kind::Text).doc("Freehold's own: for a service without `host`: who is asked whether a certificate is ordered for a name that a client comes with, a path of the service or a URL; it gets the name as `host` in its query, and 200 allows it."),
     key("proxy/ssl", "fleet_key", Kind::Text).doc("Freehold's own: the secret, at least 32 characters, by which the proxies of all hosts of the role share the certificates that one of them orders. They talk to each other over the port for HTTP."),
     key("proxy/ssl", "client_ca", Kind::Text).doc("Freehold's own: certificates of authorities, in PEM; clients have to show one of theirs. The application finds `X-Client-Certificate-Subject` and `X-Client-Certificate-Fingerprint` in the request."),
     key("proxy/ssl", "client_crl", Kind::Text).doc("Freehold's own: the lists of clients' certificates that were revoked, in PEM, one of each authority."),
@@ -242,6 +291,18 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy/run", "buffer_disk", Kind::Integer).default("4294967296").example("1000000000").doc("The bytes of bodies that are held back which may be on the disk at a time, of all services of the host together; what finds no room is answered 503."),
     key("proxy/run", "otlp_endpoint", Kind::Text).example("http://collector:4318").doc("The address of a collector of OpenTelemetry, which gets a trace of requests by OTLP over HTTP."),
     key("proxy/run", "trace_ratio", Kind::Text).default("1").example("0.1").doc("The share of requests that are traced, from 0 to 1; those that a client traces are in any case."),
+    key("proxy/run", "acme", Kind::Section("proxy/run/acme")).doc("Freehold's own: how the proxy orders certificates."),
+    key("proxy/run/acme", "directory", Kind::Text).default("Let's Encrypt's").example("https://ca.example.com/acme/directory").doc("The URL of the directory of the certificate authority, where `ssl: acme_directory` names no other one."),
+    key("proxy/run/acme", "contact", Kind::Text).example("ops@example.com").doc("An e-mail address that it may write to."),
+    key("proxy/run/acme", "ca", Kind::Text).default("the public authorities").doc("Certificates, in PEM, of those who are trusted when the certificate authority is talked to: for one of your own."),
+    key("proxy/run/acme", "eab", Kind::Section("proxy/run/acme/eab")).doc("The account there to which new ones are bound."),
+    key("proxy/run/acme", "dns", Kind::Section("proxy/run/acme/dns")).doc("The name server that takes proofs for wildcards."),
+    key("proxy/run/acme/eab", "key_id", Kind::Text).doc("The name of the account's key; required."),
+    key("proxy/run/acme/eab", "hmac_key", Kind::Text).doc("The secret that holds the key, in URL-safe base64; required."),
+    key("proxy/run/acme/dns", "server", Kind::Text).doc("The name server, `HOST` or `HOST:PORT`; required."),
+    key("proxy/run/acme/dns", "key_name", Kind::Text).doc("The name of the key with which changes are signed (TSIG); required."),
+    key("proxy/run/acme/dns", "algorithm", Kind::Text).default("hmac-sha256").doc("The algorithm of the key; there is no other one."),
+    key("proxy/run/acme/dns", "key", Kind::Text).doc("The secret that holds the key, in base64; required."),
     key("proxy/run", "registry", Kind::Text).without_effect(OWN_PROXY).doc("The registry of kamal-proxy's image."),
     key("proxy/run", "repository", Kind::Text).default("basecamp/kamal-proxy").without_effect(OWN_PROXY).doc("The name of kamal-proxy's image."),
     key("proxy/run", "version", Kind::Text).default("v0.9.2").without_effect(OWN_PROXY).doc("The version of kamal-proxy."),
@@ -280,6 +341,7 @@ pub(crate) const KEYS: &[Key] = &[
     key("registry", "server", Kind::Text).default("Docker Hub").doc("The server; `localhost:PORT`, Kamal's registry on the build machine, is not needed: images go straight to the hosts and keep the name."),
     key("registry", "username", Kind::Either(&[Kind::Text, TEXTS])).doc("The login name, or `[SECRET]`; required but for a local registry."),
     key("registry", "password", Kind::Either(&[Kind::Text, TEXTS])).doc("The password, better `[SECRET]`; required but for a local registry."),
+    key("registry", "credentials", Kind::Text).example("docker").doc("Freehold's own: `docker` uses the login that `docker login` left on this machine, or the helper that `~/.docker/config.json` names, instead of `username` and `password`."),
     // -- builder
     key("builder", "arch", Kind::Either(&[Kind::Text, TEXTS])).default("that of the hosts").example("amd64").doc("The architectures: `amd64`, `arm64`."),
     key("builder", "context", Kind::Text).default("a clone of the git repository").example(".").doc("The folder that is built; `.` builds the working tree with uncommitted changes."),
@@ -296,9 +358,17 @@ pub(crate) const KEYS: &[Key] = &[
     key("builder", "pack", Kind::Section("builder/pack")).doc("Cloud Native Buildpacks instead of a Dockerfile."),
     key("builder", "provenance", Kind::Either(&[Kind::Text, Kind::Boolean])).example("mode=max").doc("The provenance attestation."),
     key("builder", "sbom", Kind::Either(&[Kind::Text, Kind::Boolean])).example("true").doc("The bill of materials."),
-    key("builder/cache", "type", Kind::Text).doc("`registry` or `gha`, that of GitHub Actions; required."),
+    // -- verify, scan
+    key("verify", "keys", Kind::Either(&[Kind::Text, TEXTS])).example("[config/cosign.pub]").doc("Files with public keys (ECDSA P-256 or Ed25519, PEM); a signature by one of them suffices; required."),
+    key("verify", "signatures", Kind::Text).example("config/signatures").doc("A folder with signatures for images that go through no registry: `sha256-DIGEST.json`, what was signed as `cosign generate` prints it, and `sha256-DIGEST.sig`."),
+    key("verify", "identity", Kind::Text).doc("Not supported: signatures without a key of one's own."),
+    key("verify", "issuer", Kind::Text).doc("Not supported: signatures without a key of one's own."),
+    key("scan", "cmd", Kind::Text).example("\"trivy image --quiet --format json $FREEHOLD_IMAGE\"").doc("The command line, for `/bin/sh`; an exit status other than 0 stops the deploy; required."),
+    key("scan", "fail_on", Kind::Text).example("high").doc("The least severity that stops the deploy, of the flaws in the report that the command prints: `low`, `medium`, `high` or `critical`. The report is JSON of Trivy or Grype."),
+    key("builder/cache", "type", Kind::Text).doc("`registry`, `gha`, that of GitHub Actions, or, Freehold's own, `local`; required."),
     key("builder/cache", "options", Kind::Text).doc("Further attributes, `key=value` with commas."),
     key("builder/cache", "image", Kind::Text).default("`IMAGE-build-cache`").doc("The image that holds a cache of the type `registry`."),
+    key("builder/cache", "path", Kind::Text).doc("Freehold's own: the folder of a cache of the type `local`."),
     key("builder/pack", "builder", Kind::Text).doc("The image of the builder; required."),
     key("builder/pack", "buildpacks", TEXTS).doc("The buildpacks, in their order."),
     // -- ssh
@@ -320,6 +390,18 @@ pub(crate) const KEYS: &[Key] = &[
     key("boot", "limit", Kind::Either(&[Kind::Integer, Kind::Text])).default("all at once").example("2").doc("The size of a batch: a number of hosts, or a share such as `25%`."),
     key("boot", "wait", Kind::Integer).default("0").example("5").doc("Seconds between two batches."),
     key("boot", "parallel_roles", Kind::Boolean).default("false").example("true").doc("Whether the roles of a host boot at the same time."),
+    // -- canary
+    key("canary", "percent", Kind::Integer).default("10").example("25").doc("How many of a hundred visitors try it, told apart by the value of their cookie; the same ones each time."),
+    key("canary", "anonymous", Kind::Boolean).default("true").example("false").doc("Whether visitors without the cookie are given one, so that they count, too, and stay on their side."),
+    key("canary", "cookie", Kind::Text).default("kamal-rollout").example("visitor").doc("The cookie."),
+    key("canary", "list", TEXTS).example("[staff]").doc("Values of the cookie that try it in any case."),
+    key("canary", "header", Kind::Text).example("\"X-Canary: yes\"").doc("A header, with or without a value; requests with it go to the release in any case."),
+    key("canary", "verdict", Kind::Either(&[Kind::Boolean, Kind::Section("canary/verdict")])).default("true").doc("Whether the proxies compare the releases, or how."),
+    key("canary/verdict", "window", Kind::Integer).default("600").example("1800").doc("Seconds for which they are compared."),
+    key("canary/verdict", "min_requests", Kind::Integer).default("50").example("200").doc("How many requests each side must have had at each host by then; with fewer the release is given up."),
+    key("canary/verdict", "errors", Kind::Integer).default("5").example("10").doc("By how many of 1000 requests errors may be more."),
+    key("canary/verdict", "latency", Kind::Integer).default("50").example("20").doc("By how many percent the time within which 95 of 100 requests are answered may be longer."),
+    key("canary/verdict", "promote", Kind::Boolean).default("true").example("false").doc("Whether `freehold canary wait` and `start --wait` promote a release that is as good."),
     // -- logging
     key("logging", "driver", Kind::Text).default("the engine's").example("local").doc("The driver's name."),
     key("logging", "options", Kind::TextMap).default("`max-size: 10m` without a driver").example("{max-size: 20m}").doc("The driver's options."),
@@ -342,4 +424,14 @@ pub(crate) const KEYS: &[Key] = &[
     key("images/NAME", "target", Kind::Text).default("that of `builder`").example("worker").doc("The stage that is built."),
     key("images/NAME", "args", Kind::TextMap).example("{FAST: \"1\"}").doc("Build arguments over those of `builder`."),
     key("images/NAME", "secrets", TEXTS).default("those of `builder`").example("[WORKER_TOKEN]").doc("Secrets that the build may mount."),
+    // -- firewall
+    key("firewall", "allow", Kind::List(&Kind::Section("firewall/allow"))).doc("What is let in, beside SSH, the ports of the proxy, and the ports of accessories, which are let in from the hosts of the project. A rule for the port of an accessory takes the place of that."),
+    key("firewall", "ssh", Kind::Either(&[Kind::Text, TEXTS])).default("any").example("[203.0.113.0/24]").doc("Who may open SSH connections: addresses, ranges, roles, accessories, hosts. Jump hosts of the file always may."),
+    key("firewall", "interfaces", Kind::Either(&[TEXTS, Kind::MapOf(&TEXTS)])).default("those of the default routes").example("[eth0]").doc("The interfaces on which only what is allowed comes in, for all hosts or for each by name. On the others, rules with `from` hold, and the rest is open."),
+    key("firewall", "tailnet", Kind::Either(&[Kind::Boolean, Kind::Integer])).default("false").example("true").doc("Whether the UDP port of a tailnet is open, 41641, or its number."),
+    key("firewall", "metadata", Kind::Boolean).default("false").example("true").doc("Whether containers may ask the provider's metadata service, 169.254.169.254."),
+    key("firewall", "publish", TEXTS).default("none").example("[web]").doc("Roles and accessories that may publish ports on every address of their hosts. Without it such a port is a mistake where the file has `firewall`; that of a well-known database always is. The port is let in from the hosts of the project and those in `allow`."),
+    key("firewall/allow", "port", Kind::Either(&[Kind::Text, Kind::Integer])).doc("The port or a range of ports, of TCP or with `/udp` behind it; required."),
+    key("firewall/allow", "from", Kind::Either(&[Kind::Text, TEXTS])).default("any").example("[10.0.0.0/24, web]").doc("From where: `any`, or addresses, ranges, roles, accessories, hosts."),
+    key("firewall/allow", "on", Kind::Either(&[Kind::Text, TEXTS])).default("every host").example("web").doc("On the hosts of these roles or accessories, or on these hosts."),
 ];

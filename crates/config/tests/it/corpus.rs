@@ -130,6 +130,7 @@ fn describe(parsed: &Parsed) -> String {
     lines.add("ssh", &project.ssh, Some(&plain.ssh));
     lines.add("connections", &project.connections, Some(&plain.connections));
     lines.add("proxy runs", &project.proxy_runs, Some(&plain.proxy_runs));
+    lines.add("canary", &project.canary, Some(&plain.canary));
     lines.add("boot", &project.boot, Some(&plain.boot));
     lines.add("retain containers", &project.retain_containers, Some(&plain.retain_containers));
     lines.add("timeouts", &project.timeouts, Some(&plain.timeouts));
@@ -137,6 +138,7 @@ fn describe(parsed: &Parsed) -> String {
     lines.add("hooks", &project.hooks, Some(&plain.hooks));
     lines.add("error pages", &project.error_pages, Some(&plain.error_pages));
     lines.add("output", &project.output, Some(&plain.output));
+    lines.add("addresses", &project.addresses, Some(&plain.addresses));
     for (name, words) in &project.aliases {
         lines.add(&format!("alias {name}"), words, None);
     }

@@ -27,10 +27,15 @@ fn around(section: &str, line: &str) -> String {
         "proxy/redirects" => {
             format!("{head}proxy: {{redirects: [{{from: /old, to: /new{comma}{line}}}]}}\n")
         }
+        "firewall/allow" => format!("{head}firewall: {{allow: [{{port: 9{comma}{line}}}]}}\n"),
         "proxy/headers/changes" => format!("{head}proxy: {{headers: {{response: {{{line}}}}}}}\n"),
         "proxy/run" if line.starts_with("trace_ratio") => {
             format!("{head}proxy: {{run: {{otlp_endpoint: \"http://collector\", {line}}}}}\n")
         }
+        // They have keys that are required.
+        "verify" | "scan" | "registry" if line.is_empty() => head.to_owned(),
+        "verify" if !line.starts_with("keys") => format!("{head}verify: {{keys: [a.pub]{comma}{line}}}\n"),
+        "scan" if !line.starts_with("cmd") => format!("{head}scan: {{cmd: scanner{comma}{line}}}\n"),
         "images/NAME" => format!("{head}images: {{worker: {{{line}}}}}\n"),
         section => {
             let open: String = section.split('/').map(|key| format!("{key}: {{")).collect();

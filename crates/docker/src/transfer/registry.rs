@@ -23,9 +23,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::archive::ArchiveReader;
-use super::fan_out::Share;
+use super::fan_out::{LoadError, Share};
 use super::layers::LayerNames;
-use super::{TransferError, TransferProgress, TransferTarget};
+use super::{TransferProgress, TransferTarget};
 use crate::load::ProgressLine;
 use crate::request::{EngineRequest, JsonLines};
 use crate::scratch_image::hex;
@@ -84,12 +84,11 @@ pub(super) async fn pull(
     names: LayerNames,
     target: &TransferTarget,
     progress: &(dyn Fn(TransferProgress) + Sync),
-) -> Result<Share, TransferError> {
-    let offer = |cause| TransferError::Offer { reference: reference.clone(), cause };
+) -> Result<Share, LoadError> {
+    let offer = LoadError::Offer;
     let exposure = target.exposure.as_ref().ok_or_else(|| offer(io::ErrorKind::Unsupported.into()))?;
-    let catalogue = Catalogue::read(source, reference, names)
-        .await
-        .map_err(|cause| TransferError::Source { reference: reference.clone(), cause: cause.into() })?;
+    let catalogue =
+        Catalogue::read(source, reference, names).await.map_err(|cause| LoadError::Source(cause.into()))?;
     let exposed = exposure.expose().await.map_err(offer)?;
     let port = exposed.port;
     let registry = Arc::new(Registry {
@@ -120,7 +119,7 @@ pub(super) async fn pull(
     };
     progress(registry.progress());
     let share = *registry.share.lock();
-    outcome.map(|()| share).map_err(|cause| TransferError::Target { reference: reference.clone(), cause })
+    outcome.map(|()| share).map_err(LoadError::Target)
 }
 
 async fn pull_and_tag(
@@ -330,8 +329,10 @@ impl Registry {
             let share = Arc::clone(&self.share);
             share.lock().layers += 1;
             let counted = layer.inspect(move |piece| {
-                let size = piece.as_ref().map_or(0, Bytes::len);
-                share.lock().bytes += u64::try_from(size).unwrap_or_default();
+                let size = u64::try_from(piece.as_ref().map_or(0, Bytes::len)).unwrap_or_default();
+                let mut share = share.lock();
+                share.bytes += size;
+                share.content += size;
             });
             BodyExt::boxed_unsync(StreamBody::new(counted.map(|piece| piece.map(Frame::data))))
         } else {
@@ -343,7 +344,10 @@ impl Registry {
     fn document(&self, kind: &str, digest: &str, content: &Bytes, whole: bool) -> io::Result<Response<Body>> {
         let size = u64::try_from(content.len()).map_err(io::Error::other)?;
         let body = if whole {
-            self.share.lock().bytes += size;
+            let mut share = self.share.lock();
+            share.bytes += size;
+            share.content += size;
+            drop(share);
             Full::new(content.clone()).map_err(|never| match never {}).boxed_unsync()
         } else {
             empty()

@@ -16,4 +16,5 @@ mod faults;
 mod inspect;
 mod lab;
 mod registries;
+mod staged;
 mod transfers;

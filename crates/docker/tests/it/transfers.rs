@@ -290,9 +290,9 @@ async fn lets_the_engine_pull(source: &TestEngine, target: &TestEngine) {
     put(source, image.clone()).await;
     let exposure: Arc<dyn RegistryExposure> = Arc::new(InNetworkOf(target.pid().expect("an engine of ours")));
     let way = TransferTarget {
-        engine: target.engine.clone(),
         strategy: TransferStrategy::Registry,
         exposure: Some(exposure),
+        ..TransferTarget::new(target.engine.clone())
     };
     let sent = must(transfer(&source.engine, &way, &image.reference, &|_| {}).await);
     assert_eq!((sent.way, sent.layers_sent), (TransferWay::Registry, 2));

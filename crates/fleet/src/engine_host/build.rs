@@ -1,11 +1,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use freehold_docker::{BuildEvent, BuildRequest, Deadlines, Engine, EngineInfo, StepOutcome, UnixSocket};
+use freehold_docker::{
+    BuildCache, BuildEvent, BuildRequest, Deadlines, Engine, EngineInfo, StepOutcome, UnixSocket,
+};
 use freehold_model::{Diagnose, ErrorKind, HostName, ImageReference};
 use freehold_plan::{BuildPlaceName, BuildTool};
 
 use crate::engine_host::EngineHost;
+use crate::engine_host::known::with_key;
 use crate::engine_host::workshop::{BuildContext, Workshop};
 use crate::event::Progress;
 use crate::host::{Outcome, StepError, Work};
@@ -88,7 +91,7 @@ impl Workshop {
         tagged.map_err(|error| StepError::image(format!("tag image `{tag}`"), error))
     }
 
-    /// Builds an image.
+    /// Builds an image, unless one of the same content is where it would go.
     ///
     /// # Errors
     /// [`StepError`] with what the builder says.
@@ -106,13 +109,35 @@ impl Workshop {
             .contexts
             .get(&image.repository)
             .ok_or_else(|| StepError::image(&operation, BuilderError::NoContext))?;
-        match &source.tool {
-            BuildTool::Engine | BuildTool::RemoteEngine(_) => {}
-            BuildTool::Buildx(buildx) => return self.build_by_buildx(source, buildx, image, work).await,
-            BuildTool::Pack(pack) => return self.build_by_pack(source, pack, image, work).await,
-        }
         let engine = self.builder(place).await?;
-        let request = build_request(source, image, work)?;
+        let key = self.content_key(source, work, &engine).await;
+        if let Some(key) = &key {
+            self.keys.write().insert(image.clone(), key.clone());
+        }
+        if let Some(key) = key.as_ref().filter(|_| source.cache == BuildCache::Use)
+            && let Some(outcome) = self.known(source, image, key, &engine).await?
+        {
+            return Ok(outcome);
+        }
+        let source = &BuildContext { labels: with_key(&source.labels, key.as_ref()), ..source.clone() };
+        match &source.tool {
+            BuildTool::Engine | BuildTool::RemoteEngine(_) => {
+                self.build_by_engine(source, image, &engine, work).await
+            }
+            BuildTool::Buildx(buildx) => self.build_by_buildx(source, buildx, image, work).await,
+            BuildTool::Pack(pack) => self.build_by_pack(source, pack, image, work).await,
+        }
+    }
+
+    async fn build_by_engine(
+        &self,
+        source: &BuildContext,
+        image: &ImageReference,
+        engine: &Engine,
+        work: &Work<'_>,
+    ) -> Result<Outcome, StepError> {
+        let operation = format!("build image `{image}`");
+        let request = build_request(source, std::slice::from_ref(image), work)?;
         let mut names: BTreeMap<freehold_docker::StepId, String> = BTreeMap::new();
         let mut cached = 0_usize;
         let mut progress = |event: BuildEvent| {
@@ -144,9 +169,10 @@ impl Workshop {
     }
 }
 
-fn build_request(
+/// Says what an engine is to build.
+pub(super) fn build_request(
     source: &BuildContext,
-    image: &ImageReference,
+    tags: &[ImageReference],
     work: &Work<'_>,
 ) -> Result<BuildRequest, StepError> {
     let mut request = BuildRequest::new(&source.directory);
@@ -156,7 +182,7 @@ fn build_request(
     request.args = builder.args.clone();
     request.ssh_agents = source.ssh_agents.clone();
     request.labels = source.labels.clone();
-    request.tags = vec![image.clone()];
+    request.tags = tags.to_vec();
     request.architecture = builder.architectures.first().copied();
     request.cache = source.cache;
     for name in &builder.secrets {

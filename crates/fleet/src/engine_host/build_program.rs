@@ -6,7 +6,7 @@ use freehold_docker::BuildCache;
 use freehold_model::{Buildpacks, Diagnose, ErrorKind, Evidence, ImageReference};
 use freehold_plan::{Buildx, BuildxCommand, PackCommand};
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
@@ -16,6 +16,9 @@ use crate::host::{Outcome, StepError, Work};
 
 /// How many of the last lines of a program that failed are shown.
 const LAST_LINES: usize = 20;
+
+/// The longest result that is read of a program, bytes.
+const LARGEST_RESULT: u64 = 256 * 1024 * 1024;
 
 /// Why a program that builds did not.
 #[derive(Debug, thiserror::Error)]
@@ -72,18 +75,29 @@ impl Diagnose for ProgramError {
 }
 
 /// One call of a program.
-struct Call<'a> {
+pub(super) struct Call<'a> {
     program: &'static str,
     words: Vec<String>,
     /// What it reads from its standard input.
     input: &'a [u8],
     /// Variables beside the environment; they may be secrets.
-    variables: Vec<(String, String)>,
+    pub(super) variables: Vec<(String, String)>,
+    /// Where it runs, if not where this process does.
+    pub(super) directory: Option<std::path::PathBuf>,
+}
+
+/// How a program ended.
+pub(super) struct Ended {
+    pub(super) status: std::process::ExitStatus,
+    /// All that it wrote to its standard output.
+    pub(super) stdout: String,
+    /// The last lines of everything that it wrote.
+    pub(super) last: Vec<String>,
 }
 
 impl<'a> Call<'a> {
-    fn new(program: &'static str, words: Vec<String>) -> Self {
-        Self { program, words, input: &[], variables: Vec::new() }
+    pub(super) fn new(program: &'static str, words: Vec<String>) -> Self {
+        Self { program, words, input: &[], variables: Vec::new(), directory: None }
     }
 
     /// The beginning of the line, which holds no values.
@@ -234,24 +248,71 @@ impl Workshop {
         Err(call.failed(ProgramError::Failed { line: call.title(), status, last }))
     }
 
+    /// Runs a program whose standard output is its result; what else it writes is passed on.
+    pub(super) async fn output_of(&self, call: &Call<'_>, work: &Work<'_>) -> Result<Ended, StepError> {
+        let program = call.program;
+        let mut command = self.command(call);
+        let mut child = command
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|source| call.failed(ProgramError::Start { program, source }))?;
+        let broken = |source| call.failed(ProgramError::Output { program, source });
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(broken(io::Error::other("it has no pipes")));
+        };
+        let (sender, mut lines) = mpsc::channel(64);
+        let mut errors = Vec::new();
+        let mut result = Vec::new();
+        let show = async {
+            while let Some(line) = lines.recv().await {
+                (work.progress)(Progress::Build { line: String::clone(&line) });
+                errors.push(line);
+            }
+        };
+        let mut stdout = stdout.take(LARGEST_RESULT);
+        let all = async {
+            let (read, err, ()) =
+                tokio::join!(stdout.read_to_end(&mut result), read_lines(stderr, sender), show);
+            read.map(drop).and(err)?;
+            child.wait().await
+        };
+        let status = tokio::select! {
+            ended = all => ended.map_err(broken)?,
+            () = work.stop.cancelled() => return Err(StepError::Stopped),
+        };
+        let stdout = String::from_utf8_lossy(&result).into_owned();
+        let lines: Vec<String> = stdout.lines().map(str::to_owned).chain(errors).collect();
+        let last = lines.iter().skip(lines.len().saturating_sub(LAST_LINES)).cloned().collect();
+        Ok(Ended { status, stdout, last })
+    }
+
+    fn command(&self, call: &Call<'_>) -> Command {
+        let mut command = Command::new(call.program);
+        command
+            .args(&call.words)
+            .env_clear()
+            .envs(&self.environment)
+            .envs(call.variables.iter().cloned())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(directory) = &call.directory {
+            command.current_dir(directory);
+        }
+        command
+    }
+
     async fn run(
         &self,
         call: &Call<'_>,
         work: &Work<'_>,
     ) -> Result<(std::process::ExitStatus, Vec<String>), StepError> {
         let program = call.program;
-        let mut command = Command::new(program);
-        command
-            .args(&call.words)
-            .env_clear()
-            .envs(&self.environment)
-            .envs(call.variables.iter().cloned())
+        let mut child = self
+            .command(call)
             .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
-        let mut child =
-            command.spawn().map_err(|source| call.failed(ProgramError::Start { program, source }))?;
+            .spawn()
+            .map_err(|source| call.failed(ProgramError::Start { program, source }))?;
         let broken = |source| call.failed(ProgramError::Output { program, source });
         let (sender, mut lines) = mpsc::channel(64);
         let pipes = (child.stdin.take(), child.stdout.take(), child.stderr.take());

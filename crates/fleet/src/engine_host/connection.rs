@@ -2,12 +2,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use freehold_docker::{ByteStream, Dial, UnixSocket};
 use freehold_model::{Diagnose, HostName, SshSettings};
-use freehold_ssh::{Connector, OpenError, RemoteCommand, RemoteProcess, Session};
+use freehold_ssh::{Connector, OpenError, RemoteCommand, RemoteProcess, Session, SocketProblem};
 use secrecy::SecretString;
 
 use crate::engine_host::shell::ShellStreams;
@@ -145,33 +146,56 @@ impl Connection {
             Self::Ssh(session) => Arc::new(SshDial {
                 session: session.clone(),
                 socket: socket.display().to_string(),
-                by_command: AtomicBool::new(false),
+                command: OnceLock::new(),
             }),
         }
     }
 }
 
 /// Dials the engine through SSH: the socket by a forwarded channel, or by `docker system dial-stdio` where the server
-/// does not forward.
+/// does not forward, or where only root may use the socket and `sudo` asks for no password.
 struct SshDial {
     session: Session,
     socket: String,
-    by_command: AtomicBool,
+    /// The command to use in place of forwarding, once that is known not to work.
+    command: OnceLock<Vec<String>>,
+}
+
+/// How long `sudo` may take to say whether it does as asked.
+const SUDO_DEADLINE: Duration = Duration::from_secs(20);
+
+impl SshDial {
+    /// Finds the command that reaches a socket which the person may not use.
+    async fn as_root(&self) -> Option<Vec<String>> {
+        let docker = ["sudo", "-n", "docker", "-H"].map(str::to_owned).into_iter();
+        let docker: Vec<String> = docker.chain([format!("unix://{}", self.socket)]).collect();
+        let ask = docker.iter().cloned().chain(["version".to_owned()]);
+        let asked = self.session.run(&RemoteCommand::arguments(ask), b"", SUDO_DEADLINE, 0).await.ok()?;
+        let dial = ["system", "dial-stdio"].map(str::to_owned);
+        asked.status.success().then(|| docker.into_iter().chain(dial).collect())
+    }
 }
 
 #[async_trait]
 impl Dial for SshDial {
     async fn dial(&self) -> io::Result<Box<dyn ByteStream>> {
-        if !self.by_command.load(Ordering::Relaxed) {
-            match self.session.open_unix_socket(&self.socket).await {
+        let words = match self.command.get() {
+            Some(words) => words,
+            None => match self.session.open_unix_socket(&self.socket).await {
                 Ok(stream) => return Ok(Box::new(stream)),
                 Err(OpenError::UnixSocket { problem, .. }) if problem.may_work_by_command() => {
-                    self.by_command.store(true, Ordering::Relaxed);
+                    let words = ["docker", "system", "dial-stdio"].map(str::to_owned);
+                    self.command.get_or_init(|| words.to_vec())
+                }
+                Err(error @ OpenError::UnixSocket { problem: SocketProblem::NoPermission, .. }) => {
+                    match self.as_root().await {
+                        Some(words) => self.command.get_or_init(|| words),
+                        None => return Err(io::Error::other(error)),
+                    }
                 }
                 Err(error) => return Err(io::Error::other(error)),
-            }
-        }
-        let words = ["docker", "system", "dial-stdio"];
+            },
+        };
         let process =
             self.session.exec(&RemoteCommand::arguments(words), None).await.map_err(io::Error::other)?;
         let RemoteProcess { stdin, stdout, stderr, control } = process;

@@ -25,6 +25,7 @@ use crate::engine_host::proxy::{PROXY_CONTAINER, proxy_spec, status};
 use crate::host::{Outcome, StepContext, StepError};
 
 mod rules;
+mod stand_in;
 
 use rules::{RELEASE, Rules};
 
@@ -148,6 +149,7 @@ impl EngineHost {
     /// Starts a proxy beside the one that serves, which reads the same state and changes none of it.
     pub(super) async fn start_stand_in(
         &self,
+        run: &ProxyRun,
         network: &str,
         context: &StepContext<'_>,
     ) -> Result<Outcome, StepError> {
@@ -157,19 +159,10 @@ impl EngineHost {
             return Ok(Outcome::AlreadyDone);
         };
         let image = self.deliver_proxy_image(&link, context).await?;
-        let mut spec = proxy_spec(&ProxyRun::default(), network, &link.home, image)
+        let mut spec = stand_in::spec(run, network, &link.home, image)
             .map_err(|source| self.name_error(OPERATION, source))?;
-        spec.name = self.container_name(STAND_IN)?;
         spec.labels = BTreeMap::from([(STAND_IN_LABEL.to_owned(), context.lease.stem.clone())]);
-        for volume in &mut spec.volumes {
-            volume.push_str(":ro");
-        }
-        spec.options = ContainerOptions {
-            restart: RestartPolicy::UnlessStopped,
-            publish: ["80", "443"].map(str::to_owned).to_vec(),
-            user: self.owner_of_state(&earlier).await?,
-            ..ContainerOptions::default()
-        };
+        spec.options.user = self.owner_of_state(&earlier).await?;
         match link.engine.create_container(&spec).await {
             Ok(_) => {}
             Err(CreateContainerError::NameInUse { .. }) => {

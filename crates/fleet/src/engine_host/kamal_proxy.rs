@@ -179,6 +179,7 @@ impl EngineHost {
             },
             files: ProxyFiles::default(),
             kamal_flags: Vec::new(),
+            stored: None,
         };
         let call = KamalDeploy {
             service: &service,

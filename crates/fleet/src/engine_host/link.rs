@@ -27,6 +27,8 @@ pub(super) struct Link {
     socket: PathBuf,
     /// The login directory, absolute.
     pub(super) home: String,
+    /// Whether the host had a guard when the link was opened.
+    pub(super) has_guard: bool,
     /// The process on the host that carries our SSH connection, if there is one.
     pub(super) session_pid: Option<u32>,
     pub(super) proxy: tokio::sync::Mutex<Option<ProxyClient>>,
@@ -62,16 +64,24 @@ struct Greeting {
     parent: Option<u32>,
     docker_host: Option<PathBuf>,
     sockets: Vec<PathBuf>,
+    has_guard: bool,
 }
 
 impl Greeting {
     fn parse(text: &str) -> Self {
-        let mut greeting = Self { home: String::new(), parent: None, docker_host: None, sockets: Vec::new() };
+        let mut greeting = Self {
+            home: String::new(),
+            parent: None,
+            docker_host: None,
+            sockets: Vec::new(),
+            has_guard: false,
+        };
         for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
             match name {
                 "home" => value.clone_into(&mut greeting.home),
                 "parent" => greeting.parent = value.parse().ok(),
                 "docker_host" => greeting.docker_host = value.strip_prefix("unix://").map(PathBuf::from),
+                "guard" => greeting.has_guard = value == "yes",
                 "socket" => greeting.sockets.push(PathBuf::from(value)),
                 _ => {}
             }
@@ -104,10 +114,19 @@ impl EngineHost {
         self.link.get(Link::is_usable, open).await
     }
 
+    /// Returns the open link, or one over a connection that is there already.
+    pub(super) async fn link_over(&self, connection: Connection) -> Result<Arc<Link>, HostError> {
+        self.link.get(Link::is_usable, self.build_link(connection)).await
+    }
+
     async fn open_link(&self) -> Result<Link, HostError> {
         let connection = Connection::open(&self.name, &self.reach)
             .await
             .map_err(|source| HostError::Connect { host: self.name.clone(), source })?;
+        self.build_link(connection).await
+    }
+
+    async fn build_link(&self, connection: Connection) -> Result<Link, HostError> {
         let lost = |source: std::io::Error| HostError::Lost {
             host: self.name.clone(),
             operation: "start a shell".to_owned(),
@@ -133,6 +152,7 @@ impl EngineHost {
             engine,
             socket,
             home: greeting.home,
+            has_guard: greeting.has_guard,
             session_pid,
             proxy: tokio::sync::Mutex::new(None),
             agent: tokio::sync::Mutex::new(None),
@@ -227,7 +247,7 @@ impl EngineHost {
 }
 
 /// Starts a shell of its own.
-async fn open_shell(connection: &Connection) -> std::io::Result<HostShell> {
+pub(super) async fn open_shell(connection: &Connection) -> std::io::Result<HostShell> {
     let streams = connection.open_shell().await?;
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random).map_err(std::io::Error::other)?;

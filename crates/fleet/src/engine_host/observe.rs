@@ -13,8 +13,8 @@ use freehold_plan::{
     repositories,
 };
 use freehold_wire::{
-    CertificateSource, ClientMode, KamalService, ServiceSettings, ServiceSnapshot, ServiceStatus,
-    TargetAddress,
+    CertificateSource, ClientMode, DeployRequest, KamalService, ServiceSettings, ServiceSnapshot,
+    ServiceStatus, TargetAddress, TargetStatus,
 };
 
 use crate::engine_host::kamal_proxy::STATE_FOLDER;
@@ -22,8 +22,12 @@ use crate::engine_host::link::Link;
 use crate::engine_host::proxy::{
     API_LABEL, CERTIFICATE_FILE, PROXY_CONTAINER, PROXY_LABEL, USERS_FILE, service_settings,
 };
-use crate::engine_host::{EngineHost, scripts};
+use crate::engine_host::staging::pieces_folder;
+use crate::engine_host::{EngineHost, canary, scripts};
 use crate::host::HostError;
+
+/// The releases that can be gone back to, the one that is tried, and folders with pieces of images.
+type Stored = (Vec<Release>, Option<Release>, Vec<String>);
 
 impl EngineHost {
     pub(super) async fn look(&self, project: &Project) -> Result<ObservedHost, HostError> {
@@ -32,7 +36,7 @@ impl EngineHost {
         let label = format!("service={}", project.service);
         let engine = &link.engine;
         let failed = |operation: &'static str| move |error| self.engine_error(operation, error);
-        let (info, containers, images, has_network, seen, labelled, proxy_boot, releases) = tokio::try_join!(
+        let (info, containers, images, has_network, seen, labelled, proxy_boot, stored) = tokio::try_join!(
             async { engine.info().await.map_err(failed("ask the engine for its version")) },
             async {
                 engine.list_containers(ContainerScope::All, &labels).await.map_err(failed("list containers"))
@@ -48,6 +52,7 @@ impl EngineHost {
             self.boot_config(),
             self.stored_releases(project),
         )?;
+        let (releases, canary, pieces) = stored;
         let agent = self.look_at_agent(&link, project, &releases).await?;
         let mut containers: Vec<ObservedContainer> = containers.into_iter().filter_map(container).collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.created_seconds));
@@ -72,23 +77,36 @@ impl EngineHost {
             proxy_boot,
             agent,
             releases,
+            canary,
+            pieces,
         })
     }
 
-    async fn stored_releases(&self, project: &Project) -> Result<Vec<Release>, HostError> {
+    /// Returns the releases that can be gone back to, the one that is tried, and the folders in which pieces of images are
+    /// left.
+    async fn stored_releases(&self, project: &Project) -> Result<Stored, HostError> {
         let stem = project.stem();
-        let output = self.plain_script("read the stored releases", &scripts::read_releases(&stem)).await?;
-        let mut releases = Vec::new();
-        for text in output.stdout.split('\u{1}').filter(|text| !text.trim().is_empty()) {
-            let release: Release = serde_json::from_str(text).map_err(|error| HostError::Stored {
+        let folders: Vec<String> = repositories(project).iter().map(pieces_folder).collect();
+        let script = scripts::read_releases(&stem, &folders);
+        let output = self.plain_script("read the stored releases", &script).await?;
+        let read = |path: String, text: &str| -> Result<Release, HostError> {
+            serde_json::from_str(text).map_err(|error| HostError::Stored {
                 host: self.name.clone(),
-                path: format!("{}/releases", freehold_plan::state_directory(&stem)),
+                path,
                 message: error.to_string(),
-            })?;
-            releases.push(release);
-        }
+            })
+        };
+        let mut parts = output.stdout.split('\u{2}');
+        let mut part = || parts.next().unwrap_or_default();
+        let (stored, tried, pieces) = (part(), part(), part());
+        let folder = format!("{}/releases", freehold_plan::state_directory(&stem));
+        let stored = stored.split('\u{1}').filter(|text| !text.trim().is_empty());
+        let releases = stored.map(|text| read(folder.clone(), text));
+        let mut releases = releases.collect::<Result<Vec<Release>, HostError>>()?;
         releases.sort_by(|one, other| other.id.cmp(&one.id));
-        Ok(releases)
+        let tried = Some(tried).filter(|text| !text.trim().is_empty());
+        let tried = tried.map(|text| read(freehold_plan::canary_file(&stem), text)).transpose()?;
+        Ok((releases, tried, pieces.lines().map(str::to_owned).collect()))
     }
 
     async fn look_at_proxy(&self, link: &Link, project: &Project) -> Result<SeenProxy, HostError> {
@@ -130,7 +148,8 @@ impl EngineHost {
                     };
                     let route = kamal_route(role.proxy.clone(), service);
                     let gate = gate(&service.gate());
-                    routes.insert(name, ObservedRoute { route, gate, certificates: Vec::new() });
+                    routes
+                        .insert(name, ObservedRoute { route, gate, certificates: Vec::new(), canary: None });
                 }
                 let proxy = ObservedProxy::Running { image, maker, is_outdated: false, routes };
                 Ok(SeenProxy { proxy, ports, holders })
@@ -179,7 +198,10 @@ impl EngineHost {
                     let Some(role) = role_of(&service.name) else { continue };
                     let route = route_from(role.proxy.clone(), &service.settings, service.targets);
                     let gate = gate(&service.gate);
-                    routes.insert(service.name, ObservedRoute { route, gate, certificates: Vec::new() });
+                    routes.insert(
+                        service.name,
+                        ObservedRoute { route, gate, certificates: Vec::new(), canary: None },
+                    );
                 }
             }
         }
@@ -324,11 +346,21 @@ fn observed_route(project: &Project, status: &ServiceStatus) -> ObservedRoute {
         route: route(project, status),
         gate: gate(&status.gate),
         certificates: certificates.collect(),
+        canary: canary::observed(status),
     }
 }
 
 pub(super) fn route_of(wanted: Option<ProxySettings>, status: &ServiceStatus) -> Route {
-    route_from(wanted, &status.settings, status.targets.iter().map(|target| target.address.clone()).collect())
+    let addresses =
+        |targets: &[TargetStatus]| targets.iter().map(|target| target.address.clone()).collect::<Vec<_>>();
+    let targets = addresses(&status.targets);
+    let again = DeployRequest {
+        read_targets: addresses(&status.read_targets),
+        ..DeployRequest::new(targets.clone(), status.settings.clone())
+    };
+    // What cannot be written down is put back as far as a deploy file could say it.
+    let stored = serde_json::to_string(&again).ok();
+    Route { stored, ..route_from(wanted, &status.settings, targets) }
 }
 
 /// The route of a service of kamal-proxy. Where it has settings that are not ours, the flags alone set it again.
@@ -363,6 +395,7 @@ fn route_from(
             directory: acme.directory.clone(),
             contact: acme.contact.clone(),
             skip_name_check: acme.skip_name_check,
+            on_demand_url: acme.on_demand_url.clone(),
             fleet: acme.fleet.as_ref().map(|fleet| CertificateFleet {
                 key: fleet_key(&untold.tls),
                 peers: fleet.peers.iter().map(ToString::to_string).collect(),
@@ -373,6 +406,7 @@ fn route_from(
     };
     Route {
         kamal_flags: Vec::new(),
+        stored: None,
         targets: targets.iter().map(ToString::to_string).collect(),
         files: ProxyFiles { error_pages: settings.error_pages.clone(), certificate, users },
         settings: ProxySettings {
@@ -382,7 +416,7 @@ fn route_from(
                 path: settings.health_check.path.clone(),
                 interval: Duration::from_millis(settings.health_check.interval_ms),
                 timeout: Duration::from_millis(settings.health_check.timeout_ms),
-                protocol: target_protocol(settings.health_check.protocol),
+                protocol: settings.health_check.protocol,
             },
             response_timeout: Duration::from_millis(settings.response_timeout_ms),
             path_prefixes: settings
@@ -406,8 +440,8 @@ fn route_from(
             },
             tls,
             redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
-            target_protocol: target_protocol(settings.target_protocol),
-            compression: settings.compression.iter().copied().map(compression).collect(),
+            target_protocol: settings.target_protocol,
+            compression: settings.compression.clone(),
             traffic: settings.traffic.clone(),
             basic_auth: untold.basic_auth.clone().filter(|_| settings.basic_auth_file.is_some()),
             clients: settings.tls.as_ref().and_then(|tls| tls.clients.as_ref()).map(|clients| {
@@ -418,21 +452,6 @@ fn route_from(
                 }
             }),
         },
-    }
-}
-
-fn target_protocol(known: freehold_wire::TargetProtocol) -> freehold_model::TargetProtocol {
-    match known {
-        freehold_wire::TargetProtocol::Http1 => freehold_model::TargetProtocol::Http1,
-        freehold_wire::TargetProtocol::H2c => freehold_model::TargetProtocol::H2c,
-    }
-}
-
-fn compression(known: freehold_wire::Compression) -> freehold_model::Compression {
-    match known {
-        freehold_wire::Compression::Zstd => freehold_model::Compression::Zstd,
-        freehold_wire::Compression::Br => freehold_model::Compression::Br,
-        freehold_wire::Compression::Gzip => freehold_model::Compression::Gzip,
     }
 }
 

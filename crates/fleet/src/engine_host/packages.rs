@@ -26,10 +26,10 @@ impl EngineHost {
         let direct = scripts::install(script, None);
         let output = self.long_script(operation, &direct, INSTALL_DEADLINE).await?;
         if output.code != scripts::NO_SOURCES {
-            return self.checked(operation, output);
+            return self.successful(operation, output);
         }
         let link = self.link().await?;
-        let Connection::Ssh(session) = &link.connection else { return self.checked(operation, output) };
+        let Connection::Ssh(session) = &link.connection else { return self.successful(operation, output) };
         let named = scripts::sources(&output.stdout);
         let list = named.iter().cloned().collect::<Vec<_>>().join(", ");
         let message = format!("does not reach its package sources ({list}): they come through this computer");
@@ -47,10 +47,10 @@ impl EngineHost {
         let proxied = scripts::install(script, Some(&egress.url(forward.port())));
         let outcome = through(forward, egress, self.long_script(operation, &proxied, INSTALL_DEADLINE)).await;
         drop(session);
-        self.checked(operation, outcome?)
+        self.successful(operation, outcome?)
     }
 
-    fn checked(&self, operation: &str, output: ShellOutput) -> Result<ShellOutput, HostError> {
+    fn successful(&self, operation: &str, output: ShellOutput) -> Result<ShellOutput, HostError> {
         if output.code == 0 { Ok(output) } else { Err(self.refused(operation, &output)) }
     }
 }

@@ -6,7 +6,7 @@ use freehold_model::{
     ServiceName, Tls,
 };
 use freehold_plan::{
-    APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
+    APPS_CONFIG, APPS_CONFIG_IN_PROXY, Action, Gate, ProxyFiles, ProxyMaker, Readiness, Route, Step, Undo,
 };
 use freehold_wire::FleetKey;
 
@@ -23,7 +23,7 @@ impl EngineHost {
     pub(super) async fn do_step(&self, step: &Step, context: &StepContext<'_>) -> Result<Outcome, StepError> {
         match &step.action {
             Action::BuildImage { image, place } => self.workshop.build(image, place, &context.work()).await,
-            Action::DeliverImage { image, from } => self.deliver(image, from, &context.work()).await,
+            Action::DeliverImage { .. } => self.deliver_image(&step.action, context).await,
             Action::PrepareHost { directories, network } => self.prepare(directories, network, context).await,
             Action::PullAccessoryImage { accessory, image, age } => {
                 self.pull_accessory_image(accessory, image, *age, context).await
@@ -35,7 +35,7 @@ impl EngineHost {
             Action::UpgradeProxy { drain } => self.upgrade_proxy(*drain, context).await,
             Action::DeliverProxyImage => self.bring_proxy_image(context).await,
             Action::PullProxyImage { image } => self.pull_proxy_image(image, context).await,
-            Action::StartStandIn { network } => self.start_stand_in(network, context).await,
+            Action::StartStandIn { run, network } => self.start_stand_in(run, network, context).await,
             Action::DivertPorts { network } => self.divert_ports(network).await,
             Action::ReleasePorts => self.release_ports().await,
             Action::SetProxyAside { name, drain } => self.set_proxy_aside(name, *drain, context).await,
@@ -51,10 +51,10 @@ impl EngineHost {
             Action::AwaitHealthy { subject, container, readiness } => {
                 self.await_healthy(subject, container, readiness, context).await
             }
-            Action::CheckRegistry { registry, place } => self.workshop.check_registry(registry, place).await,
-            Action::PushImage { image, latest, from } => {
-                self.workshop.push(image, latest, from, &context.work()).await
-            }
+            Action::CheckRegistry { .. }
+            | Action::VerifyImage { .. }
+            | Action::ScanImage { .. }
+            | Action::PushImage { .. } => self.before_hosts(&step.action, context).await,
             Action::PullImage { image, origin, service } => {
                 self.pull(image, origin, service.as_ref(), &context.work()).await
             }
@@ -69,10 +69,9 @@ impl EngineHost {
             Action::RunReleaseCommand(command) => self.run_release_command(command, context).await,
             Action::SwitchTarget { .. } => self.switch_target(&step.action, context).await,
             Action::RemoveTarget { service, proxy } => self.remove_target(service, *proxy, context).await,
-            Action::SetGate { service, gate, drain, proxy } => match proxy {
-                ProxyMaker::Freehold => self.set_gate(service, gate, *drain, context.lease.fence).await,
-                ProxyMaker::Kamal => self.kamal_gate(service, gate, *drain).await,
-            },
+            Action::SetGate { service, gate, drain, proxy } => {
+                self.move_gate((service, *proxy), gate, *drain, context).await
+            }
             Action::EnsureAgent
             | Action::StoreSchedule(_)
             | Action::SwitchSchedule { .. }
@@ -87,16 +86,56 @@ impl EngineHost {
                 self.write_environment(path, environment, context).await
             }
             Action::RecordRelease { release, latest } => self.record(release, latest, context).await,
+            Action::RecordCanary { .. }
+            | Action::StartCanary { .. }
+            | Action::EndCanary { .. }
+            | Action::ForgetCanary => self.try_release(&step.action, context).await,
             Action::RemoveContainer { container } => self.remove_container(container).await,
             Action::RemoveImage { image } => self.remove_image(image).await,
             Action::RemoveUnnamedImages { service } => self.remove_unnamed_images(service).await,
             Action::ForgetReleases { releases } => self.forget(releases, context).await,
             Action::RemoveProxyIfUnused => Ok(done_if(self.remove_unused_proxy().await?)),
-            Action::RemoveDirectories { directories } => {
-                self.plain_script("remove stored files", &scripts::remove_directories(directories)).await?;
-                Ok(Outcome::Done(None))
-            }
+            Action::RemoveDirectories { directories } => self.remove_stored(directories).await,
             Action::Wait { duration } => pause(*duration, context).await,
+        }
+    }
+
+    async fn move_gate(
+        &self,
+        (service, proxy): (&ProxyServiceName, ProxyMaker),
+        gate: &Gate,
+        drain: Duration,
+        context: &StepContext<'_>,
+    ) -> Result<Outcome, StepError> {
+        match proxy {
+            ProxyMaker::Freehold => self.set_gate(service, gate, drain, context.lease.fence).await,
+            ProxyMaker::Kamal => self.kamal_gate(service, gate, drain).await,
+        }
+    }
+
+    async fn remove_stored(&self, directories: &[String]) -> Result<Outcome, StepError> {
+        self.plain_script("remove stored files", &scripts::remove_directories(directories)).await?;
+        Ok(Outcome::Done(None))
+    }
+
+    /// Brings an image to the host. Any other action changes nothing.
+    async fn deliver_image(&self, action: &Action, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        let Action::DeliverImage { image, from, together } = action else { return Ok(Outcome::AlreadyDone) };
+        self.deliver(image, from, together, &context.work()).await
+    }
+
+    /// Does what is done before any host gets an image. Any other action changes nothing.
+    async fn before_hosts(&self, action: &Action, context: &StepContext<'_>) -> Result<Outcome, StepError> {
+        match action {
+            Action::CheckRegistry { registry, place } => self.workshop.check_registry(registry, place).await,
+            Action::VerifyImage { image, at } => self.workshop.verify(image, at).await,
+            Action::ScanImage { image, at, scan } => {
+                self.workshop.scan(image, at, scan, &context.work()).await
+            }
+            Action::PushImage { image, latest, from } => {
+                self.workshop.push(image, latest, from, &context.work()).await
+            }
+            _ => Ok(Outcome::AlreadyDone),
         }
     }
 
@@ -212,6 +251,7 @@ impl EngineHost {
                 // The next step back removes the new container: what it is answering must end first.
                 self.drain(to, drain).await?;
             }
+            Undo::EndCanary { .. } | Undo::ForgetCanary => self.undo_try(step, context).await?,
             Undo::RemoveStandIn => drop(self.remove_stand_in().await?),
             Undo::ReleasePorts => drop(self.release_ports().await?),
             Undo::DivertPorts { network } => drop(self.divert_ports(network).await?),
@@ -330,7 +370,7 @@ impl EngineHost {
             targets.push(self.target(container, settings.app_port).await?);
         }
         let (settings, files) = (settings.clone(), files.clone());
-        Ok(Route { targets, settings, files, kamal_flags: Vec::new() })
+        Ok(Route { targets, settings, files, kamal_flags: Vec::new(), stored: None })
     }
 
     pub(super) async fn target(&self, container: &ContainerName, port: u16) -> Result<String, StepError> {

@@ -17,13 +17,12 @@ use crate::engine_host::observe::maker;
 use crate::event::{Progress, milliseconds};
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
+mod authority;
 mod failure;
 mod settings;
 
 pub(super) use failure::ProxyFailure;
 pub(super) use settings::{deploy_request, health_check, service_settings};
-
-use settings::SettingsError;
 
 /// The name of the proxy's container, which is Kamal's.
 pub(super) const PROXY_CONTAINER: &str = "kamal-proxy";
@@ -164,17 +163,30 @@ impl EngineHost {
                 source: Arc::new(error),
             })
         })?;
-        if let Err(error) = link.engine.start_container(PROXY_CONTAINER).await {
+        if let Err(error) = self.begin_proxy(&link, run, context).await {
             // A container that never ran, say because its port is taken, must not stand in the next deploy's way.
             let options = freehold_docker::RemoveOptions { force: true, anonymous_volumes: true };
             let _removed = link.engine.remove_container(PROXY_CONTAINER, options).await;
-            return Err(StepError::Host(self.engine_error("start the proxy", error)));
+            return Err(error);
         }
         self.await_proxy(&link).await?;
         Ok(Outcome::Done(Some(match run.publish {
             true => format!("listens on ports {} and {}", run.http_port, run.https_port),
             false => "publishes no port".to_owned(),
         })))
+    }
+
+    /// Starts the proxy's container, which was made just now.
+    async fn begin_proxy(
+        &self,
+        link: &Link,
+        run: &ProxyRun,
+        context: &StepContext<'_>,
+    ) -> Result<(), StepError> {
+        self.write_keys(link, run, context).await?;
+        let started = link.engine.start_container(PROXY_CONTAINER).await;
+        started.map_err(|error| self.engine_error("start the proxy", error))?;
+        Ok(())
     }
 
     /// Waits until the proxy answers on its control socket.
@@ -224,7 +236,7 @@ impl EngineHost {
         let mut request = deploy_request(route).map_err(|error| StepError::Proxy {
             host: self.name.clone(),
             operation: format!("serve `{service}`"),
-            source: Arc::new(SettingsError::from(error)),
+            source: Arc::new(error),
         })?;
         request.health = HealthGate::Trust;
         request.drain = DrainMode::Background;
@@ -403,6 +415,7 @@ pub(super) fn proxy_spec(
         command.extend(["--otlp-endpoint".to_owned(), traces.endpoint.clone()]);
         command.extend(["--trace-ratio".to_owned(), ratio.to_string()]);
     }
+    command.extend(run.acme.iter().flat_map(|acme| authority::flags(acme)));
     spec.command = Some(command);
     spec.network = Some(network.to_owned());
     spec.labels = BTreeMap::from([(PROXY_LABEL.to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);

@@ -4,6 +4,7 @@ use freehold_docker::{Engine, ImageDetails, RegistryCredentials, RegistryProgres
 use freehold_model::{Diagnose, ErrorKind, ImageDigest, ImageReference, Repository, ServiceName};
 use freehold_plan::{BuildPlaceName, ImageOrigin};
 
+use crate::engine_host::known::Found;
 use crate::engine_host::{BuildContext, BuildDestination, EngineHost, Workshop};
 use crate::event::Progress;
 use crate::host::{Outcome, StepError, Work};
@@ -22,6 +23,10 @@ enum RegistryError {
     ForeignImage { service: ServiceName, labels: BTreeMap<String, String> },
     #[error("the engine does not have it after the pull")]
     Gone,
+    #[error("registry `{registry}` has no such image")]
+    NoImage { registry: String, source: freehold_docker::EngineError },
+    #[error("the engine did not push it to registry `{registry}`")]
+    Push { registry: String, source: freehold_docker::EngineError },
 }
 
 fn found(labels: &BTreeMap<String, String>) -> String {
@@ -36,7 +41,8 @@ impl Diagnose for RegistryError {
         match self {
             Self::Login { source, .. } => source.kind(),
             Self::NoCredentials => ErrorKind::Configuration,
-            Self::ForeignImage { .. } | Self::Gone => ErrorKind::Failed,
+            Self::Push { source, .. } => source.kind(),
+            Self::ForeignImage { .. } | Self::Gone | Self::NoImage { .. } => ErrorKind::Failed,
         }
     }
 
@@ -52,6 +58,12 @@ impl Diagnose for RegistryError {
                 "deploy without `--skip-push`, or build the image with `--label {SERVICE_LABEL}={service}`"
             )],
             Self::Gone => Vec::new(),
+            Self::NoImage { .. } => {
+                vec!["deploy without `--skip-push`, or push the image of this version first: `freehold build push`".to_owned()]
+            }
+            Self::Push { .. } => {
+                vec!["look at the log of the registry, its disk, and what its user may do".to_owned()]
+            }
         }
     }
 }
@@ -94,7 +106,29 @@ impl Workshop {
             let username = credentials.username.clone();
             StepError::image(&operation, RegistryError::Login { username, source })
         })?;
+        for repository in self.contexts.keys().filter(|name| name.server() == server) {
+            self.check_push(repository)
+                .await
+                .map_err(|error| StepError::image(format!("push to registry `{registry}`"), error))?;
+        }
         Ok(Outcome::Done(Some(format!("as {}", credentials.username))))
+    }
+
+    /// Finds out before the build whether the registry will take the image. Where we cannot ask it ourselves, as behind
+    /// an HTTP proxy that only the engine knows, the push will tell.
+    async fn check_push(&self, repository: &Repository) -> Result<(), freehold_docker::RegistryError> {
+        let checked = match self.registry_client(repository) {
+            Ok(client) => client.check_push().await,
+            Err(error) => Err(error),
+        };
+        match checked {
+            Err(error) if error.is_refusal() => Err(error),
+            Err(error) => {
+                tracing::debug!(%error, %repository, "the registry was not asked");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Pushes an image under its tag and as the latest one.
@@ -111,6 +145,9 @@ impl Workshop {
         from: &BuildPlaceName,
         work: &Work<'_>,
     ) -> Result<Outcome, StepError> {
+        if matches!(self.found(image), Some(Found::InRegistry(_))) {
+            return Ok(Outcome::AlreadyDone);
+        }
         let source = self.contexts.get(&image.repository);
         if source.is_some_and(|source| matches!(source.destination, BuildDestination::Registry { .. })) {
             // The tool that built it has pushed it under both tags.
@@ -147,8 +184,33 @@ impl Workshop {
             pushed = engine.push_image(image, self.credentials(&image.repository), &mut progress) => pushed,
             () = work.stop.cancelled() => return Err(StepError::Stopped),
         };
-        pushed.map_err(|error| StepError::image(format!("push image `{image}`"), error))?;
-        Ok(last)
+        let Err(source) = pushed else { return Ok(last) };
+        let operation = format!("push image `{image}`");
+        // The registry itself says best what is wrong.
+        self.check_push(&image.repository).await.map_err(|error| StepError::image(&operation, error))?;
+        let registry = registry_of(&image.repository);
+        Err(StepError::image(operation, RegistryError::Push { registry, source }))
+    }
+
+    /// Says why an image could not be pulled.
+    async fn pull_failed(
+        &self,
+        operation: &str,
+        image: &ImageReference,
+        source: freehold_docker::EngineError,
+    ) -> StepError {
+        let asked = match self.registry_client(&image.repository) {
+            Ok(client) => client.manifest(image.tag.as_str()).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(None) => {
+                let registry = registry_of(&image.repository);
+                StepError::image(operation, RegistryError::NoImage { registry, source })
+            }
+            Err(error) if error.is_refusal() => StepError::image(operation, error),
+            Ok(Some(_)) | Err(_) => StepError::image(operation, source),
+        }
     }
 }
 
@@ -184,6 +246,14 @@ impl EngineHost {
             Some(digest) => format!("{}@{digest}", image.repository),
             None => image.to_string(),
         };
+        // Under another tag it may be there as well.
+        if wanted.is_some()
+            && let Some(details) = engine.inspect_image(&name).await.map_err(failed)?
+        {
+            check_label(&operation, service, &details)?;
+            engine.tag_image(&details.id, image).await.map_err(failed)?;
+            return Ok(Outcome::Done(Some("was there under another name".to_owned())));
+        }
         let mut layers = 0;
         let mut progress = |now: RegistryProgress| {
             layers = now.layers;
@@ -193,7 +263,15 @@ impl EngineHost {
             pulled = engine.pull_image(&name, credentials, &mut progress) => pulled,
             () = work.stop.cancelled() => return Err(StepError::Stopped),
         };
-        pulled.map_err(failed)?;
+        if let Err(error) = pulled {
+            return Err(match origin {
+                // Its tag is the one that it gets, not one that the registry has.
+                ImageOrigin::Pinned(_) => failed(error),
+                ImageOrigin::Pushed(_) | ImageOrigin::Tag => {
+                    self.workshop.pull_failed(&operation, image, error).await
+                }
+            });
+        }
         let gone = || StepError::image(&operation, RegistryError::Gone);
         let details = engine.inspect_image(&name).await.map_err(failed)?.ok_or_else(gone)?;
         if let Err(error) = check_label(&operation, service, &details) {
@@ -212,6 +290,9 @@ impl EngineHost {
         image: &ImageReference,
         origin: &ImageOrigin,
     ) -> Result<Option<ImageDigest>, StepError> {
+        if let Some(Found::InRegistry(digest)) = self.workshop.found(image) {
+            return Ok(Some(digest));
+        }
         match origin {
             ImageOrigin::Pinned(pinned) if pinned.digest.is_some() => Ok(pinned.digest.clone()),
             ImageOrigin::Pushed(place) => {
@@ -240,6 +321,10 @@ impl EngineHost {
         // The pull itself says best what is wrong, and an engine that cannot be asked can still pull.
         Ok(asked.inspect_err(|error| tracing::debug!(host = %self.name, %error, "no digest")).ok())
     }
+}
+
+fn registry_of(repository: &Repository) -> String {
+    repository.server().unwrap_or("Docker Hub").to_owned()
 }
 
 fn pushed_digest(details: &ImageDetails, repository: &Repository) -> Option<ImageDigest> {

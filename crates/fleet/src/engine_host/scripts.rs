@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use freehold_plan::{PlacedDirectory, PlacedFile, state_directory};
+use freehold_plan::{PlacedDirectory, PlacedFile, canary_file, state_directory};
 use freehold_ssh::quote;
 
 use crate::host::LeaseToken;
@@ -17,13 +17,16 @@ fn lock_directory(stem: &str) -> String {
     format!(".kamal/lock-{stem}")
 }
 
-/// Prints what the shell knows of the host, one `name=value` a line.
+/// Prints what the shell knows of the host, one `name=value` a line; sockets that the user may use go before others.
 pub(super) const GREETING: &str = r#"
 printf 'home=%s\n' "$(pwd -P)"
 printf 'parent=%s\n' "$PPID"
 printf 'docker_host=%s\n' "${DOCKER_HOST-}"
-for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" /run/podman/podman.sock; do
-  if [ -S "$socket" ]; then printf 'socket=%s\n' "$socket"; fi
+if [ -e /etc/freehold/guard.nft ]; then echo guard=yes; fi
+for usable in -w -e; do
+  for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" /run/podman/podman.sock; do
+    if [ -S "$socket" ] && [ "$usable" "$socket" ]; then printf 'socket=%s\n' "$socket"; fi
+  done
 done
 "#;
 
@@ -209,12 +212,26 @@ pub(super) fn read_audit(stem: &str, lines: u32) -> String {
     format!("tail -n {lines} {} 2>/dev/null; :", quote(&format!(".kamal/{stem}-audit.log")))
 }
 
-/// Prints every stored release, separated by the byte 1.
-pub(super) fn read_releases(stem: &str) -> String {
+/// Prints every stored release, each with the byte 1 behind it; behind the byte 2 that which is tried, if one is; and behind
+/// another those of the folders that exist.
+pub(super) fn read_releases(stem: &str, folders: &[String]) -> String {
+    let folders: String = folders.iter().map(|folder| format!(" {}", quote(folder))).collect();
     format!(
-        "for file in {}/releases/*.json; do [ -e \"$file\" ] && cat \"$file\" && printf '\\001'; done; :",
-        quote(&state_directory(stem))
+        r#"
+for file in {}/releases/*.json; do [ -e "$file" ] && cat "$file" && printf '\001'; done
+printf '\002'
+if [ -e {canary} ]; then cat {canary}; fi
+printf '\002'
+for folder in{folders}; do if [ -d "$folder" ]; then printf '%s\n' "$folder"; fi; done
+"#,
+        quote(&state_directory(stem)),
+        canary = quote(&canary_file(stem)),
     )
+}
+
+/// Forgets which release is tried.
+pub(super) fn forget_canary(token: &LeaseToken) -> String {
+    format!("{}rm -f {}", check_fence(token), quote(&canary_file(&token.stem)))
 }
 
 /// Stores a release.

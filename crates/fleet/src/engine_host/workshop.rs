@@ -2,13 +2,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use freehold_docker::{BuildCache, RegistryCredentials};
-use freehold_model::{AccessoryName, Architecture, Builder, HostName, Repository, Tag};
+use freehold_docker::{BuildCache, ContentKey, RegistryCredentials};
+use freehold_model::{AccessoryName, Architecture, Builder, HostName, ImageReference, Repository, Tag};
 use freehold_plan::BuildTool;
 use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 
 use crate::engine_host::EngineHost;
+use crate::engine_host::courier::Courier;
+use crate::engine_host::known::Found;
+use crate::engine_host::trust::ImageTrust;
 
 /// What this machine gives to hosts: the source to build, the engine that builds it, and our own executable.
 pub struct Workshop {
@@ -24,7 +27,15 @@ pub struct Workshop {
     pub environment: BTreeMap<String, String>,
     hosts: RwLock<BTreeMap<HostName, Weak<EngineHost>>>,
     stock: RwLock<Stock>,
+    /// Images that several hosts get in one go.
+    pub(super) courier: Courier,
     digests: tokio::sync::Mutex<BTreeMap<PathBuf, String>>,
+    /// Images that were not built because somebody has them.
+    pub(super) found: RwLock<BTreeMap<ImageReference, Found>>,
+    /// The keys of images that were built, or would have been.
+    pub(super) keys: RwLock<BTreeMap<ImageReference, ContentKey>>,
+    /// What decides which images may run.
+    pub(super) trust: RwLock<ImageTrust>,
 }
 
 impl std::fmt::Debug for Workshop {
@@ -66,6 +77,12 @@ pub struct BuildContext {
     pub ssh_agents: BTreeMap<String, PathBuf>,
     /// Where a tool that is no engine leaves the image.
     pub destination: BuildDestination,
+    /// The commit, if the folder is a clone of it that we made.
+    pub clone_of: Option<String>,
+    /// The hosts that run the image.
+    pub hosts: Vec<HostName>,
+    /// The latest tag, where the image goes through a registry.
+    pub registry_latest: Option<Tag>,
 }
 
 /// Where a tool that is no engine leaves an image.
@@ -98,7 +115,11 @@ impl Workshop {
             environment,
             hosts: RwLock::default(),
             stock: RwLock::default(),
+            courier: Courier::default(),
             digests: tokio::sync::Mutex::default(),
+            found: RwLock::default(),
+            keys: RwLock::default(),
+            trust: RwLock::default(),
         })
     }
 

@@ -170,7 +170,9 @@ pub enum ExecuteError {
 
 fn live(kind: PlanKind) -> &'static str {
     match kind {
-        PlanKind::Deploy | PlanKind::Rollback => "the new release is live",
+        PlanKind::Deploy | PlanKind::Rollback | PlanKind::CanaryPromote => "the new release is live",
+        PlanKind::CanaryStart => "the new release is tried",
+        PlanKind::CanaryAbort => "the release that was tried is being removed",
         PlanKind::Start => "the service is started",
         PlanKind::Stop => "the service is being stopped",
         PlanKind::Prune => "what is no longer needed is being removed",

@@ -12,7 +12,11 @@ fn everything() -> ProjectFixture {
     ProjectFixture::new(&hosts).role("jobs", &hosts, false).with(|project| {
         let secret = |text: &str| Credential::Plain(PlainSecret::new(text));
         let credentials = RegistryCredentials { username: secret("ann"), password: secret("password") };
-        project.registry = Some(Registry { place: RegistryPlace::DockerHub, credentials: Some(credentials) });
+        project.registry = Some(Registry {
+            place: RegistryPlace::DockerHub,
+            credentials: Some(credentials),
+            uses_docker_login: false,
+        });
         for role in project.roles.values_mut() {
             role.release_command = Some(vec!["migrate".to_owned()]);
             role.asset_path = Some(AssetPath { path: "/assets".to_owned(), options: None });

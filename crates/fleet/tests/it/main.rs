@@ -1,6 +1,8 @@
 //! Leases, execution and recovery over hosts in memory, with everything that can go wrong.
 
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod delivery;

@@ -25,6 +25,43 @@ fn command_lines_that_are_wrong() {
 }
 
 #[test]
+fn command_lines_of_the_proxy_that_are_wrong() {
+    let sandbox = Sandbox::new();
+    let deploy = ["proxy", "deploy", "shop", "--target", "web:80"];
+    for (name, words) in [
+        ("compress with a space", &["--compress", "lz4"][..]),
+        ("compress", &["--compress=lz4"]),
+        ("balance", &["--balance", "random"]),
+        ("hsts in days", &["--hsts", "365d"]),
+        ("negative failures", &["--passive-health-failures", "-1"]),
+        ("negative span", &["--hsts", "-1h"]),
+        ("pause above the longest", &["--passive-health-failures", "3", "--passive-health-pause", "10m"]),
+        ("pause without failures", &["--passive-health-pause", "10s"]),
+        ("header without a value", &["--request-header", "NoColon"]),
+        ("upgrade", &["--upgrade", "h2c"]),
+        ("rate", &["--client-rate", "fast"]),
+    ] {
+        let words = [&deploy[..], words].concat();
+        insta::assert_snapshot!(snapshot_name("proxy", name), sandbox.run(&words));
+    }
+    for (name, words) in [
+        ("buffer disk", &["proxy", "serve", "--buffer-disk", "4G"][..]),
+        ("negative port", &["proxy", "serve", "--http-port", "-1"]),
+        ("trace ratio", &["proxy", "serve", "--trace-ratio", "half"]),
+        (
+            "verdict flag alone",
+            &["proxy", "rollout", "set", "shop", "--percent", "5", "--verdict-errors", "3"],
+        ),
+        ("stop by socket", &["proxy", "stop", "shop", "--socket", "/nonexistent/proxy.sock"]),
+        ("remove by socket", &["proxy", "remove", "shop", "--socket=/nonexistent/proxy.sock"]),
+        ("upgrade by socket", &["proxy", "upgrade", "--socket=/nonexistent/proxy.sock"]),
+        ("serve help", &["proxy", "serve", "--help"]),
+    ] {
+        insta::assert_snapshot!(snapshot_name("proxy", name), sandbox.run(words));
+    }
+}
+
+#[test]
 fn deploy_files_that_are_wrong() {
     for (name, text) in [
         ("broken yaml", "service: shop\nimage: [shop\nservers: x\n"),

@@ -1,7 +1,7 @@
 use crate::sandbox::{Sandbox, snapshot_name};
 
 /// Every command that is shown.
-const COMMANDS: [&str; 84] = [
+const COMMANDS: [&str; 86] = [
     "init",
     "setup",
     "deploy",
@@ -10,6 +10,8 @@ const COMMANDS: [&str; 84] = [
     "rollback",
     "releases",
     "status",
+    "doctor",
+    "tunnel",
     "app",
     "app logs",
     "app exec",

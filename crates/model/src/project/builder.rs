@@ -98,6 +98,8 @@ pub struct BuildCache {
 pub enum CacheKind {
     /// That of GitHub Actions.
     Gha,
+    /// A folder of the machine that builds.
+    Local(PathBuf),
     /// An image in a registry, with the project's server in front; `IMAGE-build-cache` by default.
     Registry(Repository),
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, ContainerOptions, Network, TargetProtocol, Traffic};
+use super::{Compression, ContainerOptions, Network, ProxyAcme, TargetProtocol, Traffic};
 use crate::SecretName;
 
 /// How the proxy serves a role.
@@ -61,6 +61,7 @@ impl ProxyRun {
             (!self.edge.is_default(), "run: proxy_protocol, trusted_proxies, max_client_connections"),
             (self.buffer_disk_bytes.is_some(), "run: buffer_disk"),
             (self.traces.is_some(), "run: otlp_endpoint"),
+            (self.acme.is_some(), "run: acme"),
         ];
         keys.into_iter().find(|(is_set, _)| *is_set).map(|(_, key)| key)
     }
@@ -158,6 +159,10 @@ pub struct CertificateAuthority {
     /// Whether it is not found out before an order whether the names lead to the host.
     #[serde(default, skip_serializing_if = "is_no")]
     pub skip_name_check: bool,
+    /// Who says, when a client asks for a name that nobody has named, whether a certificate is ordered for it: a path of the
+    /// service itself, or an `http` or `https` URL. Only for a service without hosts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_url: Option<String>,
     /// The other hosts that serve the same names, and share their certificates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fleet: Option<CertificateFleet>,
@@ -306,6 +311,9 @@ pub struct ProxyRun {
     /// Where traces go, or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traces: Option<ProxyTraces>,
+    /// How certificates are ordered, where the file says anything of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acme: Option<Box<ProxyAcme>>,
     /// The image of kamal-proxy that the file asks for. Freehold's own proxy needs none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<ProxyImage>,
@@ -404,6 +412,7 @@ impl Default for ProxyRun {
             edge: ProxyEdge::default(),
             buffer_disk_bytes: None,
             traces: None,
+            acme: None,
             image: None,
             options: Box::default(),
         }

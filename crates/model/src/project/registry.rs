@@ -9,8 +9,10 @@ use crate::{RegistryServer, SecretName};
 pub struct Registry {
     /// Which registry.
     pub place: RegistryPlace,
-    /// How to log in; none only for a local registry.
+    /// How to log in; none for a local registry, and until Docker's own login was looked up.
     pub credentials: Option<RegistryCredentials>,
+    /// Whether Docker's own login on this machine is used: its file, or the helper that the file names.
+    pub uses_docker_login: bool,
 }
 
 impl Registry {

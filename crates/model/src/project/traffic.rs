@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 pub use header::HeaderField;
 pub use network::Network;
 pub use rate::Rate;
+pub use upgrade::UpgradeToken;
 
 mod header;
 mod network;
 mod rate;
+mod upgrade;
 
 /// A text that says nothing that the proxy could do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,6 +85,10 @@ pub struct Traffic {
     /// Whether answers get the usual headers for security that the application has not set.
     #[serde(skip_serializing_if = "is_default")]
     pub security_headers: bool,
+    /// The protocols to which connections may be upgraded; `websocket` alone where nothing is given. Who asks for another one is
+    /// served as if nothing had been asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrades: Option<Vec<UpgradeToken>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -104,12 +110,14 @@ impl Traffic {
     /// # Errors
     /// [`InvalidTraffic`] with the first value that is out of bounds.
     pub fn check(&self) -> Result<(), InvalidTraffic> {
-        let counts = [self.allow.len(), self.block.len(), self.trusted_proxies.len(), self.redirects.len()];
+        let upgrades = self.upgrades.as_ref().map_or(0, Vec::len);
+        let counts =
+            [self.allow.len(), self.block.len(), self.trusted_proxies.len(), self.redirects.len(), upgrades];
         if let Some(count) = counts.into_iter().find(|count| *count > MAX_LISTED) {
             return Err(InvalidTraffic::new(
                 format!("{count} entries"),
                 "a list that the proxy takes",
-                "a list of networks or redirects may have up to 1000 entries",
+                "a list of networks, redirects or protocols may have up to 1000 entries",
             ));
         }
         if let Some(passive) = &self.passive_health {
@@ -186,9 +194,21 @@ impl PassiveHealth {
         if !(1..=1000).contains(&self.failures) {
             return Err(InvalidTraffic::new(self.failures.to_string(), "a number of failures", HELP));
         }
-        if !(1..=day).contains(&self.pause_ms) || !(self.pause_ms..=day).contains(&self.max_pause_ms) {
-            let text = format!("{} to {} ms", self.pause_ms, self.max_pause_ms);
-            return Err(InvalidTraffic::new(text, "a span for which a target is left out", HELP));
+        if let Some(span) =
+            [self.pause_ms, self.max_pause_ms].into_iter().find(|span| !(1..=day).contains(span))
+        {
+            return Err(InvalidTraffic::new(
+                format!("{span} ms"),
+                "a span for which a target is left out",
+                HELP,
+            ));
+        }
+        if self.pause_ms > self.max_pause_ms {
+            return Err(InvalidTraffic::new(
+                format!("{} ms", self.pause_ms),
+                "a pause that is possible",
+                "the first pause must not be longer than the longest one",
+            ));
         }
         Ok(())
     }

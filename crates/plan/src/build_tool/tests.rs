@@ -161,6 +161,11 @@ fn buildx_is_told_everything() {
     let gha = BuildCache { kind: CacheKind::Gha, options: Some("mode=max,scope=x,token=t".to_owned()) };
     let expected = ("type=gha,mode=max,scope=x,token=t".to_owned(), "type=gha,scope=x,token=t".to_owned());
     assert_eq!(cache_flags(&gha), expected);
+    let local =
+        BuildCache { kind: CacheKind::Local("/var/cache/shop".into()), options: Some("mode=max".to_owned()) };
+    let expected =
+        ("type=local,dest=/var/cache/shop,mode=max".to_owned(), "type=local,src=/var/cache/shop".to_owned());
+    assert_eq!(cache_flags(&local), expected);
 }
 
 /// kamal-compat §6 row 14.

@@ -1,7 +1,19 @@
+use std::time::Duration;
+
 use freehold_model::{ContainerName, ProxyServiceName, ReleaseId, ScheduleName, ScheduleState};
 use serde::{Deserialize, Serialize};
 
 use crate::{Gate, Route};
+
+/// What a failed step in a stage does to the plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// Everything that the plan did is undone on every host.
+    PutBack,
+    /// The new release is live: the other steps go on, and what is left needs attention.
+    GoOn,
+}
 
 /// How a step is undone. Undoing twice does nothing the second time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +61,15 @@ pub enum Undo {
         /// Its route.
         previous: Box<Route>,
     },
+    /// Sends all visitors to the service's own containers.
+    EndCanary {
+        /// The service's name in the proxy.
+        service: ProxyServiceName,
+        /// How long requests in flight may take.
+        drain: Duration,
+    },
+    /// Forgets which release is tried.
+    ForgetCanary,
     /// Sets the gate that was there before.
     RestoreGate {
         /// The service's name in the proxy.

@@ -8,6 +8,7 @@ use crate::images::image_of;
 use crate::kamal_proxy::undo_waiting;
 use crate::naming::{NETWORK, RELEASE_LABEL, hex_digits, role_labels};
 use crate::observed::{ObservedHost, ProxyMaker};
+use crate::peer::introduce;
 use crate::plan::{Action, OnFailure, StageKind, Undo};
 use crate::request::{ContainerRequest, Readiness, ReleaseCommand};
 use crate::rollout::files::assets_volume;
@@ -18,7 +19,7 @@ use crate::stages::Stages;
 const RELEASE_COMMAND_LIMIT: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Runs the release command of each role that has one, on the role's first host, one after another.
-pub(super) fn release_commands(
+pub(crate) fn release_commands(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
 ) -> Result<(), RolloutError> {
@@ -55,7 +56,7 @@ pub(super) fn release_command_name(
 }
 
 /// Starts the new containers: first those of the primary role, everywhere, then the others.
-pub(super) fn boot(
+pub(crate) fn boot(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
     observed: &Observed,
@@ -112,16 +113,19 @@ pub(super) fn container(
     (role, entry): (&Role, &RoleHost),
     name: &ContainerName,
 ) -> ContainerRequest {
+    let mut options = role.options.clone();
+    let mut environment = environment(request, entry, name);
+    introduce(request.project, &entry.name, NETWORK, (&mut options, &mut environment));
     ContainerRequest {
         name: name.clone(),
         image: image_of(request.project, role, &request.version).into(),
         hostname: Some(hostname(request, &entry.name, name)),
         network: NETWORK.to_owned(),
         command: role.command.clone(),
-        environment: environment(request, entry, name),
+        environment,
         labels: role_labels(request.project, &role.name, &request.id),
         volumes: role.volumes.iter().cloned().chain(assets_volume(request, role)).collect(),
-        options: role.options.clone(),
+        options,
         logging: role.logging.clone(),
         stop_timeout: role.stop_timeout,
     }

@@ -1,6 +1,6 @@
 use freehold_model::{
     Architecture, CertificateAuthority, Diagnose, ErrorKind, HostName, ImageReference, ProxyRun,
-    ProxyServiceName, ProxySettings, Role, Tls,
+    ProxyServiceName, ProxySettings, ReleaseVersion, Role, Tls,
 };
 
 use crate::images::images;
@@ -72,6 +72,14 @@ pub enum RolloutError {
         /// The host.
         host: HostName,
     },
+    /// A release is tried, and visitors go there.
+    #[error("version `{version}` is tried on host `{host}`, and visitors go there")]
+    Canary {
+        /// The host.
+        host: HostName,
+        /// The version.
+        version: ReleaseVersion,
+    },
     /// Another application has a host that this one is to have.
     #[error("the proxy on host `{host}` serves a host and path of `{service}` for `{holder}`")]
     Taken {
@@ -106,6 +114,10 @@ pub enum RolloutError {
     Name(#[from] freehold_model::InvalidName),
 }
 
+/// What ends a canary, for whoever wants to do something else.
+pub(crate) const CANARY_HELP: &str =
+    "end it first: `freehold canary promote` lets it serve, `freehold canary abort` removes it";
+
 fn list(architectures: &[Architecture]) -> String {
     architectures.iter().map(|architecture| architecture.as_str()).collect::<Vec<_>>().join(", ")
 }
@@ -122,6 +134,7 @@ impl Diagnose for RolloutError {
             | Self::NoImage { .. }
             | Self::Closed { .. }
             | Self::Namesake { .. }
+            | Self::Canary { .. }
             | Self::KamalCannot { .. } => ErrorKind::Failed,
         }
     }
@@ -157,6 +170,7 @@ impl Diagnose for RolloutError {
                 "put the new release in its place, without a gap: `freehold deploy --take-over`".to_owned(),
                 "or keep both: name another `proxy: host:` for this one".to_owned(),
             ],
+            Self::Canary { .. } => vec![CANARY_HELP.to_owned()],
             Self::KamalCannot { .. } => {
                 vec!["let Freehold's proxy take its place first: `freehold adopt`".to_owned()]
             }
@@ -190,7 +204,7 @@ fn names_authority(role: &Role) -> bool {
 }
 
 /// Checks that a host can take the release.
-pub(super) fn check_host(
+pub(crate) fn check_host(
     request: &RolloutRequest<'_>,
     host: &HostName,
     seen: &ObservedHost,

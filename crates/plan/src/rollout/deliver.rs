@@ -1,27 +1,40 @@
+use std::collections::BTreeSet;
+
 use freehold_model::{BuildPlace, HostName};
 
 use crate::images::{NeededImage, NeededSource, images, registry_name};
 use crate::naming::{NETWORK, latest_of, state_directory};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
-use crate::request::{BuildPlaceName, ImageOrigin};
+use crate::request::{BuildPlaceName, ImageOrigin, ImagePlace, ImageScan};
 use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on, schedule, seen};
 use crate::stages::Stages;
 use crate::{Observed, latest_image};
 
+/// How much of a release comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// What it takes to try it: what the service has of certificates, users and jobs stays.
+    Tried,
+}
+
 /// Builds the images, pushes them where there is a registry, and brings them to every host.
-pub(super) fn build_and_deliver(
+pub(crate) fn build_and_deliver(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
     observed: &Observed,
-    hosts: &[HostName],
+    extent: Extent,
 ) -> Result<(), RolloutError> {
+    let hosts = request.project.hosts();
     if request.image == ImageSource::Build {
-        build(stages, request, hosts);
+        build(stages, request, &hosts);
     }
+    check(stages, request, &hosts);
     stages.begin(StageKind::Prepare, OnFailure::PutBack);
     let project = request.project;
     let stem = project.stem();
-    for host in hosts {
+    for host in &hosts {
         let directories = vec![
             ".kamal".to_owned(),
             format!(".kamal/apps/{stem}/env/roles"),
@@ -32,7 +45,7 @@ pub(super) fn build_and_deliver(
         if request.image != ImageSource::OnHosts {
             let roles = roles_on(project, host).map(|(role, _)| role);
             for image in images(project, roles, &request.version) {
-                stages.step(host, bring(request, image), Undo::Nothing);
+                stages.step(host, bring(request, image, &hosts), Undo::Nothing);
             }
         }
         if request.proxy == ProxyBoot::Ensure && roles_on(project, host).any(|(role, _)| role.proxy.is_some())
@@ -44,7 +57,23 @@ pub(super) fn build_and_deliver(
             stages.step(host, action, Undo::Nothing);
         }
         files::write(stages, request, observed, host)?;
-        schedule::store(stages, request, host)?;
+        if extent == Extent::Whole {
+            files::write_for_proxy(stages, request.project, host);
+            schedule::store(stages, request, host)?;
+        }
+    }
+    Ok(())
+}
+
+/// Brings what a release needs to serve that was only tried so far.
+pub(crate) fn prepare_promotion(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+) -> Result<(), RolloutError> {
+    stages.begin(StageKind::Prepare, OnFailure::PutBack);
+    for host in request.project.hosts() {
+        files::write_for_proxy(stages, request.project, &host);
+        schedule::store(stages, request, &host)?;
     }
     Ok(())
 }
@@ -92,8 +121,33 @@ fn build(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) 
     }
 }
 
+/// Checks every image before any host gets it. What hosts have already was checked when it came.
+fn check(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) {
+    let project = request.project;
+    let Some(first) = hosts.first().filter(|_| request.image != ImageSource::OnHosts) else { return };
+    stages.begin(StageKind::Check, OnFailure::PutBack);
+    let roles = project.roles.values().filter(|role| !role.hosts.is_empty());
+    for (index, needed) in images(project, roles, &request.version).into_iter().enumerate() {
+        let lane = format!("image {index}");
+        let (image, at) = match bring(request, needed, hosts) {
+            Action::PullImage { image, origin, .. } => (image, ImagePlace::Registry(origin)),
+            Action::DeliverImage { image, from, .. } => (image, ImagePlace::Engine(from)),
+            _ => continue,
+        };
+        if project.verification.is_some() {
+            let action = Action::VerifyImage { image: image.clone(), at: at.clone() };
+            stages.step_beside(first, &lane, action, Undo::Nothing);
+        }
+        if let Some(scan) = &project.scan {
+            let fail_on = scan.fail_on.map(|severity| severity.as_str().to_owned());
+            let scan = ImageScan { command: scan.command.clone(), fail_on };
+            stages.step_beside(first, &lane, Action::ScanImage { image, at, scan }, Undo::Nothing);
+        }
+    }
+}
+
 /// Says how a host gets an image.
-fn bring(request: &RolloutRequest<'_>, image: NeededImage) -> Action {
+fn bring(request: &RolloutRequest<'_>, image: NeededImage, hosts: &[HostName]) -> Action {
     let project = request.project;
     let service = Some(project.service.clone());
     match image.source {
@@ -107,6 +161,13 @@ fn bring(request: &RolloutRequest<'_>, image: NeededImage) -> Action {
             };
             Action::PullImage { image: image.reference, origin, service }
         }
-        NeededSource::Built(from) => Action::DeliverImage { image: image.reference, from },
+        NeededSource::Built(ref from) => {
+            let needs = |host: &&HostName| {
+                images(project, roles_on(project, host).map(|(role, _)| role), &request.version)
+                    .contains(&image)
+            };
+            let together: BTreeSet<HostName> = hosts.iter().filter(needs).cloned().collect();
+            Action::DeliverImage { image: image.reference, from: from.clone(), together }
+        }
     }
 }

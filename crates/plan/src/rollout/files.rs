@@ -11,7 +11,7 @@ use crate::request::{AssetBridge, ProxyFiles, Subject};
 use crate::rollout::{RolloutError, RolloutRequest, first_name, roles_on, seen};
 use crate::stages::Stages;
 
-/// Writes what the containers and the proxy read: assets, error pages, certificates.
+/// Writes what belongs to a version, beside what other versions have: assets and error pages.
 pub(super) fn write(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
@@ -33,6 +33,13 @@ pub(super) fn write(
     }
     for (role, _) in roles_on(project, host) {
         assets(stages, request, observed, (host, role))?;
+    }
+    Ok(())
+}
+
+/// Writes what the proxy alone reads, in place of what it has: certificates and those who may come.
+pub(super) fn write_for_proxy(stages: &mut Stages, project: &Project, host: &HostName) {
+    for (role, _) in roles_on(project, host) {
         if let Some(proxy) = &role.proxy {
             let directory = tls_directory(project, &role.name);
             write_certificate(stages, host, &proxy.tls, ((&role.name).into(), directory));
@@ -40,7 +47,6 @@ pub(super) fn write(
             write_users(stages, host, proxy, ((&role.name).into(), directory));
         }
     }
-    Ok(())
 }
 
 fn assets(

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_model::{
     ContainerName, Environment, HostName, ImageReference, Project, Release, ReleaseId, ReleaseRole, Role,
-    RoleHost, Tls,
+    RoleHost,
 };
 
 use crate::Observed;
@@ -10,27 +10,26 @@ use crate::naming::{
     assets_directory, container_version, error_pages_directory, latest_image, tls_directory, users_directory,
 };
 use crate::observed::{ObservedContainer, ObservedHost};
-use crate::plan::{Action, OnFailure, StageKind, Undo};
+use crate::plan::{Action, Undo};
 use crate::retention::{has_unused, retention};
 use crate::rollout::boot::release_command_name;
 use crate::rollout::namesake::GivingWay;
 use crate::rollout::{
-    RolloutError, RolloutRequest, container_names, first_name, replaced_name, roles_on, seen,
+    RolloutError, RolloutRequest, container_names, first_name, kept_folders, release_image, replaced_name,
+    roles_on, seen,
 };
 use crate::schedule;
 use crate::stages::Stages;
 
-/// Stops the old containers, writes down the release, and removes what is too old.
-pub(super) fn retire(
+/// Stops the old containers, writes down the release, and removes what is too old. Its stage has begun.
+pub(crate) fn retire(
     stages: &mut Stages,
     request: &RolloutRequest<'_>,
     observed: &Observed,
     image: &ImageReference,
-    hosts: &[HostName],
 ) -> Result<(), RolloutError> {
-    stages.begin(StageKind::Retire, OnFailure::GoOn);
     let giving_way = GivingWay::of(request, observed);
-    for host in hosts {
+    for host in &request.project.hosts() {
         let seen = seen(observed, host)?;
         giving_way.stop(stages, request, (host, seen));
         let mut names = Vec::new();
@@ -39,8 +38,9 @@ pub(super) fn retire(
             retire_role(stages, request, (role, entry), seen)?;
         }
         record(stages, request, image, host)?;
+        forget_release_commands(stages, request, host)?;
         for (role, _) in roles_on(request.project, host) {
-            clean_up(stages, request, (host, role))?;
+            clean_up(stages, request.project, (host, role));
         }
         forget(stages, request, seen, (host, &names))?;
     }
@@ -53,48 +53,57 @@ fn record(
     image: &ImageReference,
     host: &HostName,
 ) -> Result<(), RolloutError> {
+    let Some(latest) = latest_image(request.project) else { return Ok(()) };
+    let release = Release { image: image.clone(), ..release_of(request, host)? };
+    stages.step(host, Action::RecordRelease { release: Box::new(release), latest }, Undo::Nothing);
+    Ok(())
+}
+
+/// Describes the release as it is on a host.
+pub(crate) fn release_of(request: &RolloutRequest<'_>, host: &HostName) -> Result<Release, RolloutError> {
     let project = request.project;
-    let Some(latest) = latest_image(project) else { return Ok(()) };
     let mut roles = BTreeMap::new();
     for (role, entry) in roles_on(project, host) {
         roles.insert(role.name.clone(), release_role(request, role, entry, first_name(request, role)?));
     }
-    let release = Release {
+    Ok(Release {
         id: request.id.clone(),
         version: request.version.clone(),
         service: project.service.clone(),
         destination: project.destination.clone(),
-        image: image.clone(),
+        image: release_image(request),
         created_at: request.created_at.clone(),
         author: request.author.clone(),
         git_revision: request.git_revision.clone(),
         has_error_pages: !request.error_pages.is_empty(),
         roles,
-    };
-    stages.step(host, Action::RecordRelease { release: Box::new(release), latest }, Undo::Nothing);
+    })
+}
+
+/// Removes the containers of the release commands that ran on a host.
+pub(crate) fn forget_release_commands(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    host: &HostName,
+) -> Result<(), RolloutError> {
+    for (role, _) in roles_on(request.project, host) {
+        let is_first = role.hosts.first().is_some_and(|entry| entry.name == *host);
+        if role.release_command.is_some() && is_first {
+            let container = release_command_name(request, role)?;
+            stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
+        }
+    }
     Ok(())
 }
 
 /// Removes what only the way back needed.
-fn clean_up(
-    stages: &mut Stages,
-    request: &RolloutRequest<'_>,
-    (host, role): (&HostName, &Role),
-) -> Result<(), RolloutError> {
-    let is_first = role.hosts.first().is_some_and(|entry| entry.name == *host);
-    if role.release_command.is_some() && is_first {
-        let container = release_command_name(request, role)?;
-        stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
-    }
-    if role.proxy.as_ref().is_some_and(|proxy| matches!(proxy.tls, Tls::Custom { .. })) {
-        let directories = vec![format!("{}/before", tls_directory(request.project, &role.name))];
+fn clean_up(stages: &mut Stages, project: &Project, (host, role): (&HostName, &Role)) {
+    let Some(proxy) = &role.proxy else { return };
+    let folders = [tls_directory(project, &role.name), users_directory(project, &role.name)];
+    for folder in kept_folders(proxy, folders) {
+        let directories = vec![format!("{folder}/before")];
         stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
     }
-    if role.proxy.as_ref().is_some_and(|proxy| proxy.basic_auth.is_some()) {
-        let directories = vec![format!("{}/before", users_directory(request.project, &role.name))];
-        stages.step(host, Action::RemoveDirectories { directories }, Undo::Impossible);
-    }
-    Ok(())
 }
 
 /// Removes containers, images, files and stored releases that are too old to go back to.
@@ -137,7 +146,7 @@ fn forget(
 
 /// Returns the folders of assets and error pages of versions that no container is left of. They are named one by one:
 /// a pattern such as Kamal's `ROLE-*` would also hit those of a role `ROLE-x`.
-fn old_folders(
+pub(crate) fn old_folders(
     project: &Project,
     seen: &ObservedHost,
     removed: &[ContainerName],

@@ -135,3 +135,92 @@ fn the_configuration_changes_with_what_the_container_is_made_from_and_not_with_i
     let newer = Accessory { image: RemoteImage::parse("postgres:17").expect("an image"), ..database() };
     assert_ne!(accessory_configuration(&newer), before);
 }
+
+/// Returns the lines of the hosts file and the variables that the container of a plan gets.
+fn introduced(plan: &Plan, container: &str) -> (Vec<String>, BTreeMap<String, String>) {
+    let steps = plan.steps();
+    let request = steps.filter_map(|step| match &step.action {
+        Action::StartContainer(request) if request.name.as_str() == container => Some(request),
+        _ => None,
+    });
+    let request = request.last().expect("the container is started");
+    let clear = request.environment.clear.iter();
+    let ours = clear.filter(|(name, _)| name.as_str().starts_with("FREEHOLD_"));
+    let variables = ours.map(|(name, value)| (name.to_string(), value.clone())).collect();
+    (request.options.add_host.clone(), variables)
+}
+
+#[test]
+fn accessories_on_other_hosts_are_known_by_name_and_by_a_variable() {
+    let mut db = database();
+    db.hosts = vec![host("10.0.0.11"), host("db-2")];
+    db.publish = Some("5432:5432".to_owned());
+    let mut inner = database();
+    inner.name = AccessoryName::parse("cache").expect("a name");
+    inner.container = ContainerName::parse("app-cache").expect("a name");
+    let known = |script: Script| {
+        script.with(|project| {
+            project.accessories = [&db, &inner].map(|one| (one.name.clone(), one.clone())).into();
+        })
+    };
+    // What a host publishes on its loopback address alone, no other host reaches; what runs here, the engine knows.
+    let script = known(Script::new(&["one", "10.0.0.11"]));
+    let plan = script.plan("1").expect("a plan");
+    let addresses = BTreeMap::from([("FREEHOLD_DB_HOSTS".to_owned(), "10.0.0.11".to_owned())]);
+    let text = serde_json::to_string(&plan).expect("JSON");
+    assert_eq!(text.matches("app-db:10.0.0.11").count(), 1, "on the host without the accessory only");
+    assert!(!text.contains("app-cache:") && !text.contains("FREEHOLD_CACHE"), "{text}");
+    let script = known(Script::new(&["one"]));
+    let seen = introduced(&script.plan("1").expect("a plan"), "app-web-1");
+    assert_eq!(seen, (vec!["app-db:10.0.0.11".to_owned()], addresses));
+
+    // The file's addresses count for names, and before names that are addresses.
+    let script = script.with(|project| {
+        let addresses = [("db-2", "fd00::2"), ("10.0.0.11", "10.9.0.11")];
+        project.addresses = addresses.map(|(name, ip)| (host(name), ip.parse().expect("an address"))).into();
+    });
+    let (lines, variables) = introduced(&script.plan("1").expect("a plan"), "app-web-1");
+    assert_eq!(lines, ["app-db:10.9.0.11"]);
+    assert_eq!(variables["FREEHOLD_DB_HOSTS"], "10.9.0.11,fd00::2");
+
+    // What the person wrote goes first.
+    let script = script.with(|project| {
+        let role = project.roles.values_mut().next().expect("a role");
+        role.options.add_host = vec!["app-db:192.0.2.1".to_owned()];
+        let name = freehold_model::EnvName::parse("FREEHOLD_DB_HOSTS").expect("a variable");
+        role.hosts[0].environment.clear.insert(name, "mine".to_owned());
+    });
+    let (lines, variables) = introduced(&script.plan("1").expect("a plan"), "app-web-1");
+    assert_eq!(
+        (lines, variables["FREEHOLD_DB_HOSTS"].as_str()),
+        (vec!["app-db:192.0.2.1".to_owned()], "mine")
+    );
+}
+
+#[test]
+fn accessories_know_each_other_unless_they_share_the_network_of_a_container() {
+    let mut db = database();
+    db.hosts = vec![host("10.0.0.11")];
+    db.publish = Some("5432:5432".to_owned());
+    let mut search = database();
+    search.name = AccessoryName::parse("search").expect("a name");
+    search.container = ContainerName::parse("app-search").expect("a name");
+    let plan = |search: &Accessory| {
+        let script = Script::new(&["one"]).with(|project| {
+            project.accessories = [&db, search].map(|one| (one.name.clone(), one.clone())).into();
+        });
+        let request = AccessoryRequest {
+            project: &script.project,
+            accessories: vec![(search, vec![host("one")])],
+            verb: AccessoryVerb::Boot,
+            id: id(1),
+            random: [7; 16],
+            proxies: BTreeMap::new(),
+            files: &BTreeMap::new(),
+        };
+        introduced(&accessory(&request, &BTreeMap::new()).expect("a plan"), "app-search").0
+    };
+    assert_eq!(plan(&search), ["app-db:10.0.0.11"]);
+    search.network = "container:other".to_owned();
+    assert_eq!(plan(&search), [""; 0]);
+}

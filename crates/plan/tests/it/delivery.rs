@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use freehold_model::{
     AssetPath, Builder, Credential, ImageDigest, ImageKey, PlainSecret, ProjectImage, Registry,
     RegistryCredentials, RegistryPlace, RegistryServer, RemoteImage, Repository, Role, RoleImage, RoleName,
-    RoleOrder, SecretName, Tls,
+    RoleOrder, Scan, SecretName, Severity, Tls, Verification,
 };
 use freehold_plan::{
-    Action, BuildPlaceName, ImageOrigin, ImageSource, Plan, RollbackTarget, StageKind, Step, Undo,
+    Action, BuildPlaceName, ImageOrigin, ImagePlace, ImageSource, Plan, RollbackTarget, StageKind, Step, Undo,
 };
 
 use crate::fixture::Script;
@@ -20,7 +20,7 @@ fn with_registry(place: RegistryPlace) -> Script {
         let secret = |text: &str| Credential::Plain(PlainSecret::new(text));
         let credentials =
             RegistryCredentials { username: secret("ann"), password: secret("marked-password") };
-        project.registry = Some(Registry { place, credentials: Some(credentials) });
+        project.registry = Some(Registry { place, credentials: Some(credentials), uses_docker_login: false });
     })
 }
 
@@ -93,6 +93,50 @@ fn with_a_registry_every_host_pulls_what_was_pushed() {
     let json = serde_json::to_string(&plan).expect("JSON");
     assert!(!json.contains("marked-password"), "a plan never holds a password");
     assert_eq!(serde_json::from_str::<Plan>(&json).expect("a plan"), plan);
+}
+
+#[test]
+fn images_are_checked_before_any_host_gets_them() {
+    let trusting = |script: Script| {
+        script.with(|project| {
+            project.verification =
+                Some(Verification { keys: vec![PathBuf::from("cosign.pub")], signatures: None });
+            project.scan = Some(Scan { command: "trivy".to_owned(), fail_on: Some(Severity::High) });
+        })
+    };
+    let mut script = trusting(with_registry(server()));
+    let plan = script.plan("1").expect("a plan");
+    let image = "registry.example.com/acme/app:1";
+    assert_eq!(
+        titles(&plan, StageKind::Check),
+        [format!("h1: verify the signature of {image}"), format!("h1: scan {image}")]
+    );
+    let place = |kind: StageKind| plan.stages.iter().position(|stage| stage.kind == kind);
+    assert!(
+        place(StageKind::Build) < place(StageKind::Check)
+            && place(StageKind::Check) < place(StageKind::Prepare)
+    );
+    assert!(
+        plan.steps()
+            .filter(|step| matches!(step.action, Action::VerifyImage { .. }))
+            .all(|step| step.undo == Undo::Nothing)
+    );
+    script.image = ImageSource::Built;
+    let plan = script.plan("1").expect("a plan");
+    let at = plan.steps().find_map(|step| match &step.action {
+        Action::VerifyImage { at, .. } => Some(at.clone()),
+        _ => None,
+    });
+    assert_eq!(at, Some(ImagePlace::Registry(ImageOrigin::Tag)));
+    script = script.deploy("1");
+    script.image = ImageSource::OnHosts;
+    assert_eq!(titles(&script.plan("1").expect("a plan"), StageKind::Check), [""; 0]);
+    let plan = trusting(Script::new(&["h1"])).plan("1").expect("a plan");
+    let at = plan.steps().find_map(|step| match &step.action {
+        Action::ScanImage { at, scan, .. } => Some((at.clone(), scan.fail_on.clone())),
+        _ => None,
+    });
+    assert_eq!(at, Some((ImagePlace::Engine(BuildPlaceName::Local), Some("high".to_owned()))));
 }
 
 #[test]

@@ -112,9 +112,13 @@ impl Script {
 
     /// Plans a deploy.
     pub(crate) fn plan(&self, version: &str) -> Result<Plan, RolloutError> {
+        rollout(&self.request(version), &self.observed)
+    }
+
+    pub(crate) fn request(&self, version: &str) -> RolloutRequest<'_> {
         let number = self.rollouts + 1;
         let secret = SecretName::parse("TOKEN").expect("a secret");
-        let request = RolloutRequest {
+        RolloutRequest {
             project: &self.project,
             version: Tag::parse(version).expect("a version"),
             id: id(number),
@@ -127,8 +131,7 @@ impl Script {
             proxy: ProxyBoot::Ensure,
             error_pages: self.error_pages.clone(),
             namesakes: self.namesakes,
-        };
-        rollout(&request, &self.observed)
+        }
     }
 
     /// Plans a deploy and lets it happen.

@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod accessories;
 #[cfg(test)]
+mod canary;
+#[cfg(test)]
 mod delivery;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod fixture;
 #[cfg(test)]

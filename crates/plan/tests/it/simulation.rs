@@ -1,20 +1,21 @@
 use std::collections::BTreeMap;
 
-use freehold_model::{ContainerName, ProxyServiceName, ReleaseId, RoleName, ScheduleState};
+use freehold_model::{ContainerName, ImageReference, ProxyServiceName, RoleName, ScheduleState};
 use freehold_plan::{
-    Action, ContainerRequest, ContainerState, Gate, Observed, ObservedAgent, ObservedContainer, ObservedHost,
-    ObservedImage, ObservedProxy, ObservedRoute, ObservedSchedule, Plan, ProxyMaker, RELEASE_LABEL, Route,
+    Action, ContainerRequest, ContainerState, Gate, Observed, ObservedAgent, ObservedCanary,
+    ObservedContainer, ObservedHost, ObservedImage, ObservedProxy, ObservedRoute, ObservedSchedule,
+    ObservedSide, Plan, ProxyMaker, RELEASE_LABEL, Route,
 };
 
 /// Changes what is observed as a plan that succeeds changes the hosts.
 pub(crate) fn apply(plan: &Plan, observed: &mut Observed) {
     for step in plan.steps() {
         let seen = observed.hosts.get_mut(&step.host).expect("a host");
-        act(&step.action, &plan.id, seen);
+        act(&step.action, seen);
     }
 }
 
-fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
+fn act(action: &Action, seen: &mut ObservedHost) {
     match action {
         Action::PrepareHost { .. } => seen.has_network = true,
         Action::DeliverImage { image, .. } | Action::PullImage { image, .. } => {
@@ -30,7 +31,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         Action::RenameContainer { from, to } => {
             container(seen, from).expect("a container to rename").name = to.clone()
         }
-        Action::StartContainer(request) => start(request, rollout, seen),
+        Action::StartContainer(request) => start(request, seen),
         Action::StartAgain { container: name, .. } => {
             container(seen, name).expect("a container to start").state = ContainerState::Running;
         }
@@ -40,11 +41,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         Action::StopContainer { container: name, .. } => {
             container(seen, name).expect("a container to stop").state = ContainerState::Exited;
         }
-        Action::RecordRelease { release, .. } => {
-            seen.releases.retain(|known| known.id != release.id);
-            seen.releases.push((**release).clone());
-            seen.releases.sort_by(|one, other| other.id.cmp(&one.id));
-        }
+        Action::RecordRelease { release, .. } => record(release, seen),
         Action::RemoveContainer { container: name } => {
             // The container of a release command carries no label of the service.
             let Some(gone) = container(seen, name) else {
@@ -54,11 +51,7 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
             assert!(!gone.state.is_running(), "{name} does not run");
             seen.containers.retain(|container| container.name != *name);
         }
-        Action::RemoveImage { image } => {
-            let user = seen.containers.iter().find(|container| container.image == image.to_string());
-            assert_eq!(user, None, "{image} is unused");
-            seen.images.retain(|present| present.reference != *image);
-        }
+        Action::RemoveImage { image } => remove_image(image, seen),
         Action::EnsureAgent
         | Action::StoreSchedule(_)
         | Action::SwitchSchedule { .. }
@@ -66,6 +59,10 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::RemoveSchedule { .. }
         | Action::RemoveAgentIfUnused => schedule(action, seen),
         Action::RemoveUnnamedImages { .. } => seen.unnamed_images.clear(),
+        Action::RecordCanary { .. }
+        | Action::StartCanary { .. }
+        | Action::EndCanary { .. }
+        | Action::ForgetCanary => try_release(action, seen),
         Action::ForgetReleases { releases } => seen.releases.retain(|known| !releases.contains(&known.id)),
         Action::UpgradeProxy { .. }
         | Action::DeliverProxyImage
@@ -82,6 +79,8 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::RemoveDirectories { .. }
         | Action::BuildImage { .. }
         | Action::CheckRegistry { .. }
+        | Action::VerifyImage { .. }
+        | Action::ScanImage { .. }
         | Action::PushImage { .. }
         | Action::BridgeAssets(_)
         | Action::WriteErrorPages { .. }
@@ -95,6 +94,44 @@ fn act(action: &Action, rollout: &ReleaseId, seen: &mut ObservedHost) {
         | Action::PlaceFiles { .. }
         | Action::Wait { .. } => {}
     }
+}
+
+fn remove_image(image: &ImageReference, seen: &mut ObservedHost) {
+    let user = seen.containers.iter().find(|container| container.image == image.to_string());
+    assert_eq!(user, None, "{image} is unused");
+    seen.images.retain(|present| present.reference != *image);
+}
+
+fn try_release(action: &Action, seen: &mut ObservedHost) {
+    match action {
+        Action::RecordCanary { release } => seen.canary = Some((**release).clone()),
+        Action::ForgetCanary => seen.canary = None,
+        Action::StartCanary { service, containers, port, canary, .. } => {
+            let target = |name| {
+                let id = &container(seen, name).expect("a container to try").id;
+                format!("{}:{port}", id.chars().take(12).collect::<String>())
+            };
+            let targets: Vec<String> = containers.iter().map(target).collect();
+            let canary = ObservedCanary {
+                healthy: targets.len(),
+                targets,
+                percent: Some(canary.percent),
+                verdict: None,
+                all: ObservedSide::default(),
+            };
+            routes(seen).get_mut(service).expect("a route").canary = Some(canary);
+        }
+        Action::EndCanary { service, .. } => {
+            routes(seen).get_mut(service).expect("a route").canary = None;
+        }
+        other => panic!("{other} is no matter of a canary"),
+    }
+}
+
+fn record(release: &freehold_model::Release, seen: &mut ObservedHost) {
+    seen.releases.retain(|known| known.id != release.id);
+    seen.releases.push(release.clone());
+    seen.releases.sort_by(|one, other| other.id.cmp(&one.id));
 }
 
 fn schedule(action: &Action, seen: &mut ObservedHost) {
@@ -146,9 +183,11 @@ fn route(action: &Action, seen: &mut ObservedHost) {
             };
             let targets = containers.iter().map(target).collect();
             let (settings, files) = ((**settings).clone(), files.clone());
-            let route = Route { targets, settings, files, kamal_flags: Vec::new() };
+            let route = Route { targets, settings, files, kamal_flags: Vec::new(), stored: None };
             routes(seen)
-                .insert(service.clone(), ObservedRoute { route, gate: Gate::Open, certificates: Vec::new() });
+                .entry(service.clone())
+                .and_modify(|known| known.route = route.clone())
+                .or_insert(ObservedRoute { route, gate: Gate::Open, certificates: Vec::new(), canary: None });
         }
         Action::SetGate { service, gate, .. } => {
             routes(seen).get_mut(service).expect("a route").gate = gate.clone();
@@ -167,7 +206,7 @@ fn routes(seen: &mut ObservedHost) -> &mut BTreeMap<ProxyServiceName, ObservedRo
     routes
 }
 
-fn start(request: &ContainerRequest, rollout: &ReleaseId, seen: &mut ObservedHost) {
+fn start(request: &ContainerRequest, seen: &mut ObservedHost) {
     assert!(container(seen, &request.name).is_none(), "the name {} is free", request.name);
     let made = seen.containers.first().map_or(0, |newest| newest.created_seconds) + 1;
     seen.containers.insert(
@@ -179,7 +218,7 @@ fn start(request: &ContainerRequest, rollout: &ReleaseId, seen: &mut ObservedHos
             destination: request.labels["destination"].clone(),
             image: request.image.to_string(),
             image_id: format!("sha256:{}", request.image),
-            release: (request.labels[RELEASE_LABEL] == rollout.as_str()).then(|| rollout.clone()),
+            release: serde_json::from_value(request.labels[RELEASE_LABEL].clone().into()).ok(),
             state: ContainerState::Running,
             created_seconds: made,
         },

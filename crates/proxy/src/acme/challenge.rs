@@ -11,6 +11,7 @@ use rcgen::{CertificateParams, CustomExtension, KeyPair};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
 
 use super::fleet::{Fleet, Proven, TOKEN};
 
@@ -39,8 +40,17 @@ struct Answers {
     /// By name.
     certificates: BTreeMap<String, Arc<CertifiedKey>>,
     /// Those that another proxy of a fleet has told, by token and by name, and when.
-    lent_texts: BTreeMap<String, (String, Instant)>,
+    lent_texts: BTreeMap<String, (Proven, Instant)>,
     lent_certificates: BTreeMap<String, (Arc<CertifiedKey>, Instant)>,
+}
+
+/// A proof that another proxy of a fleet was asked for, as it is handed over to a new process.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct LentProof {
+    proven: Proven,
+    /// For how long it has been shown.
+    age_ms: u64,
 }
 
 /// A proof that is there to be looked at until this is dropped.
@@ -87,12 +97,34 @@ impl Challenges {
 
     /// Shows a proof, for a while, that another proxy of the fleet was asked for.
     pub(super) fn lend(&self, proven: &Proven) {
+        self.lend_since(proven, Instant::now());
+    }
+
+    /// Returns what is shown for others, for a process that takes over.
+    pub(crate) fn lent(&self) -> Vec<LentProof> {
+        let answers = self.answers.read();
+        let lent = answers.lent_texts.values().map(|(proven, at)| LentProof {
+            proven: proven.clone(),
+            age_ms: u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        lent.collect()
+    }
+
+    /// Goes on to show what the process before has shown for others.
+    pub(crate) fn lend_again(&self, lent: &[LentProof]) {
+        for LentProof { proven, age_ms } in lent {
+            if let Some(at) = Instant::now().checked_sub(Duration::from_millis(*age_ms)) {
+                self.lend_since(proven, at);
+            }
+        }
+    }
+
+    fn lend_since(&self, proven: &Proven, now: Instant) {
         let certified = proof(&proven.name, &proven.digest).ok();
         let mut answers = self.answers.write();
-        let now = Instant::now();
         answers.lent_texts.retain(|_, (_, at)| at.elapsed() < LENT);
         answers.lent_certificates.retain(|_, (_, at)| at.elapsed() < LENT);
-        answers.lent_texts.insert(proven.token.clone(), (proven.text.clone(), now));
+        answers.lent_texts.insert(proven.token.clone(), (proven.clone(), now));
         if let Some(certified) = certified {
             answers.lent_certificates.insert(proven.name.clone(), (Arc::new(certified), now));
         }
@@ -110,7 +142,7 @@ impl Challenges {
         let token = path.strip_prefix(HTTP_PATH)?;
         let answers = self.answers.read();
         let lent = || answers.lent_texts.get(token).filter(|(_, at)| at.elapsed() < LENT);
-        answers.texts.get(token).or_else(|| lent().map(|(text, _)| text)).cloned()
+        answers.texts.get(token).or_else(|| lent().map(|(proven, _)| &proven.text)).cloned()
     }
 
     /// Returns the proof for a name, if one is asked for.
@@ -165,6 +197,28 @@ fn proof(name: &str, digest: &[u8]) -> Result<CertifiedKey, Box<dyn std::error::
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_for_others_goes_on_in_a_process_that_takes_over() {
+        let (first, next) = (Challenges::default(), Challenges::default());
+        let proven = Proven {
+            name: "shop.example.com".to_owned(),
+            token: "token-1".to_owned(),
+            text: "token-1.print".to_owned(),
+            digest: vec![7; 32],
+        };
+        first.lend(&proven);
+        let lent: Vec<LentProof> =
+            serde_json::from_str(&serde_json::to_string(&first.lent()).unwrap()).unwrap();
+        next.lend_again(&lent);
+        let path = "/.well-known/acme-challenge/token-1";
+        assert_eq!(next.text(path).as_deref(), Some("token-1.print"));
+        assert!(next.certificate("shop.example.com").is_some());
+        let over = LentProof { proven, age_ms: u64::try_from(LENT.as_millis()).unwrap() };
+        let late = Challenges::default();
+        late.lend_again(&[over]);
+        assert_eq!(late.text(path), None, "not for longer than otherwise");
+    }
 
     #[test]
     fn a_proof_is_there_as_long_as_it_is_shown() {

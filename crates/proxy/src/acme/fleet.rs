@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use freehold_model::ProxyServiceName;
 use freehold_wire::TargetAddress;
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::challenge::{Challenges, HTTP_PATH};
-use super::{now, random_text};
+use super::{OWN_HEADER, now, random_text};
 use crate::limits::Limits;
 use crate::pool::connect;
 use crate::resolve::Resolver;
@@ -51,10 +52,13 @@ pub(crate) struct Fleet {
     pub(super) key: Key,
     /// Tells this process from the others.
     id: String,
-    peers: RwLock<Vec<TargetAddress>>,
+    /// By the service that names them.
+    peers: RwLock<BTreeMap<ProxyServiceName, Vec<TargetAddress>>>,
     known: Mutex<Known>,
     resolver: Arc<Resolver>,
     limits: Limits,
+    /// Whether the others want a PROXY header of those whom they trust.
+    has_header: bool,
 }
 
 #[derive(Default)]
@@ -65,21 +69,49 @@ struct Known {
 }
 
 impl Fleet {
-    /// Makes a fleet out of its key.
-    pub(super) fn new(key: Key, resolver: &Arc<Resolver>, limits: Limits) -> Self {
+    /// Makes a fleet out of its key; the id is that of the process before where this one has taken over from it.
+    pub(super) fn new(
+        key: Key,
+        id: Option<String>,
+        (resolver, limits): (&Arc<Resolver>, Limits),
+        has_header: bool,
+    ) -> Self {
         Self {
             key,
-            id: random_text(),
+            id: id.unwrap_or_else(random_text),
             peers: RwLock::default(),
             known: Mutex::default(),
             resolver: Arc::clone(resolver),
             limits,
+            has_header,
         }
     }
 
-    /// Says who belongs to it now; this proxy itself may be among them.
-    pub(super) fn meet(&self, peers: &[TargetAddress]) {
-        *self.peers.write() = peers.to_vec();
+    /// Returns the text by which this process is told from the others.
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Says who belongs to it now by what a service says; this proxy itself may be among them.
+    pub(super) fn meet(&self, service: &ProxyServiceName, peers: &[TargetAddress]) {
+        self.peers.write().insert(service.clone(), peers.to_vec());
+    }
+
+    /// Forgets those whom only a service named.
+    pub(super) fn leave(&self, service: &ProxyServiceName) {
+        self.peers.write().remove(service);
+    }
+
+    /// Returns all that belong to it, each once.
+    fn peers(&self) -> Vec<TargetAddress> {
+        let peers = self.peers.read();
+        let mut all: Vec<TargetAddress> = Vec::new();
+        for peer in peers.values().flatten() {
+            if !all.contains(peer) {
+                all.push(peer.clone());
+            }
+        }
+        all
     }
 
     /// Lets the others fetch something.
@@ -132,11 +164,20 @@ impl Fleet {
         let Ok(text) = serde_json::to_vec(&(now(), message)) else { return Vec::new() };
         let Some(sealed) = self.key.seal(&text, b"request") else { return Vec::new() };
         let mut calls = JoinSet::new();
-        let peers = self.peers.read().clone();
-        for peer in peers {
+        for peer in self.peers() {
             let (resolver, limit) = (Arc::clone(&self.resolver), self.limits.reach);
             let query = format!("{}.{sealed}", self.key.id());
-            calls.spawn(async move { timeout(limit, call(&resolver, &peer, &query, limit)).await.ok()? });
+            // Where one of them does not trust this proxy, a header is what it does not understand.
+            let ways: &[bool] = if self.has_header { &[true, false] } else { &[false] };
+            calls.spawn(async move {
+                for has_header in ways {
+                    let call = call(&resolver, (&peer, *has_header), &query, limit);
+                    if let Ok(Some(reply)) = timeout(limit, call).await {
+                        return Some(reply);
+                    }
+                }
+                None
+            });
         }
         let replies = calls.join_all().await.into_iter().flatten();
         let read = |reply: String| serde_json::from_slice(&self.key.open(&reply, sealed.as_bytes())?).ok();
@@ -162,8 +203,16 @@ impl Fleet {
 }
 
 /// Sends one message to another proxy.
-async fn call(resolver: &Resolver, peer: &TargetAddress, query: &str, limit: Duration) -> Option<String> {
+async fn call(
+    resolver: &Resolver,
+    (peer, has_header): (&TargetAddress, bool),
+    query: &str,
+    limit: Duration,
+) -> Option<String> {
     let mut stream = connect(resolver, peer, limit).await.ok()?;
+    if has_header {
+        stream.write_all(OWN_HEADER).await.ok()?;
+    }
     let request =
         format!("GET {HTTP_PATH}{TOKEN}?{query} HTTP/1.1\r\nHost: {peer}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
@@ -171,4 +220,32 @@ async fn call(resolver: &Resolver, peer: &TargetAddress, query: &str, limit: Dur
     stream.take(MAX_REPLY_BYTES).read_to_string(&mut answer).await.ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     head.starts_with("HTTP/1.1 200 ").then(|| body.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::Log;
+    use crate::resolve::NameFiles;
+
+    #[test]
+    fn services_with_one_key_are_one_fleet_and_keep_their_peers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        fs_err::write(&path, "k".repeat(32)).unwrap();
+        let (log, _writer) = Log::start(Box::new(std::io::sink()), false).unwrap();
+        let resolver = Arc::new(Resolver::new(NameFiles::default(), log));
+        let fleet = Fleet::new(Key::read(&path).unwrap(), None, (&resolver, Limits::default()), false);
+        let service = |name: &str| ProxyServiceName::parse(name).unwrap();
+        let peers = |texts: &[&str]| -> Vec<TargetAddress> {
+            texts.iter().map(|text| TargetAddress::parse(text).unwrap()).collect()
+        };
+        fleet.meet(&service("blog"), &peers(&["web-1:80", "web-2:80"]));
+        fleet.meet(&service("shop"), &peers(&["web-2:80", "web-3:80"]));
+        assert_eq!(fleet.peers(), peers(&["web-1:80", "web-2:80", "web-3:80"]));
+        fleet.meet(&service("shop"), &peers(&["web-4:80"]));
+        assert_eq!(fleet.peers(), peers(&["web-1:80", "web-2:80", "web-4:80"]));
+        fleet.leave(&service("blog"));
+        assert_eq!(fleet.peers(), peers(&["web-4:80"]));
+    }
 }

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::account::Authority;
 use super::challenge::{HTTP_PATH, TLS_PROTOCOL};
 use super::fleet::{Message, Proven};
-use super::{Keeper, random_text};
+use super::{Keeper, OWN_HEADER, random_text};
 
 /// How many addresses of a name are looked at.
 const MAX_ADDRESSES: usize = 8;
@@ -84,10 +84,12 @@ impl Keeper {
         }
         let mut wrong = Vec::new();
         for address in found.addresses.into_iter().take(MAX_ADDRESSES) {
-            let by_http = look_by_http(address, name, &sign);
-            let Err(http) = self.within(by_http).await else { continue };
+            let by_http = |begin| look_by_http(address, begin, name, &sign);
+            let looked = self.looked([by_http(b""), by_http(OWN_HEADER)], self.headers.http);
+            let Err(http) = looked.await else { continue };
             let address = SocketAddr::new(address.ip(), ports.https);
-            if let Err(tls) = self.within(look_by_tls(address, name, &sign)).await {
+            let by_tls = |begin| look_by_tls(address, begin, name, &sign);
+            if let Err(tls) = self.looked([by_tls(b""), by_tls(OWN_HEADER)], self.headers.https).await {
                 let ip = address.ip();
                 wrong.push(format!("at {ip} port {} {http}, and port {} {tls}", ports.http, ports.https));
             }
@@ -95,6 +97,19 @@ impl Keeper {
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(Elsewhere::Other { name: name.to_owned(), found: wrong.join("; ") }),
+        }
+    }
+
+    /// Looks as a client does, and then as a proxy that is trusted, where those have to say so: the name may lead to a load
+    /// balancer, which does that itself, or to this proxy.
+    async fn looked(
+        &self,
+        [as_client, as_proxy]: [impl Future<Output = Result<(), String>>; 2],
+        has_header: bool,
+    ) -> Result<(), String> {
+        match self.within(as_client).await {
+            Err(error) if has_header => self.within(as_proxy).await.map_err(|_| error),
+            looked => looked,
         }
     }
 
@@ -111,8 +126,14 @@ fn failed(error: &std::io::Error) -> String {
     }
 }
 
-async fn look_by_http(address: SocketAddr, name: &str, sign: &Sign) -> Result<(), String> {
+async fn look_by_http(
+    address: SocketAddr,
+    begin: &'static [u8],
+    name: &str,
+    sign: &Sign,
+) -> Result<(), String> {
     let mut stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+    stream.write_all(begin).await.map_err(|error| failed(&error))?;
     let request = format!(
         "GET {HTTP_PATH}{} HTTP/1.1\r\nHost: {name}\r\nUser-Agent: freehold\r\nConnection: close\r\n\r\n",
         sign.token
@@ -144,10 +165,16 @@ fn printable(status: &str) -> String {
     status.chars().filter(char::is_ascii_digit).take(3).collect()
 }
 
-async fn look_by_tls(address: SocketAddr, name: &str, sign: &Sign) -> Result<(), String> {
+async fn look_by_tls(
+    address: SocketAddr,
+    begin: &'static [u8],
+    name: &str,
+    sign: &Sign,
+) -> Result<(), String> {
     let other = || "shows another certificate".to_owned();
     let server = ServerName::try_from(name.to_owned()).map_err(|_| other())?;
-    let stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+    let mut stream = TcpStream::connect(address).await.map_err(|error| failed(&error))?;
+    stream.write_all(begin).await.map_err(|error| failed(&error))?;
     let stream = connector().ok_or_else(other)?.connect(server, stream).await;
     let stream = stream.map_err(|_| "does not agree on the protocol of proofs".to_owned())?;
     let certificates = stream.get_ref().1.peer_certificates();

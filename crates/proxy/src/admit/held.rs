@@ -24,14 +24,11 @@ pub(crate) struct Held {
 
 impl Held {
     /// Lets a request wait until its password was looked at.
-    pub(super) fn at_the_desk(admitted: Admitted, version: u64, ticket: Ticket) -> Self {
+    pub(super) fn at_the_desk(admitted: Admitted, (version, limit): (u64, Duration), ticket: Ticket) -> Self {
         let too_long = (503, Reason::AuthUnavailable);
-        Self { admitted, version, limit: PASSWORD_LIMIT, gate_moved: ticket, too_long }
+        Self { admitted, version, limit, gate_moved: ticket, too_long }
     }
 }
-
-/// How long it may take until a password was looked at, while others are.
-const PASSWORD_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a head is written from once more.
 #[derive(Debug)]

@@ -72,6 +72,7 @@ impl Passage {
                 .as_ref()
                 .filter(|_| self.door == Door::Known)
                 .and_then(|known| known.shown.as_ref()),
+            upgrade: settings.and_then(|settings| request.view.upgrade_of(settings)),
         };
         self.head.clear();
         request.write(&forwarding, &mut self.head);

@@ -10,7 +10,7 @@ use freehold_wire::TargetProtocol;
 
 use super::edge::EdgeArguments;
 use super::traffic::TrafficArguments;
-use super::{content, duration};
+use super::{content, duration, number};
 
 /// The reverse proxy of a host.
 #[derive(Debug, Parser)]
@@ -111,16 +111,16 @@ pub(super) struct VerdictArguments {
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
     pub(super) verdict: bool,
     /// For how long they are compared; 10m unless it is given.
-    #[arg(long, value_parser = duration::parse)]
+    #[arg(long, value_parser = duration::parse_own)]
     pub(super) verdict_window: Option<Duration>,
     /// How many requests each side must have had by then; 50 unless it is given.
-    #[arg(long)]
+    #[arg(long, value_parser = number::whole::<u64>)]
     pub(super) verdict_min_requests: Option<u64>,
     /// By how many thousandths of all requests errors may be more; 5 unless it is given.
-    #[arg(long)]
+    #[arg(long, value_parser = number::whole::<u32>)]
     pub(super) verdict_errors: Option<u32>,
     /// By how many hundredths the time of the slowest may be longer; 50 unless it is given.
-    #[arg(long)]
+    #[arg(long, value_parser = number::whole::<u32>)]
     pub(super) verdict_latency: Option<u32>,
     /// Whether targets that are as good become the service's own, or it is only said.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
@@ -149,16 +149,16 @@ pub(super) struct UpgradeArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
-    /// The port for HTTP.
-    #[arg(long)]
+    /// The port for HTTP [default: 80].
+    #[arg(long, value_parser = number::whole::<u16>)]
     pub(super) http_port: Option<u16>,
-    /// The port for HTTPS.
-    #[arg(long)]
+    /// The port for HTTPS [default: 443].
+    #[arg(long, value_parser = number::whole::<u16>)]
     pub(super) https_port: Option<u16>,
-    /// The port for metrics; 0 for none.
-    #[arg(long)]
+    /// The port for metrics; 0 for none [default: 0].
+    #[arg(long, value_parser = number::whole::<u16>)]
     pub(super) metrics_port: Option<u16>,
-    /// Log debug lines.
+    /// Log debug lines [default: false].
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(super) debug: Option<bool>,
     /// The address to listen on; every address where none is given.
@@ -167,13 +167,13 @@ pub(super) struct ServeArguments {
     /// The address of a collector of OpenTelemetry that gets traces, by OTLP over HTTP: `http://collector:4318`.
     #[arg(long)]
     pub(super) otlp_endpoint: Option<String>,
-    /// The share of requests that are traced, 0 to 1; those that a client traces are in any case.
-    #[arg(long)]
+    /// The share of requests that are traced, 0 to 1; those that a client traces are in any case [default: 1].
+    #[arg(long, value_parser = number::share)]
     pub(super) trace_ratio: Option<f64>,
-    /// How many bytes of bodies that are held back may be on the disk at a time, of all services together.
-    #[arg(long)]
+    /// How many bytes of bodies that are held back may be on the disk at a time, of all services together [default: 4294967296].
+    #[arg(long, value_parser = number::bytes)]
     pub(super) buffer_disk: Option<u64>,
-    /// The folder that holds the state.
+    /// The folder that holds the state [default: ~/.config/kamal-proxy].
     #[arg(long)]
     pub(super) state_dir: Option<PathBuf>,
     /// The URL of the directory of the certificate authority; Let's Encrypt's where none is given.
@@ -210,7 +210,7 @@ pub(super) struct ServeArguments {
 
 #[derive(Debug, Args)]
 pub(super) struct SocketArgument {
-    /// The control socket.
+    /// The control socket [default: kamal-proxy.sock in $XDG_RUNTIME_DIR, else in the folder for temporary files].
     #[arg(long)]
     pub(super) socket: Option<PathBuf>,
 }
@@ -247,7 +247,7 @@ pub(super) struct DeployArguments {
     #[arg(long, default_value = "30s", value_parser = duration::parse)]
     pub(super) drain_timeout: Duration,
     /// How long upgraded connections at the earlier targets may go on.
-    #[arg(long, default_value = "0s", value_parser = duration::parse)]
+    #[arg(long, default_value = "0s", value_parser = duration::parse_own)]
     pub(super) tunnel_timeout: Duration,
     /// Do not wait for the targets to be healthy.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = parse_bool)]
@@ -262,7 +262,7 @@ pub(super) struct DeployArguments {
     #[arg(long, default_value = "/up")]
     pub(super) health_check_path: String,
     /// The port of the health check; 0 for the target's.
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, value_parser = number::whole::<u16>)]
     pub(super) health_check_port: u16,
     /// The `Host` of the health check; empty for the target's address.
     #[arg(long, default_value = "")]
@@ -321,13 +321,13 @@ pub(super) struct DeployArguments {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(super) buffer_responses: Option<bool>,
     /// How many bytes of each body are kept in memory; the rest goes to a temporary file.
-    #[arg(long, default_value_t = 1_048_576)]
+    #[arg(long, default_value_t = 1_048_576, value_parser = number::bytes)]
     pub(super) buffer_memory: u64,
     /// The longest body of a request, in bytes; 0 for no limit.
-    #[arg(long)]
+    #[arg(long, value_parser = number::bytes)]
     pub(super) max_request_body: Option<u64>,
     /// The longest body of an answer, in bytes; 0 for no limit.
-    #[arg(long)]
+    #[arg(long, value_parser = number::bytes)]
     pub(super) max_response_body: Option<u64>,
     /// The folder with the error pages, `STATUS.html` each.
     #[arg(long, default_value = "")]

@@ -47,6 +47,16 @@ pub(crate) fn parse(text: &str) -> Result<Duration, DurationError> {
     Ok(total)
 }
 
+/// Reads the duration of a flag that kamal-proxy does not have, and says how it is written where it is none.
+pub(crate) fn parse_own(text: &str) -> Result<Duration, String> {
+    parse(text).map_err(|error| {
+        let days = text.strip_suffix('d').and_then(|number| number.parse::<u32>().ok());
+        let example =
+            days.map_or_else(|| "30s`, `5m` or `1h".to_owned(), |days| format!("{}h", u64::from(days) * 24));
+        format!("{error}; the units are `ms`, `s`, `m` and `h`: write `{example}`")
+    })
+}
+
 /// Writes a duration in milliseconds' precision.
 pub(crate) fn format(duration: Duration) -> String {
     let milliseconds = duration.as_millis();
@@ -92,5 +102,7 @@ mod tests {
         for bad in ["", "s", "-1s", ".s", "1..2s", "a"] {
             assert!(parse(bad).is_err(), "{bad}");
         }
+        assert!(parse_own("365d").unwrap_err().ends_with("write `8760h`"));
+        assert!(parse_own("1y").unwrap_err().ends_with("write `30s`, `5m` or `1h`"));
     }
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use clap::Args;
 use freehold_model::Network;
 
-use super::CommandError;
 use super::arguments::list;
 use super::serve::setting;
+use super::{CommandError, number};
 use crate::edge::{DEFAULT_MAX_CONNECTIONS, EdgeConfig};
 
 #[derive(Debug, Args)]
@@ -19,8 +19,8 @@ pub(super) struct EdgeArguments {
     /// The ports, `http` and `https`, on which connections of trusted proxies begin with a PROXY header, version 1 or 2.
     #[arg(long)]
     proxy_protocol: Vec<String>,
-    /// How many connections one client may have at once, an IPv4 address or a /64 of IPv6; 0 for any number.
-    #[arg(long)]
+    /// How many connections one client may have at once, an IPv4 address or a /64 of IPv6; 0 for any number [default: 4096].
+    #[arg(long, value_parser = number::whole::<u32>)]
     max_client_connections: Option<u32>,
 }
 

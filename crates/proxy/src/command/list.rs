@@ -3,13 +3,28 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use freehold_wire::{ServiceList, ServiceStatus};
+use freehold_wire::{CertificateState, HealthState, ServiceList, ServiceStatus};
 
 use super::arguments::ListArguments;
 use super::request::{CALL_LIMIT, call};
 use super::{CommandError, Console, Invocation, socket_path};
 
-const HEADER: [&str; 6] = ["Service", "Host", "Path", "Target", "State", "TLS"];
+/// kamal-proxy's columns, and behind them what only our own list has.
+const HEADER: [&str; 8] = ["Service", "Host", "Path", "Target", "State", "TLS", "Health", "Certificate"];
+
+/// How many of them kamal-proxy has.
+const KAMAL_COLUMNS: usize = 6;
+
+/// How the table is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Style {
+    /// All columns, without colours.
+    Own,
+    /// kamal-proxy's, in its colours.
+    Coloured,
+    /// kamal-proxy's, for a program or a file.
+    Plain,
+}
 
 pub(super) fn run(
     arguments: &ListArguments,
@@ -23,7 +38,13 @@ pub(super) fn run(
         let text = serde_json::to_string_pretty(&ServiceList { services }).map_err(std::io::Error::from);
         text.map_err(|source| CommandError::Output { source })? + "\n"
     } else {
-        table(&services, invocation)
+        let wants_none = environment.get("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let style = match invocation {
+            Invocation::Freehold => Style::Own,
+            Invocation::KamalProxy if console.is_terminal && !wants_none => Style::Coloured,
+            Invocation::KamalProxy => Style::Plain,
+        };
+        table(&services, style)
     };
     console.output.write_all(text.as_bytes()).map_err(|source| CommandError::Output { source })
 }
@@ -33,8 +54,39 @@ fn joined<T: Display>(values: impl IntoIterator<Item = T>, none: &str) -> String
     if values.iter().all(String::is_empty) { none.to_owned() } else { values.join(",") }
 }
 
-/// kamal-proxy sets its cells in colours even where nobody sees them; a program that reads them expects that.
-fn table(services: &[ServiceStatus], invocation: Invocation) -> String {
+/// Says how a service's targets are, each as often as it has to be said.
+fn health(service: &ServiceStatus) -> String {
+    let targets = || service.targets.iter().chain(&service.read_targets);
+    let word = |health| match health {
+        HealthState::Adding => "adding",
+        HealthState::Healthy => "healthy",
+        HealthState::Unhealthy => "unhealthy",
+    };
+    let counts = [HealthState::Healthy, HealthState::Adding, HealthState::Unhealthy].map(|health| {
+        let count = targets().filter(|target| target.health == health).count();
+        match (count, targets().count()) {
+            (0, _) => String::new(),
+            (count, all) if count == all => word(health).to_owned(),
+            (count, _) => format!("{count} {}", word(health)),
+        }
+    });
+    joined(counts.into_iter().filter(|text| !text.is_empty()), "-")
+}
+
+/// Says until when a service's certificates are good, by the one that ends first, or what is wrong with one.
+fn certificate(service: &ServiceStatus) -> String {
+    let states = service.certificates.iter();
+    if let Some(failed) = states.clone().find(|status| status.state == CertificateState::Failed) {
+        return format!("failed: {}", failed.name);
+    }
+    if let Some(awaited) = states.clone().find(|status| status.state == CertificateState::Ordering) {
+        return format!("ordering: {}", awaited.name);
+    }
+    let ends = states.filter_map(|status| status.expires_at.as_deref());
+    ends.min().map_or_else(|| "-".to_owned(), |end| format!("until {}", end.get(..10).unwrap_or(end)))
+}
+
+fn table(services: &[ServiceStatus], style: Style) -> String {
     let rows = services.iter().map(|service| {
         [
             service.name.to_string(),
@@ -43,10 +95,13 @@ fn table(services: &[ServiceStatus], invocation: Invocation) -> String {
             joined(service.targets.iter().chain(&service.read_targets).map(|target| &target.address), ""),
             service.gate.as_str().to_owned(),
             if service.settings.tls.is_some() { "yes" } else { "no" }.to_owned(),
+            health(service),
+            certificate(service),
         ]
     });
-    let rows: Vec<[String; 6]> = std::iter::once(HEADER.map(str::to_owned)).chain(rows).collect();
-    let mut widths = [0; 6];
+    let rows: Vec<[String; HEADER.len()]> = std::iter::once(HEADER.map(str::to_owned)).chain(rows).collect();
+    let columns = if style == Style::Own { HEADER.len() } else { KAMAL_COLUMNS };
+    let mut widths = [0; HEADER.len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -54,20 +109,19 @@ fn table(services: &[ServiceStatus], invocation: Invocation) -> String {
     }
     let mut text = String::new();
     for (line, row) in rows.iter().enumerate() {
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let style = match (line, column) {
+        for (column, (cell, width)) in row.iter().zip(widths).take(columns).enumerate() {
+            let colour = match (line, column) {
                 (0, _) => "\u{1b}[3;94m",
                 (_, 0) => "\u{1b}[1;34m",
                 _ => "\u{1b}[m",
             };
             let padding = " ".repeat(width.saturating_sub(cell.chars().count()) + 2);
-            if invocation == Invocation::KamalProxy {
-                text.push_str(&format!("{style}{cell}\u{1b}[0m{padding}"));
-            } else {
-                text.push_str(&format!("{cell}{padding}"));
+            match style {
+                Style::Coloured => text.push_str(&format!("{colour}{cell}\u{1b}[0m{padding}")),
+                Style::Own | Style::Plain => text.push_str(&format!("{cell}{padding}")),
             }
         }
-        if invocation == Invocation::Freehold {
+        if style != Style::Coloured {
             text.truncate(text.trim_end().len());
         }
         text.push('\n');
@@ -82,7 +136,9 @@ mod tests {
     #[test]
     fn the_table_has_kamal_proxys_columns() {
         let text = r#"[{"name":"shop-web","settings":{"hosts":["a.example.com","b.example.com"]},"generation":1,
-            "targets":[{"address":"web:3000","health":"healthy"}],"in_flight":{"requests":0,"tunnels":0},"draining":[],
+            "targets":[{"address":"web:3000","health":"healthy"},{"address":"web:3001","health":"unhealthy"}],
+            "certificates":[{"name":"a.example.com","state":"valid","expires_at":"2027-03-01T00:00:00Z"},
+            {"name":"b.example.com","state":"valid","expires_at":"2027-02-01T00:00:00Z"}],"in_flight":{"requests":0,"tunnels":0},"draining":[],
             "counters":{"since_switch_ms":1,"requests":0,"upgrades":0,"responses_2xx":0,"responses_3xx":0,
             "responses_4xx":0,"responses_5xx":0,"target_errors":{}}},
             {"name":"x","settings":{"path_prefixes":["/api"]},"generation":1,"targets":[],
@@ -91,12 +147,15 @@ mod tests {
             "responses_4xx":0,"responses_5xx":0,"target_errors":{}}}]"#;
         let services: Vec<ServiceStatus> = serde_json::from_str(text).unwrap();
         assert_eq!(
-            table(&services, Invocation::Freehold),
-            "Service   Host                         Path  Target    State    TLS\n\
-             shop-web  a.example.com,b.example.com  /     web:3000  running  no\n\
-             x         *                            /api            running  no\n"
+            table(&services, Style::Own),
+            "Service   Host                         Path  Target             State    TLS  Health                 Certificate\n\
+             shop-web  a.example.com,b.example.com  /     web:3000,web:3001  running  no   1 healthy,1 unhealthy  until 2027-02-01\n\
+             x         *                            /api                     running  no   -                      -\n"
         );
-        let coloured = table(&services[..1], Invocation::KamalProxy);
+        assert!(table(&services, Style::Plain).starts_with(
+            "Service   Host                         Path  Target             State    TLS\nshop-web  a.example.com"
+        ));
+        let coloured = table(&services[..1], Style::Coloured);
         assert!(
             coloured.starts_with("\u{1b}[3;94mService\u{1b}[0m   \u{1b}[3;94mHost\u{1b}[0m"),
             "{coloured:?}"

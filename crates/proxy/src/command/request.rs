@@ -35,7 +35,9 @@ pub(super) fn deploy(
     // The proxy checks them, too; whether it runs is not to matter for what is wrong here.
     bounds::settings(&request.settings).map_err(|error| CommandError::Usage { message: error.message })?;
     let limit = arguments.deploy_timeout + arguments.drain_timeout + arguments.tunnel_timeout + CALL_LIMIT;
+    let checked = Some(request.settings.health_check.path.clone());
     call(&path, async |mut client| client.deploy(&name, &request, limit).await.map(drop))
+        .map_err(|error| error.unhealthy(checked))
 }
 
 fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidAddress> {

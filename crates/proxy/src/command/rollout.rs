@@ -40,6 +40,7 @@ fn deploy(arguments: &RolloutDeployArguments, environment: &Environment) -> Resu
     };
     let limit = arguments.deploy_timeout + arguments.drain_timeout + CALL_LIMIT;
     call(&path, async |mut client| client.install_canary(&name, &request, limit).await.map(drop))
+        .map_err(|error| error.unhealthy(None))
 }
 
 /// Reads addresses of targets.
@@ -53,8 +54,15 @@ fn split(arguments: &RolloutSetArguments) -> Result<Split, CommandError> {
         return Err(usage("at least one of the flags in the group [percent list] is required"));
     }
     let verdict = &arguments.verdict;
-    if !verdict.verdict && *verdict != VerdictArguments::default() {
-        return Err(usage("`--verdict-…` can only be set with `--verdict`"));
+    let further = [
+        ("--verdict-window", verdict.verdict_window.is_some()),
+        ("--verdict-min-requests", verdict.verdict_min_requests.is_some()),
+        ("--verdict-errors", verdict.verdict_errors.is_some()),
+        ("--verdict-latency", verdict.verdict_latency.is_some()),
+        ("--verdict-promote", verdict.verdict_promote.is_some()),
+    ];
+    if let Some((flag, _)) = further.into_iter().find(|(_, is_set)| *is_set && !verdict.verdict) {
+        return Err(usage(&format!("`{flag}` can only be set with `--verdict`")));
     }
     let header = match arguments.header.split_once(':') {
         _ if arguments.header.is_empty() => None,

@@ -165,6 +165,9 @@ async fn route(control: &Arc<Control>, request: Request<Incoming>) -> Result<Vec
             let body: SplitRequest = read(request).await?;
             json(&control.promote_by_hand(&service(name)?, &body)?)
         }
+        (&Method::DELETE, ["v4", "services", name, "canary"]) => {
+            json(&control.remove_canary(&service(name)?, fence(request.uri().query())?)?)
+        }
         (&Method::DELETE, ["v1" | "v2" | "v3" | "v4", "services", name]) => {
             json(&control.remove(&service(name)?, fence(request.uri().query())?)?)
         }

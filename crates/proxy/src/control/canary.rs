@@ -77,6 +77,31 @@ impl Control {
         Ok((CanaryReply { canary, drained: None }, drained))
     }
 
+    /// Takes the targets that are tried away, where there are any. What they have begun they end.
+    pub(crate) fn remove_canary(
+        self: &Arc<Self>,
+        name: &ProxyServiceName,
+        fence: Option<u64>,
+    ) -> Result<CanaryReply, ErrorReply> {
+        self.raise_fence(name, fence)?;
+        let mut ledger = self.ledger.lock();
+        let (_, table) = self.shared.load();
+        let service = table.service(name).ok_or_else(|| unknown(name))?;
+        let Some(trial) = service.canary.clone() else {
+            return Ok(CanaryReply { canary: None, drained: None });
+        };
+        let table = table.with(Arc::new(service.with_canary(None)));
+        let number = ledger.generation + 1;
+        let services = table.services().map(|service| service.snapshot()).collect();
+        self.save(&State::new(number, ledger.fences.clone(), services))?;
+        ledger.generation = number;
+        self.install(table);
+        ledger.canary_checks.remove(name);
+        drop(self.retire(&mut ledger, name, &trial.generation, None));
+        self.log.info("Removed rollout", &[("service", name)]);
+        Ok(CanaryReply { canary: None, drained: None })
+    }
+
     /// Says which visitors go to the targets that are tried.
     pub(crate) fn split(
         &self,

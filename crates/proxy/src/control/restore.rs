@@ -1,8 +1,9 @@
 //! The services of an earlier run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use freehold_model::ProxyServiceName;
 use freehold_wire::{HealthState, ServiceSnapshot};
 
 use super::checks::follow_installed;
@@ -14,7 +15,7 @@ use crate::generation::{Generation, Members};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::resolve::Resolver;
-use crate::rules::Rules;
+use crate::rules::{Memory, Past, Rules};
 use crate::state::State;
 use crate::table::{Service, Shared, Table};
 
@@ -29,12 +30,16 @@ pub(crate) struct Means<'a> {
     pub(crate) metrics: Option<&'a Metrics>,
     /// The addresses of targets that are known not to be healthy.
     pub(crate) unhealthy: &'a BTreeSet<String>,
+    /// What rules had found out in the process before, by service.
+    pub(crate) memories: &'a BTreeMap<ProxyServiceName, Memory>,
+    /// What is served by now, if anything is.
+    pub(crate) former: &'a Table,
 }
 
 /// Puts the services of an earlier run back; their targets are taken as healthy, so that traffic flows at once. It is to
 /// be called inside a runtime, which then carries their health checks.
 pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
-    let Means { thread_count, resolver, log, keeper, shared, metrics, unhealthy } = *means;
+    let Means { thread_count, resolver, log, keeper, shared, metrics, unhealthy, memories, former } = *means;
     let mut ledger = Ledger { generation: state.generation, fences: state.fences, ..Ledger::default() };
     let mut services = Vec::new();
     for ServiceSnapshot { name, targets, read_targets, settings, generation: number, gate, canary } in
@@ -66,7 +71,10 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
             Encryption::default()
         });
-        let (rules, error) = Rules::of(&settings);
+        let before = former.service(&name);
+        let past =
+            Past { rules: before.and_then(|before| before.rules.as_ref()), memory: memories.get(&name) };
+        let (rules, error) = Rules::of(&settings, past);
         if let Some(error) = error {
             log.error("Nobody is let in", &[("service", &name), ("error", &chain(&error))]);
         }

@@ -11,7 +11,7 @@ use crate::admit::Admitted;
 use crate::compress::{self, Wish};
 use crate::http1::body::{Body, BodyError, write_chunk, write_last_chunk};
 use crate::http1::header::Kind;
-use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse};
+use crate::http1::response::{Coding, Delivery, InvalidResponse, Response, parse_upgraded};
 use crate::http1::{Framing, Version, slots};
 use crate::inlet::{Inlet, send};
 use crate::link::TargetReader;
@@ -107,7 +107,9 @@ impl Download<'_, '_> {
         if filled.is_empty() {
             return Ok(None);
         }
-        let Some(response) = parse(filled, &mut slots, self.admitted.asked)? else { return Ok(None) };
+        let upgrade = self.admitted.upgrade.as_deref();
+        let response = parse_upgraded(filled, &mut slots, self.admitted.asked, upgrade)?;
+        let Some(response) = response else { return Ok(None) };
         let version = self.admitted.version;
         let head_len = response.head_len;
         let head = match response.status {

@@ -17,6 +17,7 @@ impl Ending {
         match failure {
             Failure::ClientGone => Self { status: 499, reason: Reason::ClientGone },
             Failure::Malformed => Self { status: 400, reason: Reason::InvalidRequest },
+            Failure::HeadTooLarge => Self { status: 431, reason: Reason::InvalidRequest },
             Failure::RequestTooLarge => Self { status: 413, reason: Reason::RequestTooLarge },
             Failure::Buffer(reason @ Reason::BufferFull) => Self { status: 503, reason },
             Failure::Buffer(reason) => Self { status: 500, reason },

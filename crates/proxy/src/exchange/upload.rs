@@ -166,6 +166,10 @@ impl Upload<'_, '_> {
         if self.inlet.filled().len() > self.skip {
             return pending().await;
         }
+        if let Some(stream) = self.client.stream() {
+            poll_fn(|context| stream.poll_gone(context)).await;
+            return Failure::ClientGone;
+        }
         let mut byte = [0];
         let seen = match self.client.plain() {
             Some(client) => poll_fn(|context| client.poll_peek(context, &mut ReadBuf::new(&mut byte))).await,

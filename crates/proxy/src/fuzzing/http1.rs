@@ -36,6 +36,7 @@ pub fn request_head(bytes: &[u8]) -> Result<(), String> {
         request_id: b"00000000-0000-0000-0000-000000000000",
         started_unix_ms: 1,
         client: None,
+        upgrade: request.view.upgrades_to_websocket.then_some("websocket"),
     };
     let mut out = Vec::new();
     request.write(&forwarding, &mut out);

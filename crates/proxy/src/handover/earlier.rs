@@ -1,6 +1,5 @@
 //! The side of the process that is replaced.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -10,20 +9,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use freehold_wire::{ErrorCode, ErrorReply, HealthState, InFlight, UpgradeReply, UpgradeRequest};
+use freehold_wire::{ErrorCode, ErrorReply, InFlight, UpgradeReply, UpgradeRequest};
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, getpid, kill_process, set_child_subreaper};
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedWriteHalf;
 use tokio::task::spawn_blocking;
 use tokio::time::{interval, timeout};
 
-use super::message::{Flights, FromEarlier, FromLater, Legacy, PROTOCOL, hear, listen, say, tell};
+use super::following::follow;
+use super::message::{Flights, FromEarlier, FromLater, Legacy, PROTOCOL, hear, say, tell};
 use super::passing::Sockets;
 use super::program::{Program, Role};
 use super::signals::Signals;
 use crate::control::{Control, bounds, chain, refusal};
 use crate::runtime::Command;
-use crate::state::State;
+use crate::table::Service;
 
 /// How often the new process is told what is in flight here.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
@@ -50,7 +50,7 @@ enum SuccessionError {
 pub(crate) struct Departure {
     child: Mutex<Child>,
     /// Whether it has said goodbye: how it ends after that tells nothing of who serves.
-    has_left: AtomicBool,
+    pub(super) has_left: AtomicBool,
 }
 
 /// A new process that is ready.
@@ -120,10 +120,18 @@ impl Control {
     /// Returns all that a new process needs to know.
     fn legacy(&self) -> Legacy {
         let (_, table) = self.shared.load();
-        let targets = table.services().flat_map(|service| service.targets());
-        let unhealthy = targets.filter(|target| target.health() == HealthState::Unhealthy);
-        let unhealthy: BTreeSet<String> = unhealthy.map(|target| target.address.to_string()).collect();
-        Legacy { protocol: PROTOCOL, state: self.state_now(), unhealthy, tickets: self.tickets.keys() }
+        let memory = |service: &Arc<Service>| Some((service.name.clone(), service.rules.as_ref()?.memory()));
+        let (fleets, lent) = self.keeper.legacy();
+        Legacy {
+            protocol: PROTOCOL,
+            state: self.state_now(),
+            unhealthy: self.unhealthy(),
+            tickets: self.tickets.keys(),
+            memories: table.services().filter_map(memory).collect(),
+            fleets,
+            lent,
+            hears_health: true,
+        }
     }
 
     /// Leaves the serving to the new process.
@@ -154,27 +162,6 @@ impl Control {
         self.company.spawn(over.run_until_cancelled_owned(report(Arc::clone(self), writer)));
         self.stopping.cancel();
         Ok(())
-    }
-
-    /// Serves by the state that another process has stored.
-    fn follow(&self, state: State) {
-        let (table, fresh) = self.restored(state, &BTreeSet::new());
-        let mut ledger = self.ledger.lock();
-        let (_, before) = self.shared.load();
-        self.changed.send_replace(Some(Arc::new(State::new(
-            fresh.generation,
-            fresh.fences.clone(),
-            table.services().map(|service| service.snapshot()).collect(),
-        ))));
-        self.install(table);
-        for service in before.services() {
-            for generation in service.generations() {
-                generation.retire();
-                ledger.keep_draining(&service.name, generation);
-            }
-            service.gate_moved.notify_waiters();
-        }
-        ledger.take_checks(fresh);
     }
 
     /// Returns what is in flight here, and in the process before this one, by target.
@@ -259,22 +246,6 @@ fn ended(child: &mut Child) -> Option<ExitStatus> {
         }
     }
     None
-}
-
-async fn follow(control: Arc<Control>, mut reader: OwnedReadHalf) {
-    loop {
-        match listen(&mut reader).await {
-            Ok(FromLater::Changed(state)) => control.follow(*state),
-            Ok(FromLater::Bye) => {
-                if let Some(departure) = control.departure.get() {
-                    departure.has_left.store(true, Ordering::SeqCst);
-                }
-                return;
-            }
-            Err(_) => return,
-            Ok(FromLater::Ready { .. } | FromLater::Failed { .. }) => {}
-        }
-    }
 }
 
 async fn report(control: Arc<Control>, mut writer: OwnedWriteHalf) {

@@ -77,24 +77,29 @@ impl Inheritance {
 
     /// Parts what a server is made of from the way to the earlier process.
     pub(crate) fn split(self) -> (Sockets, Legacy, Link) {
-        (self.sockets, self.legacy, Link(self.link))
+        let link = Link { stream: self.link, hears_health: self.legacy.hears_health };
+        (self.sockets, self.legacy, link)
     }
 
     /// Returns another end of the way to the earlier process, to tell it of a failure.
     pub(crate) fn reporter(&self) -> io::Result<Link> {
-        self.link.try_clone().map(Link)
+        Ok(Link { stream: self.link.try_clone()?, hears_health: self.legacy.hears_health })
     }
 }
 
 /// The way to the earlier process.
 #[derive(Debug)]
-pub(crate) struct Link(UnixStream);
+pub(crate) struct Link {
+    stream: UnixStream,
+    /// Whether that process understands [`FromLater::Health`].
+    hears_health: bool,
+}
 
 impl Link {
     /// Says that this process cannot take over.
     pub(crate) fn fail(&self, error: &dyn std::error::Error) {
         // An earlier process that is gone needs no reason.
-        tell(&self.0, &FromLater::Failed { reason: chain(error) }).ok();
+        tell(&self.stream, &FromLater::Failed { reason: chain(error) }).ok();
     }
 
     /// Says that this process serves, and waits until the earlier one has stopped writing the state.
@@ -102,25 +107,26 @@ impl Link {
     /// # Errors
     /// Where the earlier process ends or does not answer: it may be that it goes on, so this one must not.
     pub(crate) fn take_over(&self, limit: Duration) -> io::Result<()> {
-        self.0.set_read_timeout(Some(limit))?;
-        tell(&self.0, &FromLater::Ready { version: env!("CARGO_PKG_VERSION").to_owned() })?;
-        match hear(&self.0)? {
+        self.stream.set_read_timeout(Some(limit))?;
+        tell(&self.stream, &FromLater::Ready { version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        match hear(&self.stream)? {
             FromEarlier::Go => {}
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
-        self.0.set_read_timeout(None)?;
-        self.0.set_nonblocking(true)
+        self.stream.set_read_timeout(None)?;
+        self.stream.set_nonblocking(true)
     }
 }
 
 /// Speaks with the earlier process until it has ended or this one stops.
 pub(crate) async fn accompany(control: Arc<Control>, link: Option<Link>) {
-    let Some(stream) = link.and_then(|link| tokio::net::UnixStream::from_std(link.0).ok()) else { return };
+    let Some(link) = link else { return };
+    let Ok(stream) = tokio::net::UnixStream::from_std(link.stream) else { return };
     let (mut reader, mut writer) = stream.into_split();
     let changes = control.changed.subscribe();
     tokio::select! {
         () = watch_flights(&control, &mut reader) => control.log.info("The earlier process has ended", &[]),
-        () = tell_changes(&mut writer, changes) => {}
+        () = tell_changes(&control, (&mut writer, link.hears_health), changes) => {}
         () = control.stopping.cancelled() => {}
     }
     control.elsewhere.send_replace(Flights::new());
@@ -138,10 +144,17 @@ async fn watch_flights(control: &Control, reader: &mut OwnedReadHalf) {
     }
 }
 
-async fn tell_changes(writer: &mut OwnedWriteHalf, mut changes: watch::Receiver<Option<Arc<State>>>) {
+async fn tell_changes(
+    control: &Control,
+    (writer, hears_health): (&mut OwnedWriteHalf, bool),
+    mut changes: watch::Receiver<Option<Arc<State>>>,
+) {
     while changes.changed().await.is_ok() {
         let state = changes.borrow_and_update().clone();
         let Some(state) = state else { continue };
+        if hears_health && say(writer, &FromLater::Health(control.unhealthy())).await.is_err() {
+            return;
+        }
         if say(writer, &FromLater::Changed(Box::new(State::clone(&state)))).await.is_err() {
             return;
         }

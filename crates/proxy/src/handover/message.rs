@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
 
+use freehold_model::ProxyServiceName;
 use freehold_wire::InFlight;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::acme::LentProof;
+use crate::rules::Memory;
 use crate::state::State;
 use crate::ticket::TicketKey;
 
@@ -43,6 +46,18 @@ pub(crate) struct Legacy {
     /// With which clients agree again.
     #[serde(default)]
     pub(crate) tickets: Vec<TicketKey>,
+    /// What rules have found out, by service.
+    #[serde(default)]
+    pub(crate) memories: BTreeMap<ProxyServiceName, Memory>,
+    /// What the process is called in its fleets, by the names of their keys.
+    #[serde(default)]
+    pub(crate) fleets: BTreeMap<String, String>,
+    /// The proofs that it shows for others of a fleet.
+    #[serde(default)]
+    pub(crate) lent: Vec<LentProof>,
+    /// Whether it understands [`FromLater::Health`].
+    #[serde(default)]
+    pub(crate) hears_health: bool,
 }
 
 /// What the new process says.
@@ -53,6 +68,8 @@ pub(crate) enum FromLater {
     Ready { version: String },
     /// It cannot, and ends.
     Failed { reason: String },
+    /// The addresses of the targets that get no requests now, told before each change.
+    Health(BTreeSet<String>),
     /// The state has changed. The earlier process lets what it still has follow: requests that wait, connections that stay
     /// open.
     Changed(Box<State>),
@@ -102,8 +119,16 @@ pub(crate) async fn say<T: Serialize>(link: &mut (impl AsyncWrite + Unpin), mess
 /// # Cancel safety
 /// Dropped half-way, what follows cannot be understood.
 pub(crate) async fn listen<T: DeserializeOwned>(link: &mut (impl AsyncRead + Unpin)) -> io::Result<T> {
+    Ok(serde_json::from_slice(&listen_text(link).await?)?)
+}
+
+/// Waits for a message, and leaves it to others to understand it.
+///
+/// # Cancel safety
+/// Dropped half-way, what follows cannot be understood.
+pub(crate) async fn listen_text(link: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
     let length = link.read_u32_le().await?;
     let mut text = vec![0; check(length)?];
     link.read_exact(&mut text).await?;
-    Ok(serde_json::from_slice(&text)?)
+    Ok(text)
 }

@@ -4,8 +4,8 @@ use httparse::{Header, Status};
 
 use super::header::Kind;
 use super::{
-    Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
-    tokens,
+    Framing, HeaderLines, MAX_FORWARDED_HEAD_BYTES, MAX_FORWARDED_HEADERS, MAX_HEAD_BYTES, MAX_HEADERS,
+    Slots, Version, has_only_whole_line_ends, offset_in, parse_length, tokens,
 };
 use crate::client_auth::ShownCertificate;
 use crate::digits::write_decimal;
@@ -60,15 +60,32 @@ pub(crate) fn parse<'h, 'b>(
     buffer: &'b [u8],
     slots: &'h mut Slots<'b>,
 ) -> Result<Option<Request<'h, 'b>>, Refusal> {
+    parse_within(buffer, slots, (MAX_HEAD_BYTES, MAX_HEADERS))
+}
+
+/// Reads a head that we have written: one that we have taken, with what we add to it.
+pub(crate) fn parse_forwarded<'h, 'b>(
+    buffer: &'b [u8],
+    slots: &'h mut Slots<'b>,
+) -> Result<Option<Request<'h, 'b>>, Refusal> {
+    parse_within(buffer, slots, (MAX_FORWARDED_HEAD_BYTES, MAX_FORWARDED_HEADERS))
+}
+
+fn parse_within<'h, 'b>(
+    buffer: &'b [u8],
+    slots: &'h mut Slots<'b>,
+    (max_bytes, max_headers): (usize, usize),
+) -> Result<Option<Request<'h, 'b>>, Refusal> {
     const MALFORMED: Refusal = Refusal::new(400, "malformed head");
     const TOO_LARGE: Refusal = Refusal::new(431, "head too large");
     if buffer.first().is_some_and(|first| !first.is_ascii_alphabetic()) {
         return Err(MALFORMED);
     }
     let mut request = httparse::Request::new(&mut []);
-    let head_len = match request.parse_with_uninit_headers(buffer, &mut slots.lines) {
-        Ok(Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
-        Ok(Status::Partial) if buffer.len() <= MAX_HEAD_BYTES => return Ok(None),
+    let lines = slots.lines.get_mut(..max_headers).unwrap_or_default();
+    let head_len = match request.parse_with_uninit_headers(buffer, lines) {
+        Ok(Status::Complete(length)) if length <= max_bytes => length,
+        Ok(Status::Partial) if buffer.len() <= max_bytes => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(TOO_LARGE),
         Err(httparse::Error::Version) if names_a_version(buffer) => {
             return Err(Refusal::new(505, "version not supported"));
@@ -100,6 +117,7 @@ pub(crate) fn parse<'h, 'b>(
         return Err(Refusal::new(400, "malformed target"));
     }
     let upgrade = lines.upgrade.filter(|_| lines.connection_upgrade && version == Version::Http11);
+    let upgrade = upgrade.filter(|_| lines.framing == Framing::None && form != Form::Authority);
     let view = RequestView {
         method,
         authority,
@@ -108,8 +126,8 @@ pub(crate) fn parse<'h, 'b>(
         query,
         headers,
         upgrades_to_websocket: upgrade.is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
-            && method == "GET"
-            && lines.framing == Framing::None,
+            && method == "GET",
+        upgrade,
     };
     Ok(Some(Request {
         view,
@@ -290,6 +308,8 @@ pub(crate) struct Forwarding<'a> {
     pub(crate) started_unix_ms: u64,
     /// The certificate that the client showed to the service.
     pub(crate) client: Option<&'a ShownCertificate>,
+    /// The protocol to which the connection may be upgraded.
+    pub(crate) upgrade: Option<&'a str>,
 }
 
 impl Request<'_, '_> {
@@ -334,9 +354,11 @@ impl Request<'_, '_> {
         if self.framing == Framing::Chunked {
             out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         }
-        if self.view.upgrades_to_websocket {
+        if let Some(upgrade) = forwarding.upgrade {
             // The name alone, and not a line of the client's: there may be several, and they may say different things.
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+            out.extend_from_slice(upgrade.as_bytes());
+            out.extend_from_slice(b"\r\n");
         } else if self.view.values(Kind::Te).any(|value| tokens(value).any(|token| token == b"trailers")) {
             out.extend_from_slice(b"TE: trailers\r\n");
         }

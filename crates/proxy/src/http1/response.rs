@@ -4,12 +4,13 @@ use httparse::Status;
 
 use super::header::Kind;
 use super::{
-    Framing, HeaderLines, MAX_HEAD_BYTES, Slots, Version, has_only_whole_line_ends, offset_in, parse_length,
-    tokens,
+    Framing, HeaderLines, MAX_HEAD_BYTES, MAX_HEADERS, Slots, Version, has_only_whole_line_ends, offset_in,
+    parse_length, tokens,
 };
 use crate::cookie::CookieRules;
 use crate::digits::write_decimal;
 use crate::duty;
+use crate::view::WEBSOCKET;
 
 /// What was asked decides how an answer is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(crate) struct Asked {
     pub(crate) head: bool,
     /// It was a `GET`.
     pub(crate) get: bool,
-    /// It asked for a WebSocket, so a 101 is acceptable.
+    /// It asked for an upgrade that was passed on, so a 101 is acceptable.
     pub(crate) websocket: bool,
 }
 
@@ -41,20 +42,33 @@ pub(crate) struct Response<'h, 'b> {
     /// What a length is told to be where there is no body to measure: an answer to `HEAD`, or a 304.
     told_length: Option<u64>,
     names_headers: bool,
+    upgrade: Option<&'b [u8]>,
 }
 
-/// Reads the head at the front of a buffer; none where it is not complete yet.
+/// Reads the head at the front of a buffer; none where it is not complete yet. Where an upgrade was asked for, it is one to a
+/// WebSocket.
 pub(crate) fn parse<'h, 'b>(
     buffer: &'b [u8],
     slots: &'h mut Slots<'b>,
     asked: Asked,
+) -> Result<Option<Response<'h, 'b>>, InvalidResponse> {
+    parse_upgraded(buffer, slots, asked, asked.websocket.then_some(WEBSOCKET))
+}
+
+/// Reads the head at the front of a buffer, of an answer to a request that asked for an upgrade or for none.
+pub(crate) fn parse_upgraded<'h, 'b>(
+    buffer: &'b [u8],
+    slots: &'h mut Slots<'b>,
+    asked: Asked,
+    upgrade: Option<&str>,
 ) -> Result<Option<Response<'h, 'b>>, InvalidResponse> {
     if !b"HTTP/1.".starts_with(buffer.get(..7).unwrap_or(buffer)) {
         return Err(InvalidResponse("not HTTP/1"));
     }
     let mut response = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
-    let head_len = match config.parse_response_with_uninit_headers(&mut response, buffer, &mut slots.lines) {
+    let lines = slots.lines.get_mut(..MAX_HEADERS).unwrap_or_default();
+    let head_len = match config.parse_response_with_uninit_headers(&mut response, buffer, lines) {
         Ok(Status::Complete(length)) if length <= MAX_HEAD_BYTES => length,
         Ok(Status::Partial) if buffer.len() <= MAX_HEAD_BYTES => return Ok(None),
         Ok(_) | Err(httparse::Error::TooManyHeaders) => return Err(InvalidResponse("head too large")),
@@ -70,7 +84,8 @@ pub(crate) fn parse<'h, 'b>(
     let headers = HeaderLines::of(response.headers, &mut slots.kinds);
     let lines = Lines::collect(headers, version)?;
     let has_body = !(asked.head || status < 200 || status == 204 || status == 304);
-    if status == 101 && !(asked.websocket && lines.upgrades_to_websocket) {
+    let is_upgrade = |told: &[u8]| upgrade.is_some_and(|asked| told.eq_ignore_ascii_case(asked.as_bytes()));
+    if status == 101 && !lines.upgrade.is_some_and(is_upgrade) {
         return Err(InvalidResponse("an upgrade that was not asked for"));
     }
     let framing = match (has_body, lines.chunked, lines.length) {
@@ -91,24 +106,25 @@ pub(crate) fn parse<'h, 'b>(
         buffer,
         told_length,
         names_headers: lines.names_headers,
+        upgrade: lines.upgrade,
     }))
 }
 
-struct Lines {
+struct Lines<'b> {
     length: Option<u64>,
     chunked: bool,
     keep_alive: bool,
-    upgrades_to_websocket: bool,
+    upgrade: Option<&'b [u8]>,
     names_headers: bool,
 }
 
-impl Lines {
-    fn collect(headers: HeaderLines<'_, '_>, version: Version) -> Result<Self, InvalidResponse> {
+impl<'b> Lines<'b> {
+    fn collect(headers: HeaderLines<'_, 'b>, version: Version) -> Result<Self, InvalidResponse> {
         let mut lines = Self {
             length: None,
             chunked: false,
             keep_alive: version == Version::Http11,
-            upgrades_to_websocket: false,
+            upgrade: None,
             names_headers: false,
         };
         for (kind, header) in headers.iter() {
@@ -128,9 +144,7 @@ impl Lines {
                     return Err(InvalidResponse("transfer coding not supported"));
                 }
                 Kind::TransferEncoding => lines.chunked = true,
-                Kind::Upgrade => {
-                    lines.upgrades_to_websocket = header.value.eq_ignore_ascii_case(b"websocket")
-                }
+                Kind::Upgrade => lines.upgrade = Some(header.value),
                 Kind::Connection => {
                     for token in tokens(header.value) {
                         if token.eq_ignore_ascii_case(b"close") {
@@ -211,8 +225,11 @@ impl Response<'_, '_> {
     pub(crate) fn write_interim(&self, cookies: Option<&CookieRules>, out: &mut Vec<u8>) {
         write_status_line(self.status, out);
         self.write_kept_lines(Coding::Plain, cookies.filter(|_| self.status == 101), out);
-        if self.status == 101 {
-            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: websocket\r\n");
+        if let (101, Some(upgrade)) = (self.status, self.upgrade) {
+            let is_websocket = upgrade.eq_ignore_ascii_case(WEBSOCKET.as_bytes());
+            out.extend_from_slice(b"Connection: Upgrade\r\nUpgrade: ");
+            out.extend_from_slice(if is_websocket { WEBSOCKET.as_bytes() } else { upgrade });
+            out.extend_from_slice(b"\r\n");
         }
         out.extend_from_slice(b"\r\n");
     }

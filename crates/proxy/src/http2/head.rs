@@ -1,89 +1,32 @@
-//! Heads from HTTP/2 to HTTP/1 and back.
+//! Heads of targets from HTTP/2 to HTTP/1 and back.
 
 use std::io;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, request, response};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, response};
 
 use super::invalid;
+use super::request::Told;
 use crate::digits::write_decimal;
 use crate::http1::header::Kind;
-use crate::http1::response::Response;
-use crate::http1::{Framing, HeaderLines, MAX_HEADERS, request as http1_request};
+use crate::http1::{Framing, HeaderLines, MAX_HEADERS, request as http1_request, slots};
 
-/// A request that RFC 9113 calls malformed and that the library lets through.
+/// Why a request cannot be told to a target that speaks HTTP/2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
-/// How a message's body is told in HTTP/1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
-    /// By its length, or there is none.
-    Plain,
-    /// In chunks.
-    Chunked,
+pub(crate) enum Unsendable {
+    /// It has something that HTTP/1 lets through and HTTP/2 does not.
+    Malformed,
+    /// Its head is too large with what we add to it.
+    TooLarge,
 }
 
-impl Told {
-    fn of(headers: &HeaderMap, ends: bool) -> Self {
-        if ends || headers.contains_key(CONTENT_LENGTH) { Self::Plain } else { Self::Chunked }
-    }
-}
-
-/// Appends a client's head as HTTP/1.1 has it. What it means is judged by whoever reads that.
-///
-/// `:authority` and a `Host` that differs from it both appear, so that the reader refuses two hosts.
-pub(crate) fn write_request(
-    parts: &request::Parts,
-    ends: bool,
-    out: &mut Vec<u8>,
-) -> Result<Told, Malformed> {
-    out.extend_from_slice(parts.method.as_str().as_bytes());
-    out.push(b' ');
-    let authority = parts.uri.authority().map(http::uri::Authority::as_str);
-    let path = parts.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    match (&parts.method, path) {
-        (&Method::CONNECT, _) => out.extend_from_slice(authority.unwrap_or_default().as_bytes()),
-        // A path in another form would name another authority.
-        (_, path) if path.starts_with('/') => out.extend_from_slice(path.as_bytes()),
-        (&Method::OPTIONS, "*") => out.push(b'*'),
-        _ => return Err(Malformed),
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
-    if let Some(authority) = authority {
-        write_line(HOST.as_str(), authority.as_bytes(), out);
-    }
-    for (name, value) in &parts.headers {
-        let value = value.as_bytes();
-        if value.trim_ascii().len() != value.len() {
-            return Err(Malformed);
-        }
-        let is_same_host = name == HOST
-            && authority.is_some_and(|authority| value.eq_ignore_ascii_case(authority.as_bytes()));
-        if name != COOKIE && !is_same_host {
-            write_line(name.as_str(), value, out);
-        }
-    }
-    write_cookies(&parts.headers, out);
-    Ok(finish(&parts.headers, ends, out))
-}
-
-/// Joins what HTTP/2 may have parted. <https://www.rfc-editor.org/rfc/rfc9113#section-8.2.3>
-fn write_cookies(headers: &HeaderMap, out: &mut Vec<u8>) {
-    let mut before: &[u8] = b"cookie: ";
-    for value in headers.get_all(COOKIE) {
-        out.extend_from_slice(before);
-        out.extend_from_slice(value.as_bytes());
-        before = b"; ";
-    }
-    if before == b"; " {
-        out.extend_from_slice(b"\r\n");
-    }
+fn told(headers: &HeaderMap, ends: bool) -> Told {
+    if ends || headers.contains_key(CONTENT_LENGTH) { Told::Plain } else { Told::Chunked }
 }
 
 fn finish(headers: &HeaderMap, ends: bool, out: &mut Vec<u8>) -> Told {
-    let told = Told::of(headers, ends);
+    let told = told(headers, ends);
     if told == Told::Chunked {
         out.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
@@ -121,21 +64,9 @@ pub(crate) fn write_response(
     finish(&parts.headers, ends || bodiless, out)
 }
 
-/// Makes an answer's head of one in HTTP/1; `bytes` is the text that it was read from.
-pub(crate) fn response_of(response: &Response<'_, '_>, bytes: &[u8]) -> io::Result<http::Response<()>> {
-    let mut made = http::Response::new(());
-    *made.status_mut() = StatusCode::from_u16(response.status).map_err(|_| invalid("status"))?;
-    let head = Bytes::copy_from_slice(bytes.get(..response.head_len).unwrap_or_default());
-    *made.headers_mut() = headers_of(&response.headers, bytes, &head)?;
-    // An answer without a body whose status is in its only head: gRPC's clients take a length for a body of another kind.
-    if response.framing == Framing::Length(0) && is_grpc(made.headers()) {
-        made.headers_mut().remove(CONTENT_LENGTH);
-    }
-    Ok(made)
-}
-
 /// Makes a request's head of one in HTTP/1; `bytes` is the text that it was read from.
-pub(crate) fn request_of(request: &http1_request::Request<'_, '_>, bytes: &[u8]) -> io::Result<Request<()>> {
+fn request_of(request: &http1_request::Request<'_, '_>, bytes: &[u8]) -> Result<Request<()>, Unsendable> {
+    const MALFORMED: Unsendable = Unsendable::Malformed;
     let view = &request.view;
     let mut path = view.path.to_owned();
     if let Some(query) = view.query {
@@ -144,12 +75,38 @@ pub(crate) fn request_of(request: &http1_request::Request<'_, '_>, bytes: &[u8])
     }
     let uri = http::Uri::builder().scheme("http").authority(view.authority).path_and_query(path).build();
     let mut made = Request::new(());
-    *made.uri_mut() = uri.map_err(|_| invalid("authority or path"))?;
-    *made.method_mut() = Method::from_bytes(view.method.as_bytes()).map_err(|_| invalid("method"))?;
+    *made.uri_mut() = uri.map_err(|_| MALFORMED)?;
+    *made.method_mut() = Method::from_bytes(view.method.as_bytes()).map_err(|_| MALFORMED)?;
     let head = Bytes::copy_from_slice(bytes.get(..request.head_len).unwrap_or_default());
-    *made.headers_mut() = headers_of(&view.headers, bytes, &head)?;
+    *made.headers_mut() = headers_of(&view.headers, bytes, &head).map_err(|_| MALFORMED)?;
     made.headers_mut().remove(HOST);
     Ok(made)
+}
+
+/// A request as a target gets it.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) request: Request<()>,
+    pub(super) framing: Framing,
+    pub(super) is_head: bool,
+    /// The length of the head's text.
+    pub(super) length: usize,
+}
+
+/// Makes a request of a head that we have written, which may be larger than a client's may be.
+pub(super) fn prepare(bytes: &[u8]) -> Result<Prepared, Unsendable> {
+    let mut slots = slots();
+    let request = match http1_request::parse_forwarded(bytes, &mut slots) {
+        Ok(Some(request)) => request,
+        Err(refusal) if refusal.status == 431 => return Err(Unsendable::TooLarge),
+        Ok(None) | Err(_) => return Err(Unsendable::Malformed),
+    };
+    Ok(Prepared {
+        request: request_of(&request, bytes)?,
+        framing: request.framing,
+        is_head: request.view.method == "HEAD",
+        length: request.head_len,
+    })
 }
 
 /// Makes trailers of the lines that stand behind chunks.
@@ -174,12 +131,6 @@ pub(crate) fn write_trailers(trailers: Option<&HeaderMap>, out: &mut Vec<u8>) {
         write_line(name.as_str(), value.as_bytes().trim_ascii(), out);
     }
     out.extend_from_slice(b"\r\n");
-}
-
-/// Says whether a message is one of gRPC.
-fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(http::header::CONTENT_TYPE);
-    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Takes over the lines that are not about one connection of HTTP/1. Values stay where they stand in the head.

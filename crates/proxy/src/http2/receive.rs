@@ -8,7 +8,8 @@ use h2::RecvStream;
 use tokio::io::ReadBuf;
 
 use super::broken;
-use super::head::{Told, write_trailers};
+use super::head::write_trailers;
+use super::request::Told;
 
 /// The room that the frame of a chunk takes at most.
 const CHUNK_FRAME_BYTES: usize = 24;

@@ -1,109 +1,95 @@
 //! A client's stream as a connection of HTTP/1.1.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
 use tokio::io::ReadBuf;
 
-use super::head::{Malformed, response_of, write_request};
-use super::meter::Meter;
-use super::receive::{Received, Receiver};
-use super::transmit::Sender;
-use super::{broken, invalid};
-use crate::http1::response::{Asked, parse};
-use crate::http1::{Framing, slots};
+use super::invalid;
+use super::session::Session;
+use crate::http1::body::Body;
 
 /// A client's stream. One request is read from it, and one answer written to it.
 #[derive(Debug)]
 pub(crate) struct RequestStream {
-    respond: SendResponse<Bytes>,
-    receiver: Receiver,
-    sender: Option<Sender>,
+    session: Rc<RefCell<Session>>,
+    id: u32,
     is_head: bool,
     pub(crate) is_encrypted: bool,
-    meter: Rc<Meter>,
+    /// The body of the answer, behind its head.
+    body: RefCell<Option<Body>>,
 }
 
 impl RequestStream {
-    /// Makes one of what a connection has received; a request that is malformed is reset.
-    pub(crate) fn new(
-        (request, mut respond): (http::Request<RecvStream>, SendResponse<Bytes>),
-        is_encrypted: bool,
-        meter: Rc<Meter>,
-    ) -> Option<Self> {
-        let (parts, body) = request.into_parts();
-        let mut head = Vec::with_capacity(512);
-        let told = match write_request(&parts, body.is_end_stream(), &mut head) {
-            Ok(told) => told,
-            Err(Malformed) => {
-                respond.send_reset(Reason::PROTOCOL_ERROR);
-                return None;
-            }
-        };
-        let is_head = parts.method == http::Method::HEAD;
-        let receiver = Receiver::new(body, told, head);
-        Some(Self { respond, receiver, sender: None, is_head, is_encrypted, meter })
+    /// Makes one of a request that a connection has received.
+    pub(super) fn new(session: Rc<RefCell<Session>>, id: u32, (is_head, is_encrypted): (bool, bool)) -> Self {
+        Self { session, id, is_head, is_encrypted, body: RefCell::new(None) }
     }
 
     /// Lets the client know that what it has got is not the whole answer.
-    pub(crate) fn abort(&mut self) {
-        match &mut self.sender {
-            Some(sender) => sender.stream.send_reset(Reason::INTERNAL_ERROR),
-            None => self.respond.send_reset(Reason::INTERNAL_ERROR),
-        }
+    pub(crate) fn abort(&self) {
+        self.session.borrow_mut().abort(self.id);
+    }
+
+    /// Says whether the client has given up.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.session.borrow_mut().is_gone(self.id)
+    }
+
+    /// Waits for the client to give up.
+    pub(crate) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.session.borrow_mut().poll_gone(self.id, context)
     }
 
     /// Reads the request; behind its end, waits for the client to give up.
     pub(crate) fn poll_read(
-        &mut self,
+        &self,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(self.receiver.poll_read(context, buffer))? {
-            Received::Bytes => Poll::Ready(Ok(())),
-            Received::End => {
-                let reset = match &mut self.sender {
-                    Some(sender) => sender.stream.poll_reset(context),
-                    None => self.respond.poll_reset(context),
-                };
-                reset.map(|reason| reason.map(drop).map_err(broken))
-            }
-        }
+        self.session.borrow_mut().poll_read(self.id, context, buffer)
     }
 
     /// Writes some of the answer.
-    pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.sender {
-            Some(sender) => {
-                let written = ready!(sender.poll_write(context, bytes))?;
-                if written.sent {
-                    self.meter.answered();
-                }
-                Poll::Ready(Ok(written.length))
+    pub(crate) fn poll_write(&self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let mut session = self.session.borrow_mut();
+        let mut body = self.body.borrow_mut();
+        let Some(body) = body.as_mut() else {
+            ready!(session.poll_room_for_head(self.id, context))?;
+            let answer = session.send_head(self.id, self.is_head, bytes)?;
+            if answer.status >= 200 {
+                *body = Some(Body::new(answer.framing));
             }
-            None => Poll::Ready(self.write_head(bytes)),
+            return Poll::Ready(Ok(answer.length));
+        };
+        if body.is_done() {
+            return Poll::Ready(Err(invalid("bytes behind the end")));
         }
+        let control = body.skip_control(bytes).map_err(|_| invalid("framing"))?;
+        if body.is_done() {
+            session.send_end(self.id, body.trailers())?;
+        }
+        if control > 0 {
+            return Poll::Ready(Ok(control));
+        }
+        let room = ready!(session.poll_room(self.id, context))?;
+        let step = body.step(bytes.get(..room).unwrap_or(bytes)).map_err(|_| invalid("framing"))?;
+        // Where nothing but the end follows, the last frame tells of it.
+        let rest = bytes.get(step.consumed..).unwrap_or_default();
+        let control = body.skip_control(rest).map_err(|_| invalid("framing"))?;
+        let ends = body.is_done() && body.trailers().is_empty();
+        session.send_data(self.id, bytes.get(step.data).unwrap_or_default(), ends);
+        if body.is_done() && !ends {
+            session.send_end(self.id, body.trailers())?;
+        }
+        Poll::Ready(Ok(step.consumed + control))
     }
+}
 
-    fn write_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut slots = slots();
-        let asked = Asked { head: self.is_head, get: !self.is_head, websocket: false };
-        let response = parse(bytes, &mut slots, asked).map_err(|_| invalid("head"))?;
-        // Whoever writes an answer writes its head in one go.
-        let response = response.ok_or_else(|| invalid("part of a head"))?;
-        let made = response_of(&response, bytes)?;
-        let length = response.head_len;
-        if response.status < 200 {
-            self.respond.send_informational(made).map_err(broken)?;
-            return Ok(length);
-        }
-        let ends = matches!(response.framing, Framing::None | Framing::Length(0));
-        let stream = self.respond.send_response(made, ends).map_err(broken)?;
-        self.sender = Some(Sender::new(stream, response.framing));
-        Ok(length)
+impl Drop for RequestStream {
+    fn drop(&mut self) {
+        self.session.borrow_mut().forget(self.id);
     }
 }

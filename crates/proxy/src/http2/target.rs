@@ -8,18 +8,19 @@ use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use tokio::io::ReadBuf;
 
-use super::head::{request_of, write_response};
+use super::head::{Prepared, Unsendable, prepare, write_response};
 use super::links::Lease;
 use super::receive::{Received, Receiver};
 use super::transmit::Sender;
 use super::{broken, invalid};
-use crate::http1::request::parse;
-use crate::http1::{Framing, slots};
+use crate::http1::Framing;
 
 /// A stream to a target. One request is written to it, and one answer read from it.
 #[derive(Debug)]
 pub(crate) struct AnswerStream {
     requests: SendRequest<Bytes>,
+    /// The head, until it is sent.
+    prepared: Option<Box<Prepared>>,
     sender: Option<Sender>,
     answer: Answer,
     is_head: bool,
@@ -41,31 +42,43 @@ enum Answer {
 impl AnswerStream {
     /// Makes one on a connection that has room for it.
     pub(crate) fn new(requests: SendRequest<Bytes>, lease: Option<Lease>) -> Self {
-        Self { requests, sender: None, answer: Answer::Unasked, is_head: false, _lease: lease }
+        Self {
+            requests,
+            prepared: None,
+            sender: None,
+            answer: Answer::Unasked,
+            is_head: false,
+            _lease: lease,
+        }
     }
 
     /// Writes some of the request.
     pub(crate) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(sender) = &mut self.sender {
-            let written = ready!(sender.poll_write(context, bytes))?;
-            return Poll::Ready(Ok(written.length));
+            return sender.poll_write(context, bytes);
         }
         ready!(self.requests.poll_ready(context)).map_err(broken)?;
-        Poll::Ready(self.write_head(bytes))
+        Poll::Ready(self.send_head())
     }
 
-    fn write_head(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut slots = slots();
-        let request = parse(bytes, &mut slots).map_err(|_| invalid("head"))?;
-        // Whoever writes a request writes its head in one go.
-        let request = request.ok_or_else(|| invalid("part of a head"))?;
-        let made = request_of(&request, bytes)?;
-        self.is_head = request.view.method == "HEAD";
-        let ends = matches!(request.framing, Framing::None | Framing::Length(0));
-        let (response, stream) = self.requests.send_request(made, ends).map_err(broken)?;
-        self.sender = Some(Sender::new(stream, request.framing));
+    /// Takes the head that is written first, before anything is sent: what the target cannot be told is no fault of its.
+    ///
+    /// # Errors
+    /// The head cannot be told by HTTP/2.
+    pub(crate) fn prepare(&mut self, head: &[u8]) -> Result<(), Unsendable> {
+        self.prepared = Some(Box::new(prepare(head)?));
+        Ok(())
+    }
+
+    fn send_head(&mut self) -> io::Result<usize> {
+        let prepared = self.prepared.take().ok_or_else(|| invalid("no head"))?;
+        let Prepared { request, framing, is_head, length } = *prepared;
+        self.is_head = is_head;
+        let ends = matches!(framing, Framing::None | Framing::Length(0));
+        let (response, stream) = self.requests.send_request(request, ends).map_err(broken)?;
+        self.sender = Some(Sender::new(stream, framing));
         self.answer = Answer::Awaited { response, interim: Vec::new() };
-        Ok(request.head_len)
+        Ok(length)
     }
 
     /// Reads some of the answer; nothing behind its end.

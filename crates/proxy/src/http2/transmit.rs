@@ -17,17 +17,9 @@ const MAX_PIECE_BYTES: usize = 32 * 1024;
 /// The sending side of a stream, behind its head.
 #[derive(Debug)]
 pub(super) struct Sender {
-    pub(super) stream: SendStream<Bytes>,
+    stream: SendStream<Bytes>,
     body: Body,
     ended: bool,
-}
-
-/// What was taken of the bytes to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Written {
-    pub(super) length: usize,
-    /// Whether a frame was made of some of it.
-    pub(super) sent: bool,
 }
 
 impl Sender {
@@ -39,11 +31,7 @@ impl Sender {
     }
 
     /// Takes some of the bytes, as far as the receiver has room.
-    pub(super) fn poll_write(
-        &mut self,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<Written>> {
+    pub(super) fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if self.ended {
             return Poll::Ready(Err(invalid("bytes behind the end")));
         }
@@ -52,7 +40,7 @@ impl Sender {
             self.end()?;
         }
         if control > 0 {
-            return Poll::Ready(Ok(Written { length: control, sent: self.ended }));
+            return Poll::Ready(Ok(control));
         }
         let room = ready!(self.poll_room(context, bytes.len().min(MAX_PIECE_BYTES)))?;
         let piece = bytes.get(..room.min(bytes.len())).unwrap_or_default();
@@ -60,7 +48,7 @@ impl Sender {
         let data = Bytes::copy_from_slice(piece.get(step.data).unwrap_or_default());
         self.ended = self.body.is_done();
         self.stream.send_data(data, self.ended).map_err(broken)?;
-        Poll::Ready(Ok(Written { length: step.consumed, sent: true }))
+        Poll::Ready(Ok(step.consumed))
     }
 
     fn end(&mut self) -> io::Result<()> {

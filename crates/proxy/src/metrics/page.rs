@@ -15,6 +15,8 @@ pub(crate) struct Extra {
     pub(crate) certificates: Vec<(String, i64)>,
     /// How many bytes of bodies may be on the disk, and how many are.
     pub(crate) spilled: (u64, u64),
+    /// How many connections were not served, by reason.
+    pub(crate) drops: Vec<(&'static str, u64)>,
     /// How many spans a collector got, and how many it did not; none where there is none.
     pub(crate) traces: Option<(u64, u64)>,
 }
@@ -64,6 +66,14 @@ pub(crate) fn write(metrics: &Metrics, extra: &Extra) -> String {
     );
     for (host, end) in &extra.certificates {
         text.line("freehold_certificate_expiry_seconds", &format!("host=\"{}\"", escaped(host)), end);
+    }
+    text.head(
+        "freehold_connections_dropped_total",
+        "counter",
+        "Connections that were not served, by reason.",
+    );
+    for (reason, count) in &extra.drops {
+        text.line("freehold_connections_dropped_total", &format!("reason=\"{reason}\""), count);
     }
     text.spilled(extra.spilled);
     if let Some((sent, dropped)) = extra.traces {
@@ -195,6 +205,7 @@ mod tests {
             in_flight: vec![("shop".to_owned(), 2)],
             certificates: vec![("shop.example.com".to_owned(), 1_800_000_000)],
             spilled: (1000, 7),
+            drops: vec![("tls_timeout", 3)],
             traces: Some((5, 1)),
         };
         let text = write(&metrics, &extra);
@@ -209,6 +220,7 @@ mod tests {
             "kamal_proxy_http_in_flight_requests{service=\"shop\"} 2",
             "freehold_http_response_bytes_total{service=\"\"} 0",
             "freehold_buffer_disk_bytes 7",
+            "freehold_connections_dropped_total{reason=\"tls_timeout\"} 3",
             "freehold_trace_spans_total{result=\"dropped\"} 1",
             "freehold_certificate_expiry_seconds{host=\"shop.example.com\"} 1800000000",
         ] {

@@ -2,25 +2,26 @@
 //!
 //! The hashes are bcrypt's: of those that `htpasswd` makes, the only ones that are slow to guess. Slow is also what it costs
 //! to check one, so a thread of its own does it, one after the other, and what it has found is kept for as long as the
-//! service's rules. Until then a request waits like one to a service that is paused.
+//! file says the same, also in a process that takes over. Until then a request waits like one to a service that is paused.
+
+mod desk;
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 
 use crate::view::RequestView;
-
-/// How many requests with a password that was not seen before may wait.
-const QUEUE: usize = 64;
+use desk::{Desk, Job};
 
 /// How many passwords are remembered as right or wrong.
 const REMEMBERED: usize = 1024;
@@ -61,17 +62,21 @@ pub(crate) type Ticket = Arc<Notify>;
 #[derive(Debug)]
 pub(super) struct Gatekeeper {
     /// None where nobody can be let in.
-    desk: Option<SyncSender<Job>>,
+    desk: Option<Arc<Desk>>,
     findings: Findings,
     /// Mixed into fingerprints.
     salt: [u64; 4],
+    /// Of the file.
+    digest: Fingerprint,
 }
 
-struct Job {
-    user: Vec<u8>,
-    password: Vec<u8>,
-    fingerprint: Fingerprint,
-    ticket: Ticket,
+/// What a process that takes over needs to know those again who were let in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Known {
+    digest: Fingerprint,
+    salt: [u64; 4],
+    fingerprints: Vec<Fingerprint>,
 }
 
 /// What a gatekeeper says.
@@ -81,32 +86,56 @@ pub(super) enum Identity {
     Stranger,
     /// It is being found out.
     Unsure(Ticket),
-    /// It cannot be found out now.
+    /// It cannot be found out.
     Untold,
+    /// It cannot be found out now: so long it would take.
+    Busy(Duration),
 }
 
 impl Gatekeeper {
-    /// Reads a file of users, and starts the thread that checks; it ends with the gatekeeper.
-    pub(super) fn load(path: &Path) -> Result<Self, AuthError> {
-        let users = parse(path, &fs_err::read_to_string(path)?)?;
-        let (desk, queue) = sync_channel(QUEUE);
-        let findings = Findings::default();
-        let known = Arc::clone(&findings);
+    /// Reads a file of users. Where it says what it said before, the one from before goes on; otherwise the thread that checks
+    /// is started, which ends with the gatekeeper.
+    pub(super) fn load(
+        path: &Path,
+        former: Option<&Arc<Self>>,
+        known: Option<&Known>,
+    ) -> Result<Arc<Self>, AuthError> {
+        let text = fs_err::read_to_string(path)?;
+        let users = parse(path, &text)?;
+        let digest: Fingerprint = Sha256::digest(&text).into();
+        if let Some(former) = former.filter(|former| former.desk.is_some() && former.digest == digest) {
+            return Ok(Arc::clone(former));
+        }
+        let (desk, findings, mut salt) = (Arc::new(Desk::default()), Findings::default(), salt());
+        if let Some(known) = known.filter(|known| known.digest == digest) {
+            salt = known.salt;
+            let fingerprints = known.fingerprints.iter().take(REMEMBERED);
+            findings.lock().extend(fingerprints.map(|fingerprint| (*fingerprint, true)));
+        }
+        let (at, found) = (Arc::clone(&desk), Arc::clone(&findings));
         // The thread is not waited for: it may be in the midst of a slow check when the last request has gone.
         std::thread::Builder::new()
             .name("passwords".to_owned())
-            .spawn(move || check_all(&users, &queue, &known))
+            .spawn(move || check_all(&users, &at, &found))
             .map_err(AuthError::Thread)?;
-        Ok(Self { desk: Some(desk), findings, salt: salt() })
+        Ok(Arc::new(Self { desk: Some(desk), findings, salt, digest }))
     }
 
     /// Makes one that lets nobody in.
-    pub(super) fn closed() -> Self {
-        Self { desk: None, findings: Findings::default(), salt: salt() }
+    pub(super) fn closed() -> Arc<Self> {
+        Arc::new(Self { desk: None, findings: Findings::default(), salt: salt(), digest: [0; 32] })
     }
 
-    /// Says who asks.
-    pub(super) fn identify(&self, view: &RequestView<'_, '_>) -> Identity {
+    /// Returns what a process that takes over needs to know.
+    pub(super) fn known(&self) -> Option<Known> {
+        self.desk.as_ref()?;
+        let findings = self.findings.lock();
+        let right = findings.iter().filter(|(_, fits)| **fits).map(|(fingerprint, _)| *fingerprint);
+        Some(Known { digest: self.digest, salt: self.salt, fingerprints: right.collect() })
+    }
+
+    /// Says who asks, by a client that is told apart by a number.
+    pub(super) fn identify(&self, view: &RequestView<'_, '_>, client: u64) -> Identity {
         let Some(desk) = &self.desk else { return Identity::Untold };
         let Some((user, password)) = view.named("authorization").and_then(credentials) else {
             return Identity::Stranger;
@@ -117,10 +146,9 @@ impl Gatekeeper {
             Some(false) => return Identity::Stranger,
             None => {}
         }
-        let ticket = Ticket::default();
-        match desk.try_send(Job { user, password, fingerprint, ticket: Arc::clone(&ticket) }) {
-            Ok(()) => Identity::Unsure(ticket),
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => Identity::Untold,
+        match desk.ask(Job { user, password, fingerprint, client }) {
+            Ok(ticket) => Identity::Unsure(ticket),
+            Err(wait) => Identity::Busy(wait),
         }
     }
 
@@ -133,6 +161,14 @@ impl Gatekeeper {
         hash.update(user);
         hash.update(password);
         hash.finalize().into()
+    }
+}
+
+impl Drop for Gatekeeper {
+    fn drop(&mut self) {
+        if let Some(desk) = &self.desk {
+            desk.close();
+        }
     }
 }
 
@@ -152,18 +188,19 @@ fn credentials(value: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
     Some((user.to_vec(), password.get(1..)?.to_vec()))
 }
 
-fn check_all(users: &Users, queue: &Receiver<Job>, findings: &Findings) {
+fn check_all(users: &Users, desk: &Desk, findings: &Findings) {
     // A stranger is checked against somebody's hash, so that the time tells nobody which users there are.
     let any = users.values().next().cloned().unwrap_or_default();
-    while let Ok(job) = queue.recv() {
-        // Several requests of one client come with the same password at once.
+    while let Some(job) = desk.next() {
+        let started = Instant::now();
+        // It may have been found out between the request's look and its question.
         let seen = findings.lock().contains_key(&job.fingerprint);
         if !seen {
             let hash = users.get(&job.user);
             let fits = bcrypt::verify(&job.password, hash.unwrap_or(&any)).unwrap_or(false);
             remember(&mut findings.lock(), job.fingerprint, fits && hash.is_some());
         }
-        job.ticket.notify_one();
+        desk.done(&job.fingerprint, started.elapsed());
     }
 }
 
@@ -254,6 +291,27 @@ mod tests {
         for text in ["Basic", "Basic !!!", "Basic YW5u", "Bearer YW5uOmE6Yg=="] {
             assert_eq!(read(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn the_same_file_is_the_same_gatekeeper_and_another_process_knows_whom_it_let_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("users");
+        fs_err::write(&file, ANN).unwrap();
+        let first = Gatekeeper::load(&file, None, None).unwrap();
+        let print = first.fingerprint(b"ann", b"secret");
+        remember(&mut first.findings.lock(), print, true);
+        remember(&mut first.findings.lock(), [7; 32], false);
+        assert!(Arc::ptr_eq(&first, &Gatekeeper::load(&file, Some(&first), None).unwrap()));
+        let known: Known = serde_json::from_str(&serde_json::to_string(&first.known()).unwrap()).unwrap();
+        let next = Gatekeeper::load(&file, None, Some(&known)).unwrap();
+        assert_eq!(next.fingerprint(b"ann", b"secret"), print);
+        assert_eq!(*next.findings.lock(), BTreeMap::from([(print, true)]));
+        fs_err::write(&file, ANN.replace("ann", "bob")).unwrap();
+        let other = Gatekeeper::load(&file, Some(&first), Some(&known)).unwrap();
+        assert!(!Arc::ptr_eq(&first, &other) && other.findings.lock().is_empty());
+        let closed = Gatekeeper::closed();
+        assert!(closed.known().is_none());
     }
 
     #[test]

@@ -3,12 +3,13 @@
 //! The algorithm is GCRA: of each client one number is kept, the time at which it would have come had it come evenly. All
 //! threads share the numbers, which are changed without a lock.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use freehold_model::Rate;
+use serde::{Deserialize, Serialize};
 
 /// A number in steps of 10 µs, from the start of the limiter.
 type Ticks = u64;
@@ -56,9 +57,23 @@ fn ticks(span: Duration) -> Ticks {
 pub(super) struct Limiter {
     start: Instant,
     /// Secret, so that nobody can choose addresses that fall together.
-    hasher: RandomState,
+    keys: [u64; 2],
+    rates: (Option<Rate>, Option<Rate>),
     client: Option<(Pace, Box<[AtomicU64]>)>,
     service: Option<(Pace, AtomicU64)>,
+}
+
+/// What clients have asked, for a process that takes over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    rates: (Option<Rate>, Option<Rate>),
+    keys: [u64; 2],
+    /// How long ago the limiter was made.
+    age_us: u64,
+    /// The slots that hold something, by place.
+    slots: Vec<(usize, u64)>,
+    service: u64,
 }
 
 impl Limiter {
@@ -68,12 +83,60 @@ impl Limiter {
             return None;
         }
         let slots = || std::iter::repeat_with(|| AtomicU64::new(0)).take(SLOTS).collect();
+        let random = |place: u64| RandomState::new().hash_one(place);
         Some(Self {
             start: Instant::now(),
-            hasher: RandomState::new(),
+            keys: [random(0), random(1)],
+            rates: (client, service),
             client: client.map(|rate| (Pace::of(rate), slots())),
             service: service.map(|rate| (Pace::of(rate), AtomicU64::new(0))),
         })
+    }
+
+    /// Says whether it is for these rates.
+    pub(super) fn is_for(&self, client: Option<Rate>, service: Option<Rate>) -> bool {
+        self.rates == (client, service)
+    }
+
+    /// Returns what clients have asked, for a process that takes over.
+    pub(super) fn asked(&self) -> Asked {
+        let value = |slot: &AtomicU64| slot.load(Ordering::Relaxed);
+        let slots = self.client.iter().flat_map(|(_, slots)| slots.iter().map(value).enumerate());
+        Asked {
+            rates: self.rates,
+            keys: self.keys,
+            // A tick more, so that nobody waits for what is cut off.
+            age_us: u64::try_from((self.start.elapsed() + TICK).as_micros()).unwrap_or(u64::MAX),
+            slots: slots.filter(|(_, value)| *value > 0).collect(),
+            service: self.service.as_ref().map_or(0, |(_, even)| value(even)),
+        }
+    }
+
+    /// Goes on with what clients have asked of another process, where the rates are the same.
+    pub(super) fn resume(&mut self, asked: &Asked) {
+        let Some(start) = Instant::now().checked_sub(Duration::from_micros(asked.age_us)) else { return };
+        if self.rates != asked.rates {
+            return;
+        }
+        (self.start, self.keys) = (start, asked.keys);
+        if let Some((_, slots)) = &self.client {
+            for (place, value) in &asked.slots {
+                if let Some(slot) = slots.get(*place) {
+                    slot.store(*value, Ordering::Relaxed);
+                }
+            }
+        }
+        if let Some((_, even)) = &self.service {
+            even.store(asked.service, Ordering::Relaxed);
+        }
+    }
+
+    /// Hashes by keys that can be handed over, which those of the standard library's usual hasher cannot.
+    #[expect(deprecated, reason = "the only SipHash with keys that needs no further crate")]
+    fn hash(&self, client: u64) -> u64 {
+        let mut hasher = std::hash::SipHasher::new_with_keys(self.keys[0], self.keys[1]);
+        hasher.write_u64(client);
+        hasher.finish()
     }
 
     /// Counts a request, or says how long its client must wait; one that must wait is not counted.
@@ -94,7 +157,7 @@ impl Limiter {
 
     fn take_of_client(&self, client: IpAddr, now: Ticks) -> Result<(), Ticks> {
         let Some((pace, slots)) = &self.client else { return Ok(()) };
-        let hash = self.hasher.hash_one(key(client));
+        let hash = self.hash(key(client));
         let set = usize::try_from(hash & TIME_MASK).unwrap_or_default() % (SLOTS / WAYS) * WAYS;
         let tag = hash & !TIME_MASK;
         let Some(set) = slots.get(set..set + WAYS) else { return Ok(()) };
@@ -160,6 +223,22 @@ mod tests {
         assert_eq!(take("2.2.2.2", 40), Ok(()), "another client has its own rate");
         assert_eq!(take("1.1.1.1", 100), Ok(()));
         assert_eq!(take("1.1.1.1", 100), Err(100));
+    }
+
+    #[test]
+    fn another_process_goes_on_with_what_was_asked() {
+        let first = limiter(Some("1/1h:2"), Some("3/1h:3"));
+        assert!(first.take(ip("1.1.1.1"), Instant::now()).is_ok());
+        assert!(first.take(ip("1.1.1.1"), Instant::now()).is_ok());
+        let asked: Asked = serde_json::from_str(&serde_json::to_string(&first.asked()).unwrap()).unwrap();
+        let mut next = limiter(Some("1/1h:2"), Some("3/1h:3"));
+        next.resume(&asked);
+        assert!(next.take(ip("1.1.1.1"), Instant::now()).is_err(), "of the client");
+        assert!(next.take(ip("2.2.2.2"), Instant::now()).is_ok());
+        assert!(next.take(ip("3.3.3.3"), Instant::now()).is_err(), "of all together");
+        let mut other = limiter(Some("1/1h:3"), None);
+        other.resume(&asked);
+        assert!(other.take(ip("1.1.1.1"), Instant::now()).is_ok(), "another rate begins anew");
     }
 
     #[test]

@@ -1,15 +1,24 @@
 //! What a proxy begins with: sockets of its own, or those of the process before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
+
+use freehold_model::ProxyServiceName;
 
 use super::{ServerConfig, StartError, address_text, load, state_error};
+use crate::acme::{Keeper, LentProof};
+use crate::control::{Ledger, Means, restore};
 use crate::handover::{Inheritance, Legacy, Link, Sockets};
 use crate::log::Log;
+use crate::metrics::Metrics;
+use crate::resolve::Resolver;
+use crate::rules::Memory;
 use crate::runtime::listen;
 use crate::state::{State, StateFile};
+use crate::table::{Shared, Table};
 use crate::ticket::TicketKey;
 
 /// What a proxy begins with: its sockets, and the state of an earlier run or process.
@@ -17,9 +26,39 @@ pub(super) struct Beginning {
     pub(super) sockets: Sockets,
     pub(super) own_uid: u32,
     pub(super) state: Option<State>,
-    pub(super) unhealthy: BTreeSet<String>,
+    pub(super) heritage: Heritage,
     pub(super) tickets: Vec<TicketKey>,
     pub(super) link: Option<Link>,
+}
+
+/// What the process before has found out; nothing where there was none.
+#[derive(Debug, Default)]
+pub(super) struct Heritage {
+    unhealthy: BTreeSet<String>,
+    memories: BTreeMap<ProxyServiceName, Memory>,
+    fleets: BTreeMap<String, String>,
+    lent: Vec<LentProof>,
+}
+
+impl Heritage {
+    /// Lets a keeper of certificates go on as that of the process before.
+    pub(super) fn hand_to(&self, keeper: &Keeper) {
+        keeper.inherit(self.fleets.clone(), &self.lent);
+    }
+
+    /// Puts the services back, with what is known of them. It is to be called inside a runtime.
+    pub(super) fn restored(
+        &self,
+        state: Option<State>,
+        (thread_count, metrics): (usize, Option<&Metrics>),
+        (resolver, log, keeper, shared): (&Arc<Resolver>, &Log, &Keeper, &Arc<Shared>),
+    ) -> (Table, Ledger) {
+        let Some(state) = state else { return Default::default() };
+        let (unhealthy, memories, former) = (&self.unhealthy, &self.memories, &Table::default());
+        let means =
+            Means { thread_count, resolver, log, keeper, shared, metrics, unhealthy, memories, former };
+        restore(state, &means)
+    }
 }
 
 impl Beginning {
@@ -37,15 +76,23 @@ impl Beginning {
             .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?;
         let metrics = metrics.into_iter().flatten().next();
         let sockets = Sockets { plain, encrypted, metrics, control };
-        Ok(Self { sockets, own_uid, state, unhealthy: BTreeSet::new(), tickets: Vec::new(), link: None })
+        let (heritage, tickets) = (Heritage::default(), Vec::new());
+        Ok(Self { sockets, own_uid, state, heritage, tickets, link: None })
     }
 
     pub(super) fn inherited(config: &ServerConfig, inheritance: Inheritance) -> Result<Self, StartError> {
         let own_uid = fs_err::metadata(&config.socket)
             .map_err(|source| StartError::Socket { path: config.socket.clone(), source })?
             .uid();
-        let (sockets, Legacy { state, unhealthy, tickets, .. }, link) = inheritance.split();
-        Ok(Self { sockets, own_uid, state: Some(state), unhealthy, tickets, link: Some(link) })
+        let (sockets, legacy, link) = inheritance.split();
+        let Legacy { state, tickets, .. } = legacy;
+        let heritage = Heritage {
+            unhealthy: legacy.unhealthy,
+            memories: legacy.memories,
+            fleets: legacy.fleets,
+            lent: legacy.lent,
+        };
+        Ok(Self { sockets, own_uid, state: Some(state), heritage, tickets, link: Some(link) })
     }
 }
 

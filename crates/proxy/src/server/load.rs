@@ -5,16 +5,29 @@ use std::collections::BTreeMap;
 use freehold_wire::KamalService;
 
 use crate::control::chain;
-use crate::log::{Level, Log};
-use crate::state::{Damage, Loaded, State, StateError, StateFile};
+use crate::log::Log;
+use crate::state::{Damage, Guarded, Loaded, State, StateError, StateFile};
 
-/// Loads the state. A damaged file is reported and set aside; only one that may not be touched is a reason not to start.
+/// Loads the state. A damaged file is reported, kept aside and put right; only one that may not be touched is a reason not to
+/// start.
 pub(super) fn load(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
-    let own = load_own(file, log)?;
-    match file.load_kamal() {
+    let (own, loss) = load_own(file, log)?;
+    // Ours is not put right before: it would be the newer one.
+    let theirs = file.load_kamal();
+    if let (Some(own), Loss::Some(_)) = (&own, &loss)
+        && let Err(error) = file.repair(own)
+    {
+        log.error("The saved state is not put right", &[("error", &chain(&error))]);
+    }
+    match theirs {
         Ok(None) => Ok(own),
         Ok(Some(services)) => {
-            let state = carry_over(own, &services, log);
+            let mut state = carry_over(own, &services, log);
+            if withhold(&mut state, file, &loss, log)
+                && let Err(error) = file.repair(&state)
+            {
+                log.error("The state is not stored", &[("error", &chain(&error))]);
+            }
             if state.services.len() < services.len() {
                 keep_kamal(file, log);
             }
@@ -26,6 +39,45 @@ pub(super) fn load(file: &StateFile, log: &Log) -> Result<Option<State>, StateEr
             Ok(own)
         }
     }
+}
+
+/// What is not known any more of our own state.
+#[derive(Debug, PartialEq, Eq)]
+enum Loss {
+    None,
+    /// There was no file: a new volume, kamal-proxy's, or one that somebody has taken the file out of.
+    Absent,
+    /// These services, by name or by what is known of them.
+    Some(Vec<String>),
+    All,
+}
+
+/// Lets nobody in where a service had rules, or may have had some, that are lost: it is not to be open to everybody because
+/// kamal-proxy's file has no word for who may come. Says whether there is such a service.
+fn withhold(state: &mut State, file: &StateFile, loss: &Loss, log: &Log) -> bool {
+    let (guarded, mut is_any) = (file.guarded(), false);
+    for service in &mut state.services {
+        let name = service.name.as_str();
+        let is_lost = match loss {
+            Loss::None => false,
+            Loss::Absent => guarded != Guarded::Unknown,
+            Loss::Some(lost) => lost.iter().any(|lost| lost == name),
+            Loss::All => true,
+        };
+        if !is_lost || !guarded.may_be(name) {
+            continue;
+        }
+        let path = file.lost_rules().unwrap_or_else(|error| {
+            log.error("No file stands for rules that are lost", &[("error", &error)]);
+            // One that is not there lets nobody in either.
+            "/nonexistent/freehold-proxy.rules-lost".into()
+        });
+        let message = "Service not served until it is deployed again: its rules are lost";
+        log.error(message, &[("service", &name)]);
+        service.settings.basic_auth_file = Some(path.display().to_string());
+        is_any = true;
+    }
+    is_any
 }
 
 fn keep_kamal(file: &StateFile, log: &Log) {
@@ -62,30 +114,30 @@ fn carry_over(own: Option<State>, services: &[KamalService], log: &Log) -> State
         }
     }
     log.info("Carried over the state of kamal-proxy", &[("services", &carried.len())]);
-    if own.services.is_empty() && !carried.is_empty() {
-        // Better served than not, and said aloud: its file has no word for who may come.
-        log.line(Level::Warn, "Rules, users and authorities of clients come back with the next deploy", &[]);
-    }
     State::new(generation, fences, carried)
 }
 
-fn load_own(file: &StateFile, log: &Log) -> Result<Option<State>, StateError> {
+fn load_own(file: &StateFile, log: &Log) -> Result<(Option<State>, Loss), StateError> {
     match file.load() {
         Ok(Some(Loaded { state, damage })) => {
-            if let Some(Damage { lost, aside }) = damage {
-                let (lost, path) = (lost.join(","), aside.display());
-                log.error("The saved state is damaged", &[("lost_services", &lost), ("kept", &path)]);
-            }
+            let loss = match damage {
+                None => Loss::None,
+                Some(Damage { lost, aside }) => {
+                    let (names, path) = (lost.join(","), aside.display());
+                    log.error("The saved state is damaged", &[("lost_services", &names), ("kept", &path)]);
+                    Loss::Some(lost)
+                }
+            };
             log.info("Restored saved state", &[("services", &state.services.len())]);
-            Ok(Some(state))
+            Ok((Some(state), loss))
         }
         Ok(None) => {
             log.info("No previous state to restore", &[]);
-            Ok(None)
+            Ok((None, Loss::Absent))
         }
         Err(error @ (StateError::Damaged { .. } | StateError::Format { .. })) => {
             log.error("Failed to decode saved state", &[("error", &chain(&error))]);
-            Ok(None)
+            Ok((None, Loss::All))
         }
         Err(error) => Err(error),
     }

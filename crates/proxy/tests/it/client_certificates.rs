@@ -10,9 +10,11 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa,
     KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber, date_time_ymd,
 };
+use rustls::client::ResolvesClientCert;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, SignatureScheme};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -142,10 +144,32 @@ fn client(shown: Option<&Shown>) -> Arc<ClientConfig> {
     let builder = builder.with_root_certificates(roots);
     Arc::new(match shown {
         None => builder.with_no_client_auth(),
-        Some(shown) => {
-            builder.with_client_auth_cert(vec![shown.certificate.clone()], shown.key.clone_key()).unwrap()
-        }
+        Some(shown) => builder.with_client_cert_resolver(Arc::new(Shows(Arc::new(shown.certified())))),
     })
+}
+
+/// Shows a certificate whoever asks, and whatever it is.
+#[derive(Debug)]
+struct Shows(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shows {
+    fn resolve(&self, _hints: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+impl Shown {
+    fn certified(&self) -> CertifiedKey {
+        let keys = rustls::crypto::ring::default_provider().key_provider;
+        CertifiedKey::new(
+            vec![self.certificate.clone()],
+            keys.load_private_key(self.key.clone_key()).unwrap(),
+        )
+    }
 }
 
 async fn connect(rig: &Rig, config: &Arc<ClientConfig>, host: &str) -> std::io::Result<TlsStream<TcpStream>> {
@@ -332,4 +356,61 @@ async fn what_cannot_be_asked_for_is_refused() {
     tls.clients = Some(clients(&None, &pem, &None));
     request.settings.tls = Some(tls);
     rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_refused_is_counted_and_logged_with_the_reason() {
+    let (mut rig, target, files) = (Rig::counting(), Target::start("t").await, Files::new("first"));
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+    let authority = Authority::new();
+    let old = fs_err::read_to_string(folder.join("old-authority.crt")).unwrap();
+    let mut request = request_for(&target);
+    let mut tls = files.tls(true);
+    tls.clients = Some(ClientCertificates {
+        ca_path: None,
+        ca_pem: Some(format!("{}{old}", authority.issuer.pem())),
+        mode: ClientMode::Required,
+        crl_path: None,
+        crl_pem: None,
+    });
+    request.settings.tls = Some(tls);
+    rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    let version_1 = Shown {
+        certificate: CertificateDer::from_pem_file(folder.join("version-1.crt")).unwrap(),
+        key: PrivateKeyDer::from_pem_file(folder.join("version-1.key")).unwrap(),
+    };
+    let ask = async |host: &str, shown: Option<&Shown>| {
+        let mut stream = connect(&rig, &client(shown), host).await.ok()?;
+        answer(&mut stream, HOST, "/n", "").await
+    };
+    assert!(ask(HOST, Some(&authority.certify("alice", 5))).await.is_some());
+    for shown in [None, Some(&Authority::new().certify("alice", 5)), Some(&version_1), Some(&version_1)] {
+        assert_eq!(ask(HOST, shown).await, None);
+    }
+    assert_eq!(ask("nobody.example.com", None).await, None);
+    let mut plain = crate::client::Connection::open(rig.https_port()).await;
+    plain.send("GET / HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await;
+    let mut rest = Vec::new();
+    use tokio::io::AsyncReadExt;
+    // Whether a client that speaks something else gets an alert or nothing does not matter.
+    soon(plain.stream.read_to_end(&mut rest)).await.ok();
+    drop(crate::client::Connection::open(rig.https_port()).await);
+    for (reason, count) in [
+        ("client_certificate_missing", 1),
+        ("client_certificate_unknown", 1),
+        ("client_certificate_version", 2),
+        ("tls_unknown_name", 1),
+        ("tls_malformed", 1),
+        ("tls_closed", 1),
+    ] {
+        let line = format!("freehold_connections_dropped_total{{reason=\"{reason}\"}} {count}");
+        crate::metrics::wait_for(&rig, &line).await;
+    }
+    rig.stop();
+    let lines = rig.log.lines();
+    let dropped: Vec<_> = lines.iter().filter(|line| line["msg"] == "Connection dropped").collect();
+    assert_eq!(dropped.len(), 7, "{dropped:#?}");
+    let version = dropped.iter().find(|line| line["reason"] == "client_certificate_version").unwrap();
+    assert!(version["error"].as_str().unwrap().contains("X.509 version 1"), "{version}");
+    assert_eq!((&version["host"], &version["client_addr"]), (&HOST.into(), &"127.0.0.1".into()));
 }

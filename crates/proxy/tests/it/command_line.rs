@@ -36,6 +36,7 @@ pub(crate) async fn call(
         input: Box::new(std::io::empty()),
         output: Box::new(output.clone()),
         errors: Box::new(errors.clone()),
+        is_terminal: false,
     };
     let running = tokio::task::spawn_blocking(move || run(arguments, invocation, &environment, console));
     Outcome { result: soon(running).await.unwrap(), output: output.text(), errors: errors.text() }
@@ -341,6 +342,7 @@ async fn the_api_is_reached_through_standard_input_and_output() {
         input: Box::new(far.try_clone().unwrap()),
         output: Box::new(far),
         errors: Box::new(std::io::sink()),
+        is_terminal: false,
     };
     let environment =
         BTreeMap::from([("KAMAL_PROXY_SOCKET".to_owned(), rig.socket().to_str().unwrap().to_owned())]);
@@ -369,6 +371,7 @@ fn serve_as_a_process() {
         input: Box::new(std::io::stdin()),
         output: Box::new(std::io::stdout()),
         errors: Box::new(std::io::stderr()),
+        is_terminal: false,
     };
     let arguments = arguments.split('\n').map(Into::into).collect();
     const ROLE: &str = "FREEHOLD_PROXY_HANDOVER";
@@ -378,19 +381,20 @@ fn serve_as_a_process() {
 }
 
 fn start_process(folder: &std::path::Path) -> Child {
-    start_process_on(folder, 0)
+    start_process_on(folder, 0, &[])
 }
 
-pub(crate) fn start_process_on(folder: &std::path::Path, port: u16) -> Child {
+pub(crate) fn start_process_on(folder: &std::path::Path, port: u16, more: &[&str]) -> Child {
+    let has_https = more.iter().any(|flag| flag.starts_with("--https-port="));
     let arguments = [
         "run",
         &format!("--http-port={port}"),
-        "--https-port=0",
+        if has_https { "--debug=false" } else { "--https-port=0" },
         "--bind=127.0.0.1",
         &format!("--socket={}/proxy.sock", folder.display()),
         &format!("--state-dir={}/state", folder.display()),
-    ]
-    .join("\n");
+    ];
+    let arguments = [&arguments[..], more].concat().join("\n");
     Command::new(std::env::current_exe().unwrap())
         .args(["command_line::serve_as_a_process", "--exact", "--ignored", "--nocapture"])
         .env(ARGUMENTS, arguments)

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_proxy::{AcmeConfig, ExternalAccount, Limits, ProofPorts};
+use freehold_model::Network;
+use freehold_proxy::{AcmeConfig, EdgeConfig, ExternalAccount, Limits, ProofPorts};
 use freehold_wire::{
     Acme, CertificateState, DeployRequest, FleetKey, FleetStore, HostPattern, TargetAddress,
 };
@@ -261,4 +262,41 @@ async fn strangers_are_not_listened_to() {
     assert!(!fs_err::read_to_string(scene.rigs[0].state_file()).unwrap().contains(KEY));
     let kept = fs_err::metadata(scene.rigs[0].folder.path().join("state/fleet-keys/shop")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&kept.permissions()) & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn they_find_each_other_where_proxies_in_front_have_to_say_who_connects() {
+    let mut scene = Scene::start(|_| {}, |_| {}).await;
+    let request = scene.request(&[HOST]);
+    scene.rigs[1].client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    scene.all_valid(&[1]).await;
+    let first = scene.shown(1, HOST).await;
+    let edge = |networks: &str| EdgeConfig {
+        trusted: vec![Network::parse(networks).unwrap()],
+        proxy_protocol_http: true,
+        proxy_protocol_https: true,
+        ..EdgeConfig::default()
+    };
+    // The third trusts nobody whom the others are: to it a header is no request.
+    for (number, networks) in [(0, "127.0.0.0/8"), (1, "127.0.0.0/8"), (2, "10.0.0.0/8")] {
+        scene.rigs[number].behind_others(edge(networks));
+    }
+    for number in [0, 2] {
+        scene.rigs[number].client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    }
+    scene.all_valid(&[0, 1, 2]).await;
+    assert_eq!(scene.orders().len(), 1, "{:?}", scene.orders());
+    assert_eq!(scene.shown(2, HOST).await, first);
+    // A name that leads to a proxy that has to be told so leads here, too. That the authority does not say it is another thing.
+    let mut request = request_for(&scene.target);
+    request.settings.tls = Some(tls(Acme::default()));
+    request.settings.hosts = vec![HostPattern::parse("own.example.com").unwrap()];
+    scene.pebble.names.say("own.example.com", Says::Address(address(0)));
+    scene.rigs[0].client().await.deploy(&name("own"), &request, LIMIT).await.unwrap();
+    soon(async {
+        while !scene.orders().iter().any(|(number, host)| *number == 0 && host == "own.example.com") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
 }

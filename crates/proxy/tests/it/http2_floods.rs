@@ -10,32 +10,32 @@ use crate::client::soon;
 use crate::rig::Rig;
 use crate::target::Target;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const ENHANCE_YOUR_CALM: u32 = 11;
 const REFUSED_STREAM: u32 = 7;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
 const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// `GET /PATH` for `shop.example.com`, without compression.
-fn head(path: &str) -> Vec<u8> {
+pub(crate) fn head(path: &str) -> Vec<u8> {
     let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
     block.extend_from_slice(path.as_bytes());
     block.extend_from_slice(b"\x01\x10shop.example.com");
     block
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut bytes = length[1..].to_vec();
     bytes.extend_from_slice(&[kind, flags]);
@@ -45,25 +45,26 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Frame {
-    kind: u8,
-    stream: u32,
-    payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
-struct Raw {
-    stream: TcpStream,
+pub(crate) struct Raw {
+    pub(crate) stream: TcpStream,
 }
 
 impl Raw {
-    async fn open(rig: &Rig) -> Self {
+    pub(crate) async fn open(rig: &Rig) -> Self {
         let mut stream = TcpStream::connect(("127.0.0.1", rig.port())).await.unwrap();
         stream.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
         Self { stream }
     }
 
     /// Sends as much as the proxy takes; one that has closed the connection takes no more.
-    async fn flood(&mut self, bytes: &[u8], times: usize) {
+    pub(crate) async fn flood(&mut self, bytes: &[u8], times: usize) {
         let block = bytes.repeat(times.min(500));
         for _ in 0..times.div_ceil(500) {
             if self.stream.write_all(&block).await.is_err() {
@@ -72,18 +73,18 @@ impl Raw {
         }
     }
 
-    async fn next(&mut self) -> Option<Frame> {
+    pub(crate) async fn next(&mut self) -> Option<Frame> {
         let mut head = [0; 9];
         soon(self.stream.read_exact(&mut head)).await.ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
         soon(self.stream.read_exact(&mut payload)).await.ok()?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], stream, payload })
+        Some(Frame { kind: head[3], flags: head[4], stream, payload })
     }
 
     /// Reads until the connection is given up; returns for which reason.
-    async fn reason(mut self) -> u32 {
+    pub(crate) async fn reason(mut self) -> u32 {
         loop {
             let frame = self.next().await.expect("the connection ends with a reason");
             if frame.kind == GOAWAY {
@@ -205,7 +206,7 @@ async fn more_requests_than_were_agreed_on_are_refused() {
     };
     assert_eq!(
         refused,
-        Frame { kind: RST_STREAM, stream: 257, payload: REFUSED_STREAM.to_be_bytes().to_vec() }
+        Frame { kind: RST_STREAM, flags: 0, stream: 257, payload: REFUSED_STREAM.to_be_bytes().to_vec() }
     );
     target.wait_for_waiting(128).await;
     target.open_gate();

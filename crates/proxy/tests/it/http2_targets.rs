@@ -214,6 +214,28 @@ async fn failures_of_a_target_are_what_the_client_sees() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_target_cannot_be_told_is_not_its_fault() {
+    let (mut rig, _server) = scene().await;
+    let reply = rig.open().await.get("/<").await;
+    assert_eq!(reply.status, 400, "{}", reply.head);
+    // As much as a client may send goes through with what is added to it.
+    let lines: String = (0..127).map(|number| format!("x-{number}: {}\r\n", "x".repeat(200))).collect();
+    let mut client = rig.open().await;
+    client.send(format!("GET /head HTTP/1.1\r\nHost: shop.example.com\r\n{lines}\r\n")).await;
+    let reply = client.reply().await;
+    assert_eq!(reply.status, 200, "{}", reply.head);
+    assert!(reply.text().contains("\"x-126\"") && reply.text().contains("x-forwarded-for"));
+    let path = format!("/head?{}", "x".repeat(31 * 1024));
+    assert_eq!(rig.open().await.get(&path).await.status, 200);
+    assert_eq!(rig.counters(3).await.target_errors.len(), 0);
+    rig.stop();
+    let lines = rig.log.requests();
+    // Each thread writes its own lines.
+    let refused: Vec<_> = lines.iter().filter(|line| line["status"] == 400).collect();
+    assert!(refused.len() == 1 && refused[0]["reason"] == "invalid_request", "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_target_that_speaks_something_else_is_not_healthy() {
     let (rig, target) = (Rig::start(), crate::target::Target::start("t").await);
     let mut request = crate::rig::request_for(&target);

@@ -21,7 +21,12 @@ pub(crate) struct Process {
 impl Process {
     /// Starts one with its files in a folder; 0 takes a free port.
     pub(crate) fn start(folder: &Path, port: u16) -> Self {
-        let mut child = start_process_on(folder, port);
+        Self::start_with(folder, port, &[])
+    }
+
+    /// Starts one with further flags.
+    pub(crate) fn start_with(folder: &Path, port: u16, more: &[&str]) -> Self {
+        let mut child = start_process_on(folder, port, more);
         let output = BufReader::new(child.stdout.take().unwrap());
         let seen = Arc::new(Mutex::new(String::new()));
         let lines = Arc::clone(&seen);
@@ -54,6 +59,20 @@ impl Process {
         .unwrap()
     }
 
+    /// Ends it with all that it has started, as the system does to a container that does not stop; returns the log.
+    pub(crate) async fn kill(self) -> String {
+        let mut ids = vec![self.child.id()];
+        let mut at = 0;
+        while let Some(id) = ids.get(at).copied() {
+            ids.extend(children(id));
+            at += 1;
+        }
+        let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
+        let killed = std::process::Command::new("kill").arg("-KILL").args(ids).status().unwrap();
+        assert!(killed.success());
+        self.wait().await.1
+    }
+
     /// Ends it and returns the log.
     pub(crate) async fn end(self) -> String {
         terminate(&self.child);
@@ -61,6 +80,19 @@ impl Process {
         assert!(is_well, "{log}");
         log
     }
+}
+
+/// Returns the processes whose parent is one.
+fn children(parent: u32) -> Vec<u32> {
+    let entries = fs_err::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    let ids = entries.filter_map(|name| name.to_str()?.parse::<u32>().ok());
+    let is_child = |id: &u32| {
+        // One that has just ended has no file any more.
+        let stat = fs_err::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let found = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1));
+        found.and_then(|found| found.parse().ok()) == Some(parent)
+    };
+    ids.filter(is_child).collect()
 }
 
 impl Drop for Process {

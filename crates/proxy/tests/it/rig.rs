@@ -151,6 +151,12 @@ impl Rig {
         rig
     }
 
+    /// Starts it again behind others.
+    pub(crate) fn behind_others(&mut self, edge: EdgeConfig) {
+        self.edge = edge;
+        self.restart(Duration::from_secs(5));
+    }
+
     /// Starts a proxy that counts.
     pub(crate) fn counting() -> Self {
         let mut rig = Self::start();

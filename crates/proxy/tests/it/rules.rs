@@ -1,10 +1,11 @@
 //! Limits, passwords, redirects and changed headers, in front of a real target.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use freehold_wire::DeployRequest;
+use freehold_proxy::Limits;
+use freehold_wire::{DeployRequest, Gate, GateRequest};
 
 use crate::client::{Connection, LIMIT, Reply};
 use crate::rig::{Rig, name, request_for};
@@ -219,6 +220,55 @@ async fn only_who_knows_a_password_gets_in() {
     let text = rig.log.text();
     assert!(text.contains("auth_unavailable") && text.contains("Nobody is let in"));
     assert!(!text.contains("secret") && !text.contains("$2y$"), "no password or hash in the log");
+}
+
+#[tokio::test]
+async fn a_deploy_with_the_same_users_forgets_neither_rates_nor_passwords() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let file = rig.folder.path().join("users");
+    fs_err::write(&file, ANN).unwrap();
+    let mut request = wanted(&target, r#"{"client_rate":"1/1h:3"}"#);
+    request.settings.basic_auth_file = Some(file.display().to_string());
+    let deploy = async |request: &DeployRequest| {
+        rig.client().await.deploy(&name("shop"), request, LIMIT).await.unwrap();
+    };
+    deploy(&request).await;
+    for _ in 0..3 {
+        assert_eq!(ask(&mut rig.open().await, "GET /n", &login("ann", "secret")).await.status, 200);
+    }
+    // A deploy writes the file anew, with the same in it.
+    fs_err::remove_file(&file).unwrap();
+    fs_err::write(&file, ANN).unwrap();
+    deploy(&request).await;
+    assert_eq!(ask(&mut rig.open().await, "GET /n", &login("ann", "secret")).await.status, 429);
+    // What else changes is no reason to forget it, and other users are none either.
+    request.settings.response_timeout_ms = 1000;
+    fs_err::write(&file, ANN.replace("ann:", "bob:")).unwrap();
+    deploy(&request).await;
+    assert_eq!(ask(&mut rig.open().await, "GET /n", &login("bob", "secret")).await.status, 429);
+    request.settings.traffic = None;
+    deploy(&request).await;
+    assert_eq!(ask(&mut rig.open().await, "GET /n", &login("ann", "secret")).await.status, 401);
+    assert_eq!(ask(&mut rig.open().await, "GET /n", &login("bob", "secret")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_pause_is_waited_for_as_long_as_it_says_also_behind_a_password() {
+    let limits = Limits { password: Duration::from_millis(1), ..Limits::default() };
+    let (rig, target) = (Rig::with_limits(limits), Target::start("t").await);
+    let file = rig.folder.path().join("users");
+    fs_err::write(&file, ANN).unwrap();
+    let mut request = request_for(&target);
+    request.settings.basic_auth_file = Some(file.display().to_string());
+    rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    let pause = Duration::from_millis(600);
+    let gate = Gate::Paused { max_pause_ms: 600 };
+    let gate = GateRequest { gate, drain_timeout_ms: 0, fence: None };
+    rig.client().await.set_gate(&name("shop"), &gate, LIMIT).await.unwrap();
+    let begun = Instant::now();
+    let reply = ask(&mut rig.open().await, "GET /n", &login("ann", "secret")).await;
+    assert_eq!(reply.status, 504);
+    assert!(begun.elapsed() >= pause, "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

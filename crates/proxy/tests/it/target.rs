@@ -304,11 +304,11 @@ async fn oddity(stream: &mut BufReader<TcpStream>, route: &str) -> Option<()> {
 
 /// Upgrades and sends back whatever comes, until the end.
 async fn tunnel(stream: &mut BufReader<TcpStream>, request: &Request) -> Option<()> {
-    if !request.headers.get("upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")) {
+    let Some(protocol) = request.headers.get("upgrade") else {
         return answer(stream, "426 Upgrade Required", "").await;
-    }
-    say(stream, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-        .await?;
+    };
+    let head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade";
+    say(stream, format!("{head}\r\nUpgrade: {protocol}\r\n\r\n")).await?;
     loop {
         let block = stream.fill_buf().await.ok()?.to_vec();
         if block.is_empty() {

@@ -69,8 +69,9 @@ async fn nobody_goes_there_without_a_split_and_who_is_listed_does_with_one() {
     assert_eq!(who(&mut client, &cookie("2")).await, "active");
     split(&rig, Some(listed(&["2"]))).await;
     assert_eq!(who(&mut client, &cookie("2")).await, "next", "the targets had stayed");
-    let canary = rig.status().await.canary.unwrap();
-    assert_eq!((canary.counters.responses_2xx, canary.split), (4, Some(listed(&["2"]))));
+    // A client has its answer a moment before it is counted.
+    rig.wait_for(|status| status.canary.as_ref().unwrap().counters.responses_2xx == 4).await;
+    assert_eq!(rig.status().await.canary.unwrap().split, Some(listed(&["2"])));
 }
 
 // proxy-compat cases 196, 197.
@@ -196,4 +197,28 @@ async fn what_makes_no_sense_is_refused() {
     let late = CanaryRequest { fence: Some(3), ..request(&target) };
     let error = client.install_canary(&name("shop"), &late, LIMIT).await.unwrap_err();
     assert!(matches!(error, ProxyError::Fenced { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn targets_that_are_tried_are_taken_away_and_a_later_split_needs_new_ones() {
+    let (rig, _active, next) = scene().await;
+    split(&rig, Some(listed(&["1"]))).await;
+    let mut client = rig.open().await;
+    assert_eq!(who(&mut client, &cookie("1")).await, "next");
+    // Twice: the second time there is nothing to take away.
+    for _ in 0..2 {
+        let reply = rig.client().await.remove_canary(&name("shop"), None, LIMIT).await.unwrap();
+        assert_eq!(reply.canary, None);
+        assert!(rig.status().await.canary.is_none());
+    }
+    assert_eq!(who(&mut client, &cookie("1")).await, "active");
+    let request = SplitRequest { split: Some(listed(&["1"])), fence: None };
+    let error = rig.client().await.split(&name("shop"), &request, LIMIT).await.unwrap_err();
+    assert_eq!(error.message(), Some("rollout target not set"));
+    let error = rig.client().await.remove_canary(&name("other"), None, LIMIT).await.unwrap_err();
+    assert!(matches!(error, ProxyError::UnknownService { .. }), "{error}");
+    // They can come again.
+    rig.client().await.install_canary(&name("shop"), &self::request(&next), LIMIT).await.unwrap();
+    split(&rig, Some(listed(&["1"]))).await;
+    assert_eq!(who(&mut client, &cookie("1")).await, "next");
 }

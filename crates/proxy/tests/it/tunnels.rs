@@ -114,3 +114,48 @@ async fn other_upgrades_are_ordinary_requests() {
     assert_eq!(connection.reply().await.text(), "t  /n 0 0");
     assert_eq!(connection.get("/n").await.text(), "t  /n 0 0");
 }
+
+#[tokio::test]
+async fn a_service_says_to_what_connections_may_be_upgraded() {
+    let (rig, target) = rig().await;
+    let ask = async |line: &str, upgrade: &str| {
+        let mut connection = rig.open().await;
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: shop.example.com\r\nConnection: Upgrade\r\nUpgrade: {upgrade}\r\n\r\n"
+        );
+        connection.send(head).await;
+        let reply = connection.reply().await;
+        (connection, reply)
+    };
+    for (upgrades, asked, wanted) in [
+        (None, "websocket", Some("websocket")),
+        (None, "tcp", None),
+        (Some(&["tcp"][..]), "TCP", Some("tcp")),
+        (Some(&["tcp"]), "irc/6.9, tcp", Some("tcp")),
+        (Some(&["tcp"]), "websocket", None),
+        (Some(&["websocket", "irc/6.9"]), "irc/6.9", Some("irc/6.9")),
+        (Some(&["websocket", "irc/6.9"]), "WebSocket", Some("websocket")),
+        (Some(&["websocket", "irc/6.9"]), "irc", None),
+        (Some(&[]), "websocket", None),
+    ] {
+        let mut request = request_for(&target);
+        let upgrades = upgrades.map(|names| serde_json::json!(names));
+        let traffic = serde_json::json!({ "upgrades": upgrades });
+        request.settings.traffic = serde_json::from_value::<Option<_>>(traffic).unwrap();
+        rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+        let (mut connection, reply) = ask("GET /socket", asked).await;
+        match wanted {
+            Some(protocol) => {
+                assert_eq!((reply.status, reply.header("upgrade")), (101, Some(protocol)), "{asked}");
+                echo(&mut connection, b"there and back").await;
+            }
+            // Served as if nothing had been asked for: the target sees no upgrade.
+            None => {
+                assert_eq!(reply.status, 426, "{asked}");
+                let (mut connection, reply) = ask("GET /head", asked).await;
+                assert!(!reply.text().to_ascii_lowercase().contains("upgrade"), "{}", reply.text());
+                assert_eq!(connection.get("/n").await.status, 200, "the connection goes on");
+            }
+        }
+    }
+}

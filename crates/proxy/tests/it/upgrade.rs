@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use freehold_wire::{
-    DrainMode, DrainRequest, ErrorCode, Gate, GateRequest, HealthGate, ProxyClient, ProxyError, UpgradeReply,
-    UpgradeRequest,
+    Acme, CertificateState, DrainMode, DrainRequest, ErrorCode, Gate, GateRequest, HealthGate, HealthState,
+    ProxyClient, ProxyError, UpgradeReply, UpgradeRequest,
 };
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
@@ -14,10 +14,14 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio_rustls::TlsConnector;
 
+use crate::acme::tls;
 use crate::client::{Connection, LIMIT, soon};
 use crate::command_line::client_of;
 use crate::encrypted::{Files, client, exchange};
+use crate::name_server::Says;
+use crate::pebble::{Pebble, Setup, free_port};
 use crate::process::Process;
+use crate::renewal_front::RenewalFront;
 use crate::rig::{Rig, name, request_for};
 use crate::target::Target;
 
@@ -255,4 +259,118 @@ async fn certificates_and_the_keys_of_session_tickets_go_along() {
         }
     }
     scene.end().await;
+}
+
+#[tokio::test]
+async fn rates_and_passwords_go_along() {
+    let scene = Scene::start().await;
+    let file = scene.folder.path().join("users");
+    // `htpasswd -nbB -C 4 ann secret`
+    fs_err::write(&file, "ann:$2y$04$abcdefghijklmnopqrstuu2r9OfJnfCsdneAXAGHnS4UpFFP8WIrW\n").unwrap();
+    let mut request = request_for(&scene.target);
+    request.settings.basic_auth_file = Some(file.display().to_string());
+    request.settings.traffic = Some(serde_json::from_str(r#"{"client_rate":"1/1h:2"}"#).unwrap());
+    scene.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    let ask = async || {
+        let mut connection = scene.open().await;
+        connection
+            .send(
+                "GET /n HTTP/1.1\r\nHost: shop.example.com\r\nAuthorization: Basic YW5uOnNlY3JldA==\r\n\r\n",
+            )
+            .await;
+        connection.reply().await.status
+    };
+    assert_eq!(ask().await, 200);
+    scene.upgrade(0).await;
+    assert_eq!([ask().await, ask().await], [200, 429]);
+    scene.upgrade(0).await;
+    assert_eq!(ask().await, 429);
+    let log = scene.end().await;
+    assert!(!log.contains("secret"), "{log}");
+}
+
+#[tokio::test]
+async fn the_earlier_process_knows_which_targets_are_not_healthy() {
+    let scene = Scene::start().await;
+    let (well, ill) = (Target::start("well").await, Target::start("ill").await);
+    ill.shared.health.store(500, std::sync::atomic::Ordering::SeqCst);
+    let mut client = scene.client().await;
+    let gate = |gate| GateRequest { gate, drain_timeout_ms: 1000, fence: None };
+    client.set_gate(&name("shop"), &gate(Gate::Paused { max_pause_ms: 60_000 }), LIMIT).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let mut connection = scene.open().await;
+        connection.send("GET /n HTTP/1.1\r\nHost: shop.example.com\r\n\r\n").await;
+        assert_eq!(scene.open().await.get("/up").await.status, 200);
+        waiting.push(connection);
+    }
+    scene.upgrade(60_000).await;
+    let mut client = scene.client().await;
+    let mut request = request_for(&well);
+    request.targets.push(crate::rig::address(&ill.address()));
+    request.health = HealthGate::Skip;
+    // So seldom that nobody but the new process has found it out.
+    request.settings.health_check.interval_ms = 600_000;
+    client.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    soon(async {
+        while client.service(&name("shop"), LIMIT).await.unwrap().targets[0].health != HealthState::Healthy {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    client.set_gate(&name("shop"), &gate(Gate::Open), LIMIT).await.unwrap();
+    for mut connection in waiting {
+        assert!(connection.reply().await.text().starts_with("well"));
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_order_that_is_going_on_is_begun_anew_at_once() {
+    let (folder, target) = (tempfile::tempdir().unwrap(), Target::start("t").await);
+    let (http, https) = (free_port(), free_port());
+    let pebble = Pebble::start(Setup { http, https, validity: 365 * 24 * 60 * 60, external: false }).await;
+    let front = RenewalFront::start(&pebble, None).await;
+    pebble.names.say("shop.example.com", Says::Address([127, 0, 0, 1].into()));
+    let first = Process::start_with(
+        folder.path(),
+        http,
+        &[
+            &format!("--https-port={https}"),
+            &format!("--acme-directory={}", front.directory()),
+            &format!("--acme-ca-file={}", pebble.authority_file().display()),
+        ],
+    );
+    let mut request = request_for(&target);
+    let acme = Acme { skip_name_check: true, ..Acme::default() };
+    request.settings.tls = Some(tls(acme));
+    // The proof is shown when the authority is asked to look for it.
+    front.hold(Some("/chalZ/"));
+    client_of(folder.path()).await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
+    let asked = async |times| {
+        soon(async {
+            while front.count("/chalZ/") < times {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
+    };
+    asked(1).await;
+    let upgrade = UpgradeRequest { executable: None, drain_timeout_ms: 0 };
+    client_of(folder.path()).await.upgrade(&upgrade, LIMIT).await.unwrap();
+    asked(2).await;
+    front.hold(None);
+    let mut client = client_of(folder.path()).await;
+    soon(async {
+        while client.service(&name("shop"), LIMIT).await.unwrap().certificates[0].state
+            != CertificateState::Valid
+        {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    assert_eq!(front.created("/sign-me-up"), 1, "one account");
+    let log = first.end().await;
+    assert_eq!(log.matches("Certificate ordered").count(), 2, "{log}");
+    assert!(!log.contains("Certificate not issued"), "{log}");
 }

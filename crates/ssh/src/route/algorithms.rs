@@ -10,7 +10,7 @@ use super::pattern::list_matches;
 ///
 /// OpenSSH's lists say which may be used; the order among those stays ours. `ssh -G` prints the whole lists, its
 /// defaults as well, so that a list's order does not tell what a person prefers.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Algorithms {
     ciphers: Limit,
     macs: Limit,
@@ -19,7 +19,7 @@ pub(crate) struct Algorithms {
 }
 
 /// A list as OpenSSH's configuration has it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Limit(Option<String>);
 
 impl Limit {

@@ -38,7 +38,7 @@ impl<'a> Reader<'a> {
         let text = match fs_err::read(file) {
             Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(RouteError::Read(error)),
+            Err(error) => return Err(RouteError::Read(std::sync::Arc::new(error))),
         };
         let mut active = true;
         for (index, line) in text.lines().enumerate() {

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::HostName;
@@ -41,7 +42,11 @@ pub(super) async fn resolve(
     }
     command.args(["--", lookup.name.as_str()]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    let failed = |source| RouteError::Program { host: host.clone(), program: program.to_owned(), source };
+    let failed = |source| RouteError::Program {
+        host: host.clone(),
+        program: program.to_owned(),
+        source: Arc::new(source),
+    };
     let mut child = command.spawn().map_err(failed)?;
     let input = wrapper(files, environment);
     let stdin = child.stdin.take();

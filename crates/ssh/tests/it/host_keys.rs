@@ -4,7 +4,10 @@ use std::sync::Arc;
 use freehold_model::{Diagnose, ErrorKind};
 use freehold_ssh::{ConnectError, FirstUse, HostKeyError, Session};
 
-use crate::support::{Client, Key, Sshd, authority_signs, keygen};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Client, Key, Sshd, authority_signs, background, keygen};
 
 /// Connects with known hosts of these lines alone; `NAME` is the server's name there.
 async fn with(client: &Client, server: &Sshd, lines: &str) -> Result<Session, HostKeyError> {
@@ -285,4 +288,75 @@ async fn what_openssh_is_told_of_unknown_keys_wins() {
     fs_err::write(client.ssh().join("config"), "StrictHostKeyChecking accept-new\n").unwrap();
     client.first_use = FirstUse::Refuse;
     with(&client, &server, "").await.unwrap();
+}
+
+/// Reads the types of the packets that a client sent in the clear, and says whether anything else followed.
+fn packets(sent: &[u8]) -> (Vec<u8>, usize) {
+    let end = sent.windows(2).position(|two| two == b"\r\n").unwrap() + 2;
+    assert!(sent.starts_with(b"SSH-2.0-"));
+    let (mut rest, mut types) = (&sent[end..], Vec::new());
+    while rest.len() >= 6 && types.last() != Some(&NEWKEYS) {
+        let length = u32::from_be_bytes(rest[..4].try_into().unwrap()) as usize;
+        types.push(rest[5]);
+        rest = &rest[(4 + length).min(rest.len())..];
+    }
+    (types, rest.len())
+}
+
+/// SSH_MSG_DISCONNECT, SSH_MSG_KEXINIT, SSH_MSG_NEWKEYS and the one of a key exchange (RFC 4253 §12, RFC 5656 §7.1).
+const DISCONNECT: u8 = 1;
+const KEXINIT: u8 = 20;
+const NEWKEYS: u8 = 21;
+const KEX_INIT: u8 = 30;
+
+/// Nothing of ours goes to a host that is not who it should be: what it gets is its half of the key exchange.
+#[tokio::test]
+async fn a_host_whose_key_is_refused_gets_nothing_but_the_key_exchange() {
+    let (mut client, server, right, wrong) = set_up();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    client.settings.port = Some(port);
+    let (record, mut sent) = tokio::sync::mpsc::unbounded_channel();
+    let target = server.port;
+    let _relay = background(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = TcpStream::connect(("127.0.0.1", target)).await.unwrap();
+            let (mut from_read, mut from_write) = from.split();
+            let (mut to_read, mut to_write) = to.split();
+            let there = async {
+                let mut all = Vec::new();
+                let mut piece = [0; 4096];
+                while let Ok(count @ 1..) = from_read.read(&mut piece).await {
+                    all.extend_from_slice(&piece[..count]);
+                    if to_write.write_all(&piece[..count]).await.is_err() {
+                        break;
+                    }
+                }
+                drop(to_write.shutdown().await);
+                record.send(all).unwrap();
+            };
+            tokio::join!(there, async { drop(tokio::io::copy(&mut to_read, &mut from_write).await) });
+        }
+    });
+    let name = format!("[127.0.0.1]:{port}");
+    for (lines, what) in [
+        (format!("NAME {wrong}"), "changed"),
+        (format!("@revoked * {right}\nNAME {right}"), "revoked"),
+        (format!("@cert-authority NAME {wrong}"), "an authority that did not sign it"),
+        (String::new(), "unknown"),
+    ] {
+        fs_err::write(client.known_hosts(), lines.replace("NAME", &name)).unwrap();
+        assert!(outcome(&client).await.is_err(), "{what}");
+        let (types, rest) = packets(&sent.recv().await.unwrap());
+        let harmless = [DISCONNECT, KEXINIT, KEX_INIT, NEWKEYS];
+        assert!(
+            types.iter().all(|kind| harmless.contains(kind)) && rest == 0,
+            "{what}: {types:?}, {rest} bytes"
+        );
+    }
+    // The same relay does see it where the key is right: the service is asked for and somebody is named.
+    fs_err::write(client.known_hosts(), format!("{name} {right}")).unwrap();
+    drop(outcome(&client).await.unwrap());
+    let (types, rest) = packets(&sent.recv().await.unwrap());
+    assert!(types.contains(&NEWKEYS) && rest > 0, "{types:?} {rest}");
 }

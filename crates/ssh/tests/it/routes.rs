@@ -4,7 +4,7 @@ use freehold_model::{Diagnose, ErrorKind, HostName, JumpHost, SshConfigFiles};
 use freehold_ssh::{ConnectError, HostKeyError, RemoteCommand, Route, RouteError};
 use tokio::io::AsyncReadExt;
 
-use crate::support::{Agent, Client, Key, PATIENCE, Sshd, user, wait_until};
+use crate::support::{Agent, Client, Key, PATIENCE, Sshd, background, user, wait_until};
 
 async fn route(client: &Client, host: &str) -> Result<Route, RouteError> {
     Route::resolve(&HostName::parse(host).unwrap(), &client.settings, &client.environment).await
@@ -195,6 +195,88 @@ async fn two_jumps_each_with_its_own_key_carry_commands() {
     for server in &chain.servers {
         wait_until("the jumps to end", || server.session_processes().is_empty()).await;
     }
+}
+
+#[tokio::test]
+async fn hosts_behind_the_same_jumps_share_one_login_at_each() {
+    let chain = chain();
+    let connector = chain.client.connector();
+    let mut attempts = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (connector, settings) = (connector.clone(), chain.client.settings.clone());
+        let host = HostName::parse("web").unwrap();
+        attempts.spawn(async move { connector.connect(&host, &settings, &[]).await.unwrap() });
+    }
+    let sessions = attempts.join_all().await;
+    let logins = || chain.servers.each_ref().map(|server| server.log().matches("Accepted publickey").count());
+    assert_eq!(logins(), [1, 1, 6]);
+    for session in &sessions {
+        let output =
+            session.run(&RemoteCommand::arguments(["echo", "hi"]), b"", PATIENCE, 100).await.unwrap();
+        assert_eq!(output.stdout, b"hi\n");
+    }
+    // A stream at a person's pace must not hold up the others: it goes by a way of its own.
+    let own = sessions[0].reconnect().await.unwrap();
+    assert_eq!(logins(), [2, 2, 7]);
+    drop((own, sessions));
+    wait_until("the jumps to end", || {
+        chain.servers.iter().all(|server| server.session_processes().is_empty())
+    })
+    .await;
+    // The jumps are gone with the last who used them; the next one makes them anew.
+    let again = connector.connect(&HostName::parse("web").unwrap(), &chain.client.settings, &[]).await;
+    assert_eq!((again.is_ok(), logins()), (true, [3, 3, 8]));
+}
+
+#[tokio::test]
+async fn a_jump_host_that_is_gone_costs_its_deadline_once_for_all_behind_it() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (mut client, _) = Client::new();
+    let port = listener.local_addr().unwrap().port();
+    client.settings.connect_timeout = std::time::Duration::from_millis(500);
+    client.settings.proxy = vec![jump("root", "127.0.0.1", Some(port))];
+    let (sender, mut begun) = tokio::sync::mpsc::unbounded_channel();
+    let _server = background(async move {
+        let mut silent = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            silent.push(stream);
+            sender.send(()).unwrap();
+        }
+    });
+    let connector = client.connector();
+    let mut attempts = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let (connector, settings) = (connector.clone(), client.settings.clone());
+        let host = HostName::parse(format!("10.9.9.{number}")).unwrap();
+        attempts
+            .spawn(async move { connector.connect(&host, &settings, &[]).await.unwrap_err().to_string() });
+    }
+    let mut errors = attempts.join_all().await;
+    errors.sort();
+    for (number, error) in errors.iter().enumerate() {
+        let expected = format!("`127.0.0.1` (on the way to `10.9.9.{number}`) took the connection but");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    assert!(begun.recv().await.is_some() && begun.try_recv().is_err(), "one connection for eight hosts");
+}
+
+/// sshd drops connections at random above the first number, and all above the last.
+#[tokio::test]
+async fn a_host_that_drops_connections_is_asked_more_slowly() {
+    let (mut client, key) = Client::new();
+    let server = Sshd::builder().config("MaxStartups 2:60:4").authorize(&key.public()).start();
+    client.knows(&server);
+    let connector = client.connector();
+    let mut attempts = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (connector, settings) = (connector.clone(), client.settings.clone());
+        let host = HostName::parse("127.0.0.1").unwrap();
+        attempts.spawn(async move { connector.connect(&host, &settings, &[]).await.map(drop) });
+    }
+    for outcome in attempts.join_all().await {
+        outcome.unwrap();
+    }
+    assert!(server.log().contains("MaxStartups"), "nothing was dropped");
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@ use freehold_fleet::{Explanation, HostError, Outcome, StepError};
 use freehold_model::{
     ContainerName, ImageReference, ProxyServiceName, ProxySettings, Release, ReleaseId, RemoteImage, Tag,
 };
-use freehold_plan::{Action, BuildPlaceName, ContainerRequest, Gate, ProxyFiles, Route, Step};
+use freehold_plan::{
+    Action, AssetBridge, BuildPlaceName, ContainerRequest, Gate, ObservedCanary, ObservedSide, ProxyFiles,
+    Route, Step,
+};
 
 use crate::machine::{FakeContainer, Machine, State};
 
@@ -35,17 +38,12 @@ impl Machine {
                 }
                 Ok(Outcome::Done(None))
             }
-            Action::CheckRegistry { .. } | Action::RemoveUnnamedImages { .. } => Ok(Outcome::AlreadyDone),
-            Action::PushImage { image, .. } => {
-                state.pushed.insert(image.clone());
-                Ok(Outcome::Done(None))
-            }
-            Action::BridgeAssets(bridge) => {
-                let made = ["extracted", "volumes"]
-                    .map(|kind| format!("{}/{kind}/{}", bridge.directory, bridge.new));
-                let made = made.into_iter().map(|made| state.directories.insert(made));
-                Ok(changed(made.fold(false, |before, is_new| before | is_new)))
-            }
+            Action::CheckRegistry { .. }
+            | Action::VerifyImage { .. }
+            | Action::ScanImage { .. }
+            | Action::RemoveUnnamedImages { .. } => Ok(Outcome::AlreadyDone),
+            Action::PushImage { image, .. } => Ok(changed(state.pushed.insert(image.clone()))),
+            Action::BridgeAssets(bridge) => Ok(state.bridge_assets(bridge)),
             Action::WriteErrorPages { directory, .. }
             | Action::WriteCertificate { directory, .. }
             | Action::WriteUsers { directory, .. } => {
@@ -61,12 +59,7 @@ impl Machine {
                 state.directories.extend(directories.iter().cloned());
                 Ok(changed(is_new))
             }
-            Action::PullAccessoryImage { image, .. } => {
-                let tag = image.tag.clone().or_else(|| Tag::parse("latest").ok());
-                let Some(tag) = tag else { return Ok(Outcome::AlreadyDone) };
-                let image = ImageReference { repository: image.repository.clone(), tag };
-                Ok(changed(state.images.insert(image.clone(), format!("sha256:{image}")).is_none()))
-            }
+            Action::PullAccessoryImage { image, .. } => Ok(state.pull(image)),
             Action::PlaceFiles { .. } | Action::UpgradeProxy { .. } => Ok(Outcome::Done(None)),
             Action::EnsureProxy { .. }
             | Action::DeliverProxyImage
@@ -101,6 +94,10 @@ impl Machine {
             Action::Soak { containers, .. } => self.soak(state, containers),
             Action::StopContainer { container, .. } => Ok(changed(state.stop(container))),
             Action::RecordRelease { release, latest } => Ok(state.record(release, latest)),
+            Action::RecordCanary { .. }
+            | Action::StartCanary { .. }
+            | Action::EndCanary { .. }
+            | Action::ForgetCanary => self.try_release(state, action),
             Action::RemoveContainer { container } => self.remove_container(state, container),
             Action::RemoveImage { image } => self.remove_image(state, image),
             Action::ForgetReleases { releases } => Ok(state.forget(releases)),
@@ -239,11 +236,48 @@ impl Machine {
             targets.push(format!("{}:{}", id.chars().take(12).collect::<String>(), settings.app_port));
         }
         let (settings, files) = (settings.clone(), files.clone());
-        let route = Route { targets, settings, files, kamal_flags: Vec::new() };
+        let route = Route { targets, settings, files, kamal_flags: Vec::new(), stored: None };
         let Some(routes) = &mut state.proxy else {
             return Err(self.refused(format!("switch {service}"), "there is no proxy").into());
         };
         Ok(changed(routes.insert(service.clone(), route.clone()) != Some(route)))
+    }
+
+    fn try_release(&self, state: &mut State, action: &Action) -> Result<Outcome, StepError> {
+        match action {
+            Action::RecordCanary { release } => {
+                Ok(changed(state.canary.replace((**release).clone()).as_ref() != Some(release)))
+            }
+            Action::StartCanary { service, containers, port, canary, .. } => {
+                self.start_canary(state, (service, canary.percent), (containers, *port))
+            }
+            Action::EndCanary { service, .. } => Ok(changed(state.tried.remove(service).is_some())),
+            Action::ForgetCanary => Ok(changed(state.canary.take().is_some())),
+            _ => Ok(Outcome::AlreadyDone),
+        }
+    }
+
+    fn start_canary(
+        &self,
+        state: &mut State,
+        (service, percent): (&ProxyServiceName, u8),
+        (names, port): (&[ContainerName], u16),
+    ) -> Result<Outcome, StepError> {
+        let mut targets = Vec::new();
+        for name in names {
+            let Some(id) = state.container(name).map(|container| container.id.clone()) else {
+                return Err(self.refused(format!("try {service}"), "no such container").into());
+            };
+            targets.push(format!("{}:{port}", id.chars().take(12).collect::<String>()));
+        }
+        let tried = ObservedCanary {
+            healthy: targets.len(),
+            targets,
+            percent: Some(percent),
+            verdict: None,
+            all: ObservedSide::default(),
+        };
+        Ok(changed(state.tried.insert(service.clone(), tried.clone()) != Some(tried)))
     }
 
     fn soak(
@@ -396,8 +430,10 @@ impl State {
         if self.proxy.is_some() && !is_answered {
             seen.push(format!("nobody listens on the proxy's ports after `{after}`"));
         }
-        for (service, route) in self.proxy.iter().flatten() {
-            for target in &route.targets {
+        let routed = self.proxy.iter().flatten().map(|(service, route)| (service, &route.targets));
+        for (service, targets) in routed.chain(self.tried.iter().map(|(service, it)| (service, &it.targets)))
+        {
+            for target in targets {
                 let id = target.split(':').next().unwrap_or_default();
                 let serves = self.containers.iter().any(|container| {
                     container.id.starts_with(id) && container.is_running && container.is_healthy
@@ -408,5 +444,20 @@ impl State {
             }
         }
         self.outages.extend(seen);
+    }
+}
+
+impl State {
+    fn bridge_assets(&mut self, bridge: &AssetBridge) -> Outcome {
+        let made = ["extracted", "volumes"].map(|kind| format!("{}/{kind}/{}", bridge.directory, bridge.new));
+        let made = made.into_iter().map(|made| self.directories.insert(made));
+        changed(made.fold(false, |before, is_new| before | is_new))
+    }
+
+    fn pull(&mut self, image: &RemoteImage) -> Outcome {
+        let tag = image.tag.clone().or_else(|| Tag::parse("latest").ok());
+        let Some(tag) = tag else { return Outcome::AlreadyDone };
+        let image = ImageReference { repository: image.repository.clone(), tag };
+        changed(self.images.insert(image.clone(), format!("sha256:{image}")).is_none())
     }
 }

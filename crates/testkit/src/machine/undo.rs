@@ -43,6 +43,8 @@ impl Machine {
             }
             Undo::RevertSchedule { name, from } => state.revert_schedule(name, from),
             Undo::RemoveAgentIfUnused => drop(state.remove_unused_agent()),
+            Undo::EndCanary { service, .. } => drop(state.tried.remove(service)),
+            Undo::ForgetCanary => state.canary = None,
             Undo::RemoveStandIn => state.stands_in = false,
             Undo::ReleasePorts => state.is_diverted = false,
             Undo::DivertPorts { .. } => state.is_diverted = true,

@@ -14,7 +14,7 @@ use crate::{Failure, print};
 const START_LIMIT: Duration = Duration::from_millis(5);
 // The aim was 15 MB: 13.7 MB were reached with the deployer and the first proxy. What came since is worth its bytes; the limit
 // keeps them counted. See `docs/benchmarks/executable.md`.
-const SIZE_LIMIT_BYTES: u64 = 20_000_000;
+const SIZE_LIMIT_BYTES: u64 = 23_000_000;
 
 /// Measures starts and the size; says whether the size is below its limit.
 pub(crate) async fn measure() -> Result<bool, Failure> {

@@ -1,7 +1,8 @@
-//! Measures what a deploy costs, how the executable starts, and what the proxy costs beside others.
+//! Measures what a deploy and a delivery cost, how the executable starts, and what the proxy costs beside others.
 
 mod deploy;
 mod executable;
+mod images;
 mod proxy;
 mod times;
 
@@ -43,12 +44,36 @@ enum Verb {
         /// Only this proxy; repeat for several.
         #[arg(long)]
         only: Vec<String>,
+        /// Only cases whose names contain this text, such as `HTTP/2`; repeat for several.
+        #[arg(long)]
+        case: Vec<String>,
     },
     /// How many user instructions a request costs in the proxy, counted by callgrind; fails past the limit.
     Instructions {
         /// Count those of nginx and HAProxy, too.
         #[arg(long)]
         beside_others: bool,
+    },
+    /// Brings images to lab hosts: bytes, round trips, time and peak memory, beside other ways to do it.
+    Images {
+        /// Sizes of the image in MB; repeat for several.
+        #[arg(long, default_values_t = [100, 1000])]
+        megabytes: Vec<usize>,
+        /// How many hosts; repeat for several.
+        #[arg(long, default_values_t = [1, 4])]
+        hosts: Vec<usize>,
+        /// Which link; repeat for several.
+        #[arg(long, default_values = ["loopback", "slow"])]
+        link: Vec<images::Link>,
+        /// Only 100 MB to one host.
+        #[arg(long)]
+        quick: bool,
+        /// Measure no other way.
+        #[arg(long)]
+        alone: bool,
+        /// Cut one delivery of the first size so often instead; fails where a byte went twice without need.
+        #[arg(long, value_name = "COUNT")]
+        cuts: Option<u64>,
     },
     /// Start-up time and size of the executable; fails past the size limit.
     Executable,
@@ -60,8 +85,15 @@ async fn main() -> ExitCode {
         Verb::Deploy { hosts, runs, latency } => {
             deploy::measure(&hosts, runs, Duration::from_millis(latency)).await
         }
-        Verb::Proxy { rounds, only } => proxy::measure(rounds, &only).await,
+        Verb::Proxy { rounds, only, case } => proxy::measure(rounds, &only, &case).await,
         Verb::Instructions { beside_others } => proxy::count(beside_others).await,
+        Verb::Images { megabytes, cuts: Some(cuts), .. } => {
+            images::cut(megabytes.first().copied().unwrap_or(1000), cuts).await
+        }
+        Verb::Images { megabytes, hosts, link, quick, alone, cuts: None } => {
+            let (megabytes, hosts) = if quick { (vec![100], vec![1]) } else { (megabytes, hosts) };
+            images::measure(&images::Matrix { megabytes, hosts, links: link, beside_others: !alone }).await
+        }
         Verb::Executable => executable::measure().await,
     };
     match outcome {

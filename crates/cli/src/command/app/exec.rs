@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use freehold_fleet::{MissingImage, OneOff};
 use freehold_model::{ContainerName, Diagnose, EnvName, ErrorKind, HostName, Role, Tag};
-use freehold_plan::{ContainerRequest, NETWORK, Observed, ObservedHost, image_of};
+use freehold_plan::{ContainerRequest, NETWORK, Observed, ObservedHost, image_of, introduce};
 
 use crate::audit;
 use crate::change::{Build, Change};
@@ -142,6 +142,7 @@ fn places(
                     .ok_or_else(|| AppExecError::NoVersion { host: host.clone() })?;
                 let mut container = container(change, role, &tag, words)?;
                 container.environment = entry.environment.clone();
+                introduce(project, &host, NETWORK, (&mut container.options, &mut container.environment));
                 let registry = project.registry.as_ref();
                 Container::New(Box::new(OneOff {
                     container,

@@ -20,8 +20,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
-    let mut change = Change::prepare_images(context, Build::Tree(arguments.build.cache())).await?;
-    change.loaded.chosen.registry = None;
+    let change = Change::prepare_images(context, Build::Tree(arguments.build.cache())).await?;
     warn_of_changes(context, &change.repository.uncommitted);
     let version = format!("{}-dirty", change.version_to_deploy()?);
     let version = ReleaseVersion::parse(version).map_err(GitError::from)?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use freehold_fleet::{EngineHost, Host, Outcome, Progress, StepError, Work};
-use freehold_model::{Diagnose, ErrorKind, ImageReference, RegistryPlace, ReleaseVersion};
+use freehold_model::{Diagnose, ErrorKind, HostName, ImageReference, RegistryPlace, ReleaseVersion};
 use freehold_plan::{BuildPlaceName, BuiltImage, ImageOrigin, built_images, registry_name};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -135,7 +135,7 @@ pub(super) async fn pull(change: &Change<'_>, version: &ReleaseVersion) -> Resul
         project.hosts().iter().filter_map(|name| change.hosts.get(name)).collect();
     let title = format!("{version} on {}", counted_items(hosts.len(), "host"));
     let act = async |work: Work<'_>| {
-        let brought = hosts.iter().map(|host| bring_all(change, host, version, work));
+        let brought = hosts.iter().map(|host| bring_all(change, (host, &hosts), version, work));
         let mut failed = Vec::new();
         for (host, outcome) in hosts.iter().zip(join_all(brought).await) {
             match outcome {
@@ -164,7 +164,7 @@ pub(super) async fn pull(change: &Change<'_>, version: &ReleaseVersion) -> Resul
 
 async fn bring_all(
     change: &Change<'_>,
-    host: &Arc<EngineHost>,
+    (host, all): (&Arc<EngineHost>, &[&Arc<EngineHost>]),
     version: &ReleaseVersion,
     work: Work<'_>,
 ) -> Result<Vec<String>, StepError> {
@@ -174,7 +174,14 @@ async fn bring_all(
     let mut notes = Vec::new();
     for BuiltImage { image, place, .. } in built_images(project, version, Some(name)) {
         let outcome = match project.registry.as_ref().map(|registry| &registry.place) {
-            None => host.deliver(&image, &place, &work).await?,
+            None => {
+                let needs = |name: &HostName| {
+                    built_images(project, version, Some(name)).iter().any(|other| other.image == image)
+                };
+                let together =
+                    all.iter().map(|other| other.name()).filter(|name| needs(name)).cloned().collect();
+                host.deliver(&image, &place, &together, &work).await?
+            }
             Some(RegistryPlace::Local { port }) => {
                 let operation = format!("pull image `{image}`");
                 let pull = host.pull(&image, &ImageOrigin::Tag, service, &work);

@@ -42,10 +42,9 @@ pub(super) enum Output {
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
-    let mut change = Change::prepare_images(context, Build::Yes(arguments.build.cache())).await?;
-    if arguments.output == Output::Docker {
-        change.loaded.chosen.registry = None;
-    }
+    let cache = arguments.build.cache();
+    let build = if arguments.output == Output::Docker { Build::Here(cache) } else { Build::Only(cache) };
+    let change = Change::prepare_images(context, build).await?;
     let built = images::all(&change, &change.version_to_deploy()?)?;
     context.until_stopped(images::push(&change, &built)).await?;
     let is_pushed = change.project().registry.is_some();

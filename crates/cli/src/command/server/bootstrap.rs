@@ -16,20 +16,21 @@ use crate::ui::{Line, Tone, counted_items};
 /// the kin of Red Hat), which needs root or `sudo` without a password. A host that does not reach its package sources,
 /// such as one in a private network, gets the packages through this computer. `freehold setup` does it too, and deploys.
 ///
-/// `--harden` also looks at six things on every host, shows what it would change, and asks:
-///
-///   upgrades  security updates are installed by themselves
-///   ssh       keys and certificates only; taken back if a new connection does not succeed
-///   sysctl    settings of the kernel
-///   docker    a limit for the logs of containers, and live-restore
-///   swap      a swap file where there is little memory
-///   time      something sets the clock
-///
-/// What was changed by hand stays: settings of others in Docker's file, a log limit of your own.
+/// `--harden` also looks at six things on every host, shows what it would change, and asks. What was changed by hand stays:
+/// settings of others in Docker's file, a log limit of your own.
 #[derive(Debug, clap::Args)]
-#[command(verbatim_doc_comment)]
-#[command(after_help = "Examples:\n  freehold server bootstrap\n  freehold server bootstrap --harden\n  \
-    freehold server bootstrap --harden --without swap,ssh --yes")]
+#[command(after_help = "What --harden sees to:
+  upgrades  security updates are installed by themselves
+  ssh       keys and certificates only; taken back if a new connection does not succeed
+  sysctl    settings of the kernel
+  docker    a limit for the logs of containers, and live-restore
+  swap      a swap file where there is little memory
+  time      something sets the clock
+
+Examples:
+  freehold server bootstrap
+  freehold server bootstrap --harden
+  freehold server bootstrap --harden --without swap,ssh --yes")]
 pub(crate) struct Args {
     /// Also harden the hosts, after a look at what would change.
     #[arg(long)]

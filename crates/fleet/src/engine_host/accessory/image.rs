@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use freehold_docker::RegistryProgress;
 use freehold_model::{AccessoryName, ImageReference, RemoteImage, Tag};
 use freehold_plan::{BuildPlaceName, ImageAge};
@@ -97,7 +99,8 @@ impl EngineHost {
                 return Ok(None);
             }
         }
-        let sent = self.deliver(&reference, &BuildPlaceName::Local, &context.work()).await?;
+        let alone = BTreeSet::from([self.name.clone()]);
+        let sent = self.deliver(&reference, &BuildPlaceName::Local, &alone, &context.work()).await?;
         let how = "through this computer, as the host cannot pull it";
         Ok(Some(match sent {
             Outcome::Done(Some(what)) => Outcome::Done(Some(format!("{what}, {how}"))),

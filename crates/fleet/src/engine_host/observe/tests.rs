@@ -56,3 +56,25 @@ fn a_route_is_put_back_with_its_rules_and_users() {
         assert_eq!(again.traffic, status.settings.traffic);
     }
 }
+
+/// What `kamal-proxy deploy` can say and a deploy file cannot.
+#[test]
+fn a_route_is_put_back_with_settings_that_no_deploy_file_has() {
+    let mut status = status(
+        r#","canonical_host":"a.example.com","health_check":{"path":"/up","host":"health.example.com","port":9000,
+        "interval_ms":1000,"timeout_ms":5000},
+        "tls":{"acme":{"cache_path":"/certs","fleet":{"peers":["one:80"],"key_path":"/key"}},"redirect":true,
+        "clients":{"ca_path":"/ca.pem","crl_path":"/crl.pem"}}"#,
+    );
+    status.read_targets.clone_from(&status.targets);
+    // Written down with a plan, and read again by whoever undoes it.
+    let route = serde_json::to_string(&route_of(Some(ProxySettings::default()), &status)).unwrap();
+    let again = deploy_request(&serde_json::from_str(&route).unwrap()).unwrap();
+    assert_eq!(again.settings, status.settings);
+    assert_eq!(again.read_targets, again.targets);
+    assert_eq!(again.targets[0].to_string(), "1a2b3c4d5e6f:3000");
+
+    let unreadable = Route { stored: Some("{}".to_owned()), ..route_of(None, &status) };
+    let error = deploy_request(&unreadable).unwrap_err();
+    assert_eq!(error.to_string(), "what the proxy served before cannot be read");
+}

@@ -3,22 +3,30 @@
 use freehold_model::{Diagnose, ErrorKind, ProxySettings};
 use freehold_plan::Route;
 use freehold_wire::{
-    Acme, CertificateSource, ClientCertificates, ClientMode, Compression, DeployRequest, FleetStore,
-    HealthCheck, HostPattern, InvalidAddress, PathPrefix, ServiceSettings, TargetAddress, TargetProtocol,
-    Tls,
+    Acme, CertificateSource, ClientCertificates, ClientMode, DeployRequest, FleetStore, HealthCheck,
+    HostPattern, InvalidAddress, PathPrefix, ServiceSettings, TargetAddress, Tls,
 };
 
 use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE, USERS_FILE};
 use crate::event::milliseconds;
 
-/// A proxy setting that the proxy itself would refuse.
+/// Settings that cannot be given to the proxy.
 #[derive(Debug, thiserror::Error)]
-#[error("the deploy file's proxy settings cannot be given to the proxy")]
-pub(super) struct SettingsError(#[from] InvalidAddress);
+pub(in crate::engine_host) enum SettingsError {
+    /// The proxy itself would refuse it.
+    #[error("the deploy file's proxy settings cannot be given to the proxy")]
+    Address(#[from] InvalidAddress),
+    /// What the proxy had before was noted by another version.
+    #[error("what the proxy served before cannot be read")]
+    Stored(#[source] serde_json::Error),
+}
 
 impl Diagnose for SettingsError {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::Configuration
+        match self {
+            Self::Address(_) => ErrorKind::Configuration,
+            Self::Stored(_) => ErrorKind::Failed,
+        }
     }
 }
 
@@ -29,11 +37,14 @@ pub(in crate::engine_host) fn health_check(check: &freehold_model::HealthCheck) 
         port: None,
         interval_ms: milliseconds(check.interval).max(1),
         timeout_ms: milliseconds(check.timeout).max(1),
-        protocol: target_protocol(check.protocol),
+        protocol: check.protocol,
     }
 }
 
-pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequest, InvalidAddress> {
+pub(in crate::engine_host) fn deploy_request(route: &Route) -> Result<DeployRequest, SettingsError> {
+    if let Some(stored) = &route.stored {
+        return serde_json::from_str(stored).map_err(SettingsError::Stored);
+    }
     let targets =
         route.targets.iter().map(|target| TargetAddress::parse(target)).collect::<Result<_, _>>()?;
     let settings = ServiceSettings {
@@ -57,6 +68,7 @@ fn tls(route: &Route) -> Result<Option<Tls>, InvalidAddress> {
             directory: authority.directory.clone(),
             contact: authority.contact.clone(),
             skip_name_check: authority.skip_name_check,
+            on_demand_url: authority.on_demand_url.clone(),
             fleet: authority.fleet.as_ref().map(fleet).transpose()?,
             ..Acme::default()
         }),
@@ -94,26 +106,11 @@ pub(in crate::engine_host) fn service_settings(
         buffering: buffering(&settings.buffering),
         log_request_headers: settings.logged_headers.request.clone(),
         log_response_headers: settings.logged_headers.response.clone(),
-        target_protocol: target_protocol(settings.target_protocol),
-        compression: settings.compression.iter().copied().map(compression).collect(),
+        target_protocol: settings.target_protocol,
+        compression: settings.compression.clone(),
         traffic: settings.traffic.clone(),
         ..ServiceSettings::default()
     })
-}
-
-fn target_protocol(wanted: freehold_model::TargetProtocol) -> TargetProtocol {
-    match wanted {
-        freehold_model::TargetProtocol::Http1 => TargetProtocol::Http1,
-        freehold_model::TargetProtocol::H2c => TargetProtocol::H2c,
-    }
-}
-
-fn compression(wanted: freehold_model::Compression) -> Compression {
-    match wanted {
-        freehold_model::Compression::Zstd => Compression::Zstd,
-        freehold_model::Compression::Br => Compression::Br,
-        freehold_model::Compression::Gzip => Compression::Gzip,
-    }
 }
 
 fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {

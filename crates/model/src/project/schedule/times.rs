@@ -2,8 +2,9 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-/// How many days are looked at for one that fits: a 29 February is at most eight years away.
-const DAYS_AHEAD: u32 = 9 * 366;
+/// How many days are looked at for one that fits. Where day and weekday must both fit, a date falls on its weekday again after
+/// at most 12 years, and 29 February after at most 40: 2072, a Monday, and 2112 with 2100, which is no leap year, between.
+const DAYS_AHEAD: u32 = 41 * 366;
 
 /// The minutes at which something is due, each field as bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +129,25 @@ mod tests {
             }),
             2 => (range, 1..=7_u32).prop_map(|(range, step)| format!("{range}/{step}")),
         ]
+    }
+
+    /// A day of the month that must be a certain weekday, too, may be long in coming.
+    #[test]
+    fn a_date_on_its_weekday_is_found_however_far_it_is() {
+        let next = |text: &str, start: &str| {
+            let schedule = Schedule::parse(text.to_owned()).unwrap();
+            let mut moment: Timestamp = start.parse().unwrap();
+            std::iter::from_fn(move || {
+                moment = schedule.next_after(moment)?;
+                Some(moment)
+            })
+            .map(|moment| moment.to_string())
+        };
+        // 1788739140, the last minute of a Sunday, found by a property once.
+        let after = next("* * 6 9 */7", "2026-09-06T23:59:00Z").next();
+        assert_eq!(after.as_deref(), Some("2037-09-06T00:00:00Z"));
+        let leap: Vec<String> = next("0 0 29 2 */7", "2032-02-29T00:00:00Z").take(3).collect();
+        assert_eq!(leap, ["2060-02-29T00:00:00Z", "2088-02-29T00:00:00Z", "2128-02-29T00:00:00Z"]);
     }
 
     proptest! {

@@ -48,6 +48,25 @@ impl Network {
         let address = address.to_canonical();
         address.is_ipv4() == self.first.is_ipv4() && masked(address, self.length) == self.first
     }
+
+    /// Makes the range that has this address alone.
+    #[must_use]
+    pub fn single(address: IpAddr) -> Self {
+        let address = address.to_canonical();
+        Self { first: address, length: if address.is_ipv4() { 32 } else { 128 } }
+    }
+
+    /// Says whether it is a range of IPv4.
+    #[must_use]
+    pub fn is_ipv4(&self) -> bool {
+        self.first.is_ipv4()
+    }
+
+    /// Says whether every address of another range is one of this.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.length <= other.length && self.contains(other.first)
+    }
 }
 
 fn masked(address: IpAddr, length: u8) -> IpAddr {

@@ -47,8 +47,8 @@ pub(in crate::acme) struct Claim {
 }
 
 /// A proof that is shown by HTTP and TLS.
-#[derive(Debug, Serialize, Deserialize)]
-pub(in crate::acme) struct Proven {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proven {
     pub(in crate::acme) name: String,
     pub(in crate::acme) token: String,
     pub(in crate::acme) text: String,

@@ -46,6 +46,12 @@ impl Fleet {
             let error = failed.error.clone().unwrap_or_default();
             return Turn::Failed { failures: failed.failures, until: failed.until, error };
         }
+        let is_ours =
+            |claim: &&Claim| claim.holder == self.id && claim.until > now() && claim.error.is_none();
+        if claims.iter().any(is_ours) && self.claim(subject, failures).await {
+            // Begun by the process before, which this one has taken over from.
+            return Turn::Ours;
+        }
         let rank = Self::rank(&self.id, subject, failures);
         let before_us = states.iter().filter(|state| Self::rank(&state.id, subject, failures) < rank).count();
         let patience = self.claim_span().saturating_mul(i64::try_from(before_us).unwrap_or(i64::MAX));

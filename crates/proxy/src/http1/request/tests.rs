@@ -20,6 +20,7 @@ fn forward(text: &[u8], strip: usize) -> Option<Result<(String, usize), Refusal>
         request_id: b"id",
         started_unix_ms: 5,
         client: None,
+        upgrade: request.view.upgrades_to_websocket.then_some("websocket"),
     };
     let mut out = Vec::new();
     request.write(&forwarding, &mut out);

@@ -132,8 +132,12 @@ impl SshdBuilder {
         text.push_str(&format!(
             "\nListenAddress 127.0.0.1\nPort {port}\nPidFile none\nStrictModes no\nUsePAM no\nLogLevel VERBOSE\n\
              PermitRootLogin yes\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n\
-             AuthorizedKeysFile {directory}/authorized_keys\nMaxStartups 100:30:200\nSubsystem sftp internal-sftp\n"
+             AuthorizedKeysFile {directory}/authorized_keys\nSubsystem sftp internal-sftp\n"
         ));
+        // Of this option sshd takes the last one, not the first.
+        if !text.contains("MaxStartups") {
+            text.push_str("MaxStartups 100:30:200\n");
+        }
         for key in &self.host_keys {
             text.push_str(&format!("HostKey {}\n", key.display()));
         }

@@ -97,15 +97,20 @@ impl Bench {
         Ok(Self { contenders, tls })
     }
 
-    pub(crate) async fn run(&self, rounds: usize) -> Result<Report, Failure> {
+    /// Measures the cases whose names contain one of these texts, or everything.
+    pub(crate) async fn run(&self, rounds: usize, cases: &[String]) -> Result<Report, Failure> {
         let mut report = Report::default();
         for contender in &self.contenders {
             report.columns.push(contender.kind);
             report.versions.push(contender.kind.version().await?);
             report.at_rest.push(contender.resident()?);
         }
-        self.memory(&mut report).await?;
-        for case in Case::ALL {
+        if cases.is_empty() {
+            self.memory(&mut report).await?;
+        }
+        let is_wanted =
+            |case: &Case| cases.is_empty() || cases.iter().any(|text| case.name().contains(text.as_str()));
+        for case in Case::ALL.into_iter().filter(is_wanted) {
             // The first one finds things cold and is not counted.
             for round in 0..=rounds {
                 for contender in self.contenders.iter().filter(|contender| case.is_for(contender.kind)) {
@@ -125,7 +130,9 @@ impl Bench {
                 }
             }
         }
-        self.latency(rounds, &mut report).await?;
+        if cases.is_empty() {
+            self.latency(rounds, &mut report).await?;
+        }
         Ok(report)
     }
 
@@ -152,7 +159,7 @@ impl Bench {
         let before = contender.cpu()?;
         match case {
             Case::TlsNew => load::new_connections(&aim, 8, requests).await?,
-            Case::Http2 => http2(&aim, requests).await?,
+            Case::Http2 => http2(&aim, (requests, 16)).await?,
             Case::Huge => load::keep_alive(&aim, 4, requests).await?,
             _ => load::keep_alive(&aim, CONNECTIONS, requests).await?,
         }
@@ -197,10 +204,11 @@ impl Bench {
     }
 }
 
-/// Lets nghttp2's load generator ask over HTTP/2, and reads what became of it.
-async fn http2(aim: &Aim, requests: usize) -> Result<(), Failure> {
+/// Lets nghttp2's load generator ask over HTTP/2, by so many connections, and reads what became of it.
+pub(super) async fn http2(aim: &Aim, (requests, clients): (usize, usize)) -> Result<(), Failure> {
     let mut command = Command::new("h2load");
-    command.args(["--requests", &requests.to_string(), "--clients", "16", "--max-concurrent-streams", "4"]);
+    let (count, clients) = (requests.to_string(), clients.to_string());
+    command.args(["--requests", &count, "--clients", &clients, "--max-concurrent-streams", "4"]);
     command.arg(format!("--connect-to={}", aim.address));
     command.arg(format!("https://{}:{}{}", aim.host, aim.address.port(), aim.path));
     let output = tokio::time::timeout(Duration::from_secs(60), command.output()).await??;

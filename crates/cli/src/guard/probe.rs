@@ -1,0 +1,330 @@
+//! What of a host is tried from outside, what should become of it, and what it means when something else does.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use freehold_docker::PublishedPort;
+use freehold_fleet::{GuardState, ReachReport, ReachTarget, Reachability};
+use freehold_model::PortProtocol;
+use freehold_plan::{GuardRules, GuardVerdict};
+
+/// Ports that are tried in any case: what most often is open by mistake.
+const WELL_KNOWN: [u16; 11] = [22, 2375, 2376, 3306, 5432, 5433, 6379, 8080, 9200, 11211, 27017];
+
+/// A port at which nothing listens. Where it is open, something in between accepts whatever is asked for.
+pub(crate) const CANARY: u16 = 64999;
+
+/// How many ports of a host are tried, of each protocol.
+const MOST: usize = 50;
+
+/// How many ports of a range that is let in are tried.
+const MOST_OF_RANGE: u16 = 8;
+
+/// A host and all that is known of what it should let in.
+pub(crate) struct Subject<'a> {
+    pub(crate) state: &'a GuardState,
+    pub(crate) rules: &'a GuardRules,
+    pub(crate) published: &'a [(PublishedPort, String)],
+}
+
+/// From where something is tried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Vantage {
+    /// For people: a host's name, or `this computer`.
+    pub(crate) name: String,
+    /// The address by which the host knows it, where its own is translated on the way.
+    pub(crate) seen_as: Option<IpAddr>,
+    /// Whether it may be in a network from which the host's private addresses cannot be reached.
+    pub(crate) is_outside: bool,
+}
+
+/// What one try means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Meaning {
+    /// It is as the deploy file says.
+    Expected,
+    /// The file says nothing of it.
+    Free,
+    /// It is open and should not be.
+    Exposed,
+    /// It is closed and should not be.
+    Blocked,
+    /// It cannot be told.
+    NotChecked,
+}
+
+impl Meaning {
+    pub(crate) fn is_bad(self) -> bool {
+        matches!(self, Self::Exposed | Self::Blocked)
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Expected => "as expected",
+            Self::Free => "not guarded",
+            Self::Exposed => "should be closed",
+            Self::Blocked => "should be open",
+            Self::NotChecked => "not checked",
+        }
+    }
+}
+
+/// One try with what came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Check {
+    pub(crate) target: ReachTarget,
+    pub(crate) seen: Reachability,
+    pub(crate) expected: &'static str,
+    pub(crate) behind: Option<String>,
+    pub(crate) meaning: Meaning,
+}
+
+impl Subject<'_> {
+    /// Returns the addresses by which others may reach the host.
+    pub(crate) fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.state.network.own_addresses().map(|entry| entry.address).collect()
+    }
+
+    /// Returns everything to try, and how many ports were left out because there are too many.
+    pub(crate) fn targets(&self) -> (Vec<ReachTarget>, usize) {
+        let (mut targets, mut left_out) = (Vec::new(), 0);
+        for (protocol, mut ports) in [
+            (PortProtocol::Tcp, self.ports(PortProtocol::Tcp)),
+            (PortProtocol::Udp, self.ports(PortProtocol::Udp)),
+        ] {
+            left_out += ports.len().saturating_sub(MOST);
+            ports.truncate(MOST);
+            if protocol == PortProtocol::Tcp {
+                ports.push(CANARY);
+            }
+            for address in self.addresses() {
+                targets.extend(ports.iter().map(|port| ReachTarget { protocol, address, port: *port }));
+            }
+        }
+        (targets, left_out)
+    }
+
+    /// Returns the ports to try, the most telling first.
+    fn ports(&self, protocol: PortProtocol) -> Vec<u16> {
+        let is_remote = |address: Option<IpAddr>| address.is_none_or(|address| !address.is_loopback());
+        let mut ports: Vec<u16> = Vec::new();
+        if protocol == PortProtocol::Tcp {
+            ports.extend(self.published.iter().map(|(port, _)| port.port));
+            ports.extend(WELL_KNOWN);
+        }
+        let sockets = self.state.sockets.iter().filter(|socket| socket.protocol == protocol);
+        ports.extend(sockets.filter(|socket| is_remote(socket.address)).map(|socket| socket.port));
+        for rule in self.rules.rules.iter().filter(|rule| rule.ports.protocol() == protocol) {
+            let (first, last) = rule.ports.range();
+            ports.extend(first..=last.min(first.saturating_add(MOST_OF_RANGE - 1)));
+        }
+        let mut seen = BTreeSet::new();
+        ports.retain(|port| *port != CANARY && seen.insert(*port));
+        ports
+    }
+
+    /// Says what takes a connection to a port of an address, if anything does.
+    fn behind(&self, target: ReachTarget) -> Option<String> {
+        let is_here = |port: &&(PublishedPort, String)| {
+            port.0.port == target.port
+                && (port.0.address.is_unspecified() || port.0.address == target.address)
+        };
+        if target.protocol == PortProtocol::Tcp
+            && let Some((port, name)) = self.published.iter().find(is_here)
+        {
+            return Some(format!("container {name} ({})", port.container_port));
+        }
+        let socket = self.state.sockets.iter().find(|socket| {
+            socket.protocol == target.protocol && socket.port == target.port && socket.takes(target.address)
+        })?;
+        Some(socket.program.as_ref().map_or_else(|| "a process".to_owned(), |name| format!("process {name}")))
+    }
+
+    /// Says what all tries from one place mean.
+    pub(crate) fn judge(&self, vantage: &Vantage, report: &ReachReport) -> Vec<Check> {
+        let answers: BTreeMap<IpAddr, bool> = self
+            .addresses()
+            .into_iter()
+            .map(|address| (address, is_answered(address, vantage, report)))
+            .collect();
+        let tried = report.seen.iter().filter(|(target, _)| target.port != CANARY);
+        tried
+            .map(|(target, seen)| {
+                let is_answered = answers.get(&target.address).copied().unwrap_or_default();
+                let seen = if is_answered || *seen == Reachability::NoRoute {
+                    *seen
+                } else {
+                    Reachability::NotChecked
+                };
+                let source = vantage.seen_as.or_else(|| report.sources.get(&target.address).copied());
+                self.check(*target, seen, source)
+            })
+            .collect()
+    }
+
+    fn check(&self, target: ReachTarget, seen: Reachability, source: Option<IpAddr>) -> Check {
+        let behind = self.behind(target);
+        let interface = self.state.network.interface_of(target.address);
+        let verdict = interface
+            .zip(source)
+            .map(|(interface, source)| self.rules.verdict(interface, (target.protocol, target.port), source));
+        let expected = match verdict {
+            Some(GuardVerdict::Allowed) => "open",
+            Some(GuardVerdict::Closed) => "closed",
+            Some(GuardVerdict::Unguarded) => "anything",
+            None => "unknown",
+        };
+        let is_closed =
+            matches!(seen, Reachability::Refused | Reachability::Filtered | Reachability::NotOpen);
+        let meaning = match (verdict, seen) {
+            (None, _) | (_, Reachability::NotChecked | Reachability::NoRoute) => Meaning::NotChecked,
+            (Some(GuardVerdict::Unguarded), _) => Meaning::Free,
+            (Some(GuardVerdict::Closed), Reachability::Open) => Meaning::Exposed,
+            (Some(GuardVerdict::Closed), _) if is_closed => Meaning::Expected,
+            (Some(GuardVerdict::Allowed), Reachability::Open) => Meaning::Expected,
+            (Some(GuardVerdict::Allowed), _) if is_closed && behind.is_some() => Meaning::Blocked,
+            (Some(GuardVerdict::Allowed), _) if is_closed => Meaning::Expected,
+            (Some(_), _) => Meaning::NotChecked,
+        };
+        Check { target, seen, expected, behind, meaning }
+    }
+}
+
+/// Says whether the silence of an address means anything: whether it is the host that answers there, and not nobody at all, or
+/// something in between that accepts whatever is asked for.
+fn is_answered(address: IpAddr, vantage: &Vantage, report: &ReachReport) -> bool {
+    let of_address = || report.seen.iter().filter(|(target, _)| target.address == address);
+    let accepts_all = of_address().any(|(target, seen)| target.port == CANARY && *seen == Reachability::Open);
+    let has_sign = of_address().any(|(_, seen)| matches!(seen, Reachability::Open | Reachability::Refused));
+    let is_far = is_private(address) && (vantage.is_outside || report.away.contains(&address));
+    !accepts_all && (has_sign || !is_far)
+}
+
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            address.is_private() || (first == 100 && (64..128).contains(&second))
+        }
+        IpAddr::V6(address) => address.is_unique_local(),
+    }
+}
+
+/// Says in one word what was seen.
+pub(crate) fn word(seen: Reachability) -> &'static str {
+    match seen {
+        Reachability::Open => "open",
+        Reachability::Refused => "refused",
+        Reachability::Filtered => "filtered",
+        Reachability::NotOpen => "closed",
+        Reachability::Silent => "no answer",
+        Reachability::NoRoute => "no route",
+        Reachability::NotChecked => "not checked",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use freehold_fleet::HostSocket;
+    use freehold_model::{FirewallPorts, InterfaceName, Network};
+    use freehold_plan::{GuardRule, InterfaceAddress};
+
+    use super::*;
+
+    fn interface(name: &str) -> InterfaceName {
+        InterfaceName::parse(name).unwrap()
+    }
+
+    fn state() -> GuardState {
+        let address = |name: &str, address: &str| InterfaceAddress {
+            interface: interface(name),
+            address: address.parse().unwrap(),
+        };
+        let mut state = GuardState::default();
+        state.network.addresses = vec![
+            address("eth0", "203.0.113.5"),
+            address("eth1", "10.0.0.5"),
+            address("docker0", "172.17.0.1"),
+        ];
+        state.network.default_routes = BTreeSet::from([interface("eth0")]);
+        let socket = |port, address: Option<&str>| HostSocket {
+            protocol: PortProtocol::Tcp,
+            port,
+            address: address.map(|address| address.parse().unwrap()),
+            program: Some("sshd".to_owned()),
+        };
+        state.sockets = vec![socket(22, None), socket(9999, Some("127.0.0.1")), socket(9090, None)];
+        state
+    }
+
+    fn rules() -> GuardRules {
+        let rule = |port: &str, from: Option<&str>| GuardRule {
+            ports: FirewallPorts::parse(port).unwrap(),
+            from: from.map(|text| vec![Network::parse(text).unwrap()]),
+            reason: "test".to_owned(),
+        };
+        GuardRules {
+            closed: BTreeSet::from([interface("eth0")]),
+            rules: vec![rule("22", None), rule("5432", Some("10.0.0.1"))],
+            metadata: false,
+        }
+    }
+
+    fn published() -> Vec<(PublishedPort, String)> {
+        let address = "0.0.0.0".parse().unwrap();
+        vec![(PublishedPort { address, port: 5432, container_port: 5432 }, "app-db".to_owned())]
+    }
+
+    /// Tries all targets with one outcome for each port, and returns the meanings by address and port.
+    fn meanings(
+        source: &str,
+        seen: &[(u16, Reachability)],
+        is_outside: bool,
+    ) -> BTreeMap<(String, u16), Meaning> {
+        let (state, rules, published) = (state(), rules(), published());
+        let subject = Subject { state: &state, rules: &rules, published: &published };
+        let (targets, left_out) = subject.targets();
+        assert_eq!(left_out, 0);
+        let mut report = ReachReport::default();
+        for target in targets {
+            report.sources.insert(target.address, source.parse().unwrap());
+            let known = seen.iter().find(|(port, _)| *port == target.port).map(|(_, seen)| *seen);
+            report.seen.insert(target, known.unwrap_or(Reachability::Filtered));
+        }
+        let vantage = Vantage { name: "here".to_owned(), seen_as: None, is_outside };
+        let checks = subject.judge(&vantage, &report);
+        checks.into_iter().map(|c| ((c.target.address.to_string(), c.target.port), c.meaning)).collect()
+    }
+
+    #[test]
+    fn what_differs_from_the_file_is_found() {
+        use Reachability::{Filtered, Open, Refused};
+        let at = |map: &BTreeMap<(String, u16), Meaning>, address: &str, port: u16| {
+            map[&(address.to_owned(), port)]
+        };
+        let good = meanings("10.0.0.1", &[(22, Open), (5432, Open), (9090, Open)], false);
+        assert_eq!(at(&good, "10.0.0.5", 5432), Meaning::Expected);
+        assert_eq!(at(&good, "10.0.0.5", 9090), Meaning::Free);
+        assert_eq!(at(&good, "203.0.113.5", 9090), Meaning::Exposed);
+        assert!(
+            !good.keys().any(|(address, port)| address == "172.17.0.1" || *port == 9999 || *port == CANARY)
+        );
+        let bad = meanings("10.0.0.9", &[(22, Open), (5432, Open)], false);
+        assert_eq!(at(&bad, "10.0.0.5", 5432), Meaning::Exposed);
+        let blocked = meanings("10.0.0.1", &[(22, Refused), (5432, Filtered)], false);
+        assert_eq!(at(&blocked, "10.0.0.5", 5432), Meaning::Blocked);
+        assert_eq!(at(&blocked, "10.0.0.5", 22), Meaning::Blocked);
+        assert_eq!(at(&blocked, "10.0.0.5", 6379), Meaning::Free);
+    }
+
+    #[test]
+    fn silence_of_somebody_else_proves_nothing() {
+        let at = |map: &BTreeMap<(String, u16), Meaning>, address: &str| map[&(address.to_owned(), 5432)];
+        let far = meanings("198.51.100.1", &[], true);
+        assert_eq!(at(&far, "10.0.0.5"), Meaning::NotChecked);
+        assert_eq!(at(&far, "203.0.113.5"), Meaning::Expected);
+        let gateway =
+            meanings("198.51.100.1", &[(5432, Reachability::Open), (CANARY, Reachability::Open)], true);
+        assert_eq!(at(&gateway, "203.0.113.5"), Meaning::NotChecked);
+    }
+}

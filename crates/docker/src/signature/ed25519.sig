@@ -1,0 +1,1 @@
+xW3DzKJ/WGK6+2jELmNYTTwSstrGB6NgrTe+bf+eq1eN3K9uRCqquCPbRG7vooxqxRf58axOqZViZ4cdz1N4Cw==

@@ -1,0 +1,200 @@
+use std::io;
+use std::time::Duration;
+
+use freehold_model::{Accessory, Diagnose, Project, RegistryPlace};
+use freehold_plan::doctor::{Check, Engine, Examined, Unreached, Vitals};
+use freehold_ssh::{ConnectError, OpenError, quote};
+
+use crate::engine_host::EngineHost;
+use crate::engine_host::connection::{Connection, Reach};
+use crate::engine_host::link::Link;
+use crate::failures::chain;
+use crate::host::HostError;
+
+/// What is looked for on a host, beside what every command sees.
+#[derive(Debug, Clone, Copy)]
+pub struct Examination<'a> {
+    /// The project.
+    pub project: &'a Project,
+    /// Its accessories on the host.
+    pub accessories: &'a [&'a Accessory],
+    /// Whether the host keeps the deploy lock.
+    pub keeps_lock: bool,
+}
+
+/// How long the script may take: most of it is the registry's answer.
+const VITALS_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Prints what [`Vitals::parse`] reads. `$root` is the engine's folder, `$registry` an address or nothing.
+const VITALS: &str = r#"
+printf 'user=%s\n' "$(id -un)"
+if [ "$(id -u)" = 0 ]; then echo sudo=root; elif sudo -n true 2>/dev/null; then echo sudo=free; else echo sudo=no; fi
+printf 'seconds=%s\n' "$(date +%s)"
+while read -r name value _; do
+  case $name in MemTotal:) echo "memory=$value" ;; MemAvailable:) echo "available=$value" ;; esac
+done </proc/meminfo
+for folder in "$(pwd -P)" "$root"; do
+  if [ -n "$folder" ] && [ -d "$folder" ]; then
+    df -Pk "$folder" 2>/dev/null | while read -r _ size _ free _; do
+      case $size in *[!0-9]*|'') ;; *) echo "disk=$folder $size $free" ;; esac
+    done
+    df -Pi "$folder" 2>/dev/null | while read -r _ size _ free _; do
+      case $size in *[!0-9]*|'') ;; *) echo "inodes=$folder $size $free" ;; esac
+    done
+  fi
+done
+sockets=$(sudo -n ss -Hltnp 2>/dev/null || ss -Hltnp 2>/dev/null)
+printf '%s\n' "$sockets" | while read -r _ _ _ local _ process; do
+  program=${process#*\"}
+  case $process in *\"*) program=${program%%\"*} ;; *) program= ;; esac
+  case $local in *:*) echo "listen=${local##*:} $program" ;; esac
+done
+if [ -n "$registry" ] && command -v curl >/dev/null 2>&1; then
+  status=$(curl -s -m 10 -o /dev/null -w '%{http_code}' "$registry" 2>/dev/null)
+  echo "registry=$? $status"
+fi
+if [ -w . ] && (umask 077; : >.freehold-doctor-$$) 2>/dev/null; then echo write=yes; fi
+rm -f .freehold-doctor-$$
+if [ -e /var/run/reboot-required ]; then echo reboot=yes; fi
+:
+"#;
+
+/// Finding out what is wrong with a host.
+impl EngineHost {
+    /// Looks at everything that a deploy needs of the host, and at the way to it. Whatever does not answer is part of the
+    /// result.
+    ///
+    /// # Errors
+    /// What failed on the way.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn examine(&self, what: Examination<'_>) -> Result<Box<Examined>, Unreached> {
+        let connection = match &self.reach {
+            Reach::Local { home, socket } => Connection::Local { home: home.clone(), socket: socket.clone() },
+            Reach::Ssh(ssh) => {
+                let opened = ssh.connector.connect(&self.name, &ssh.settings, &ssh.key_data).await;
+                Connection::Ssh(opened.map_err(|error| unreached(&error))?)
+            }
+        };
+        let mut seen = Examined { authentication: connection.authentication(), ..Examined::default() };
+        if let Connection::Ssh(session) = &connection {
+            let hops = session.route().hops().split_last().map(|(_, jumps)| jumps).unwrap_or_default();
+            seen.jumps = hops.iter().map(|hop| format!("`{}`", hop.name)).collect();
+        }
+        let link = self.link_over(connection).await.map_err(|error| self.no_shell(&error))?;
+        self.examine_over(&link, what, &mut seen).await.map_err(|error| self.no_shell(&error))?;
+        Ok(Box::new(seen))
+    }
+
+    async fn examine_over(
+        &self,
+        link: &Link,
+        what: Examination<'_>,
+        seen: &mut Examined,
+    ) -> Result<(), HostError> {
+        let mut root = String::new();
+        match link.engine.info().await {
+            Ok(info) => {
+                root = info.data_root.display().to_string();
+                seen.engine = Engine::Answers { version: info.version, is_podman: info.podman };
+                // A part that does not answer, such as an old proxy, is not known; the engine itself does answer.
+                match self.look(what.project).await {
+                    Ok(observed) => seen.observed = Some(observed),
+                    Err(error) => {
+                        seen.engine = Engine::Silent { cause: chain(&error), fix: error.help() };
+                    }
+                }
+                seen.accessories = self.look_at_accessories(what.accessories).await.unwrap_or_default();
+            }
+            Err(error) => {
+                let fix = innermost_help(&error).unwrap_or_else(|| error.help());
+                seen.engine = Engine::Silent { cause: chain(&error), fix };
+            }
+        }
+        let script = format!(
+            "root={}\nregistry={}\n{VITALS}",
+            quote(&root),
+            quote(&registry(what.project).unwrap_or_default())
+        );
+        let output = self.long_script("look at the host", &script, VITALS_DEADLINE).await?;
+        seen.vitals = Vitals::parse(&output.stdout);
+        let stem = what.project.stem();
+        if what.keeps_lock {
+            let held = self.lock_status(&stem).await?;
+            seen.lock = held.map(|held| held.details.lines().collect::<Vec<_>>().join(", "));
+        }
+        // While somebody holds the lock, the journal is that of a rollout that goes on.
+        seen.has_unfinished_rollout = seen.lock.is_none() && self.stored_journal(&stem).await?.is_some();
+        Ok(())
+    }
+
+    fn no_shell(&self, error: &HostError) -> Unreached {
+        Unreached {
+            check: Check::Handshake,
+            finding: error.to_string(),
+            cause: std::error::Error::source(error).map(chain),
+            fix: vec![
+                format!(
+                    "the login shell has to run commands and to print nothing by itself: `ssh {} true`",
+                    self.name
+                ),
+                "no `ForceCommand`, and a shell that is not `nologin`".to_owned(),
+            ],
+        }
+    }
+}
+
+/// Returns the address at which a registry says that it is one.
+fn registry(project: &Project) -> Option<String> {
+    match &project.registry.as_ref()?.place {
+        RegistryPlace::DockerHub => Some("https://registry-1.docker.io/v2/".to_owned()),
+        RegistryPlace::Server(server) => {
+            let server = server.to_string();
+            // As the engine does: registries on the loopback address need no TLS.
+            let is_local = server.starts_with("localhost") || server.starts_with("127.");
+            Some(format!("{}://{server}/v2/", if is_local { "http" } else { "https" }))
+        }
+        // It is on this machine, and reached through a port that is forwarded only while it is needed.
+        RegistryPlace::Local { .. } => None,
+    }
+}
+
+/// Says which step of the way failed.
+fn unreached(error: &ConnectError) -> Unreached {
+    let check = match error {
+        ConnectError::Route(_) | ConnectError::KnownHosts { .. } | ConnectError::NoHops => {
+            Check::Configuration
+        }
+        ConnectError::Lookup { .. }
+        | ConnectError::LookupTimedOut { .. }
+        | ConnectError::NoAddress { .. } => Check::Name,
+        ConnectError::Tcp { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => Check::Port,
+        ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => Check::Route,
+        ConnectError::ProxyCommand { .. } | ConnectError::Jump { .. } => Check::Jump,
+        ConnectError::Handshake { .. } | ConnectError::HandshakeTimedOut { .. } => Check::Handshake,
+        ConnectError::HostKey { .. } => Check::HostKey,
+        ConnectError::Authentication { .. } | ConnectError::AuthenticationTimedOut { .. } => {
+            Check::Authentication
+        }
+    };
+    Unreached {
+        check,
+        finding: error.to_string(),
+        cause: std::error::Error::source(error).map(chain),
+        fix: error.help(),
+    }
+}
+
+/// Looks for what SSH knows of a socket that did not open: it knows more than the engine's client.
+fn innermost_help(error: &(dyn std::error::Error + 'static)) -> Option<Vec<String>> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(open) = inner.and_then(|inner| inner.downcast_ref::<OpenError>()) {
+            return Some(open.help()).filter(|help| !help.is_empty());
+        }
+        next = error.source();
+    }
+    None
+}

@@ -1,0 +1,306 @@
+//! Which images may run: signatures, and what scanners say.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use freehold_docker::{
+    ImageSignature, PublicKey, RegistryError, Untrusted, check_signatures, signature_name,
+};
+use freehold_model::{Diagnose, ErrorKind, Evidence, ImageDigest, ImageReference};
+use freehold_plan::{ImageOrigin, ImagePlace, ImageScan};
+use futures_util::StreamExt as _;
+use tokio::io::AsyncWriteExt as _;
+
+use crate::engine_host::build_program::Call;
+use crate::engine_host::known::Found;
+use crate::engine_host::workshop::Workshop;
+use crate::event::Progress;
+use crate::host::{Outcome, StepError, Work};
+
+use findings::{Findings, ReportError};
+
+mod findings;
+
+/// How many of the worst findings are shown.
+const SHOWN: usize = 20;
+
+/// What decides which images may run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageTrust {
+    /// Keys of which one must have signed.
+    pub keys: Vec<PublicKey>,
+    /// A folder with signatures beside those in the registry.
+    pub signatures: Option<PathBuf>,
+    /// The project's folder, in which scanners run.
+    pub directory: PathBuf,
+}
+
+/// Why an image may not run.
+#[derive(Debug, thiserror::Error)]
+enum TrustError {
+    #[error("image `{name}` may not run here")]
+    Untrusted { name: String, at: Signed, source: Untrusted },
+    #[error("there is no image `{image}` {place}")]
+    NoImage { image: String, place: &'static str },
+    #[error("the engine names the image by `{id}`, which is no digest")]
+    NoDigest { id: String },
+    #[error("the registry cannot be asked for the image and its signatures")]
+    Registry(#[source] RegistryError),
+    #[error("a signature of the project cannot be read")]
+    Folder(#[source] io::Error),
+    #[error("the image cannot be written to a file for the scanner")]
+    Archive(#[source] io::Error),
+    #[error("the scan ended with {status}")]
+    Scanner { status: String, last: Vec<String> },
+    #[error("{count} known flaws of image `{image}` are {least} or worse")]
+    Flaws { image: String, least: String, count: usize, worst: Vec<String> },
+    #[error("the report of the scanner cannot be understood")]
+    Report(#[source] ReportError),
+}
+
+/// Where signatures were looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Signed {
+    InRegistry,
+    InProject,
+}
+
+impl Diagnose for TrustError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Registry(source) => source.kind(),
+            Self::Folder(_) | Self::Report(_) => ErrorKind::Configuration,
+            _ => ErrorKind::Failed,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Untrusted { name, at: Signed::InRegistry, .. } => vec![format!(
+                "sign it: `freehold build push`, `cosign sign --key KEY --new-bundle-format=false {name}`, `freehold deploy --skip-push`"
+            )],
+            Self::Untrusted { at: Signed::InProject, .. } => vec![
+                "sign it and put `sha256-DIGEST.json` and `sha256-DIGEST.sig` into the folder `verify: signatures:`, \
+                 then deploy with `--skip-push`"
+                    .to_owned(),
+            ],
+            Self::Registry(source) => source.help(),
+            Self::Report(_) => vec![
+                "let the command print JSON: `trivy image --format json …`, `grype --output json …`".to_owned(),
+            ],
+            _ => Vec::new(),
+        }
+    }
+
+    fn evidence(&self) -> Vec<Evidence> {
+        match self {
+            Self::Scanner { last, .. } if !last.is_empty() => {
+                vec![Evidence { title: "last lines of its output".to_owned(), lines: last.clone() }]
+            }
+            Self::Flaws { worst, .. } => {
+                vec![Evidence { title: "the worst of them".to_owned(), lines: worst.clone() }]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Workshop {
+    /// Sets what decides which images may run.
+    pub fn trust(&self, trust: ImageTrust) {
+        *self.trust.write() = trust;
+    }
+
+    /// Checks that an image is signed by a key of the project. What was checked is what hosts pull then.
+    ///
+    /// # Errors
+    /// [`StepError`] with why it is not trusted.
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    pub async fn verify(&self, image: &ImageReference, at: &ImagePlace) -> Result<Outcome, StepError> {
+        let checked = self.check(image, at).await;
+        checked.map_err(|error| StepError::image(format!("verify the signature of `{image}`"), error))
+    }
+
+    async fn check(&self, image: &ImageReference, at: &ImagePlace) -> Result<Outcome, TrustError> {
+        let trust = self.trust.read().clone();
+        let digest = match at {
+            ImagePlace::Registry(origin) => self.digest_in_registry(image, origin).await?,
+            ImagePlace::Engine(place) => {
+                let engine = self.builder(place).await.ok();
+                let details = match &engine {
+                    Some(engine) => engine.inspect_image(&image.to_string()).await.ok().flatten(),
+                    None => None,
+                };
+                let missing =
+                    || TrustError::NoImage { image: image.to_string(), place: "on the engine that builds" };
+                let id = details.ok_or_else(missing)?.id;
+                ImageDigest::parse(id.as_str()).map_err(|_| TrustError::NoDigest { id })?
+            }
+        };
+        let mut signatures = match &trust.signatures {
+            Some(folder) => stored(folder, &digest).map_err(TrustError::Folder)?,
+            None => Vec::new(),
+        };
+        let (at, name) = match at {
+            ImagePlace::Registry(_) => (Signed::InRegistry, format!("{}@{digest}", image.repository)),
+            ImagePlace::Engine(_) => (Signed::InProject, format!("{image} ({digest})")),
+        };
+        let local = check_signatures(&digest, &signatures, &trust.keys);
+        if local.is_err() && at == Signed::InRegistry {
+            let client = self.registry_client(&image.repository).map_err(TrustError::Registry)?;
+            signatures.extend(client.signatures(&digest).await.map_err(TrustError::Registry)?);
+        }
+        check_signatures(&digest, &signatures, &trust.keys).map_err(|source| TrustError::Untrusted {
+            name,
+            at,
+            source,
+        })?;
+        if at == Signed::InRegistry {
+            self.found.write().insert(image.clone(), Found::InRegistry(digest));
+        }
+        Ok(Outcome::Done(Some("signed by a key of the project".to_owned())))
+    }
+
+    /// Returns the digest of the image that hosts will pull.
+    async fn digest_in_registry(
+        &self,
+        image: &ImageReference,
+        origin: &ImageOrigin,
+    ) -> Result<ImageDigest, TrustError> {
+        if let Some(Found::InRegistry(digest)) = self.found(image) {
+            return Ok(digest);
+        }
+        let tag = match origin {
+            ImageOrigin::Pinned(pinned) => match &pinned.digest {
+                Some(digest) => return Ok(digest.clone()),
+                None => pinned.tag.as_ref().unwrap_or(&image.tag),
+            },
+            ImageOrigin::Pushed(_) | ImageOrigin::Tag => &image.tag,
+        };
+        let client = self.registry_client(&image.repository).map_err(TrustError::Registry)?;
+        let manifest = client.manifest(tag.as_str()).await.map_err(TrustError::Registry)?;
+        let missing = || TrustError::NoImage { image: image.to_string(), place: "in the registry" };
+        Ok(manifest.ok_or_else(missing)?.digest)
+    }
+
+    /// Lets a command of the project look at an image.
+    ///
+    /// # Errors
+    /// [`StepError`] with what it found, or that it failed.
+    ///
+    /// # Cancel safety
+    /// The command is ended.
+    pub async fn scan(
+        &self,
+        image: &ImageReference,
+        at: &ImagePlace,
+        scan: &ImageScan,
+        work: &Work<'_>,
+    ) -> Result<Outcome, StepError> {
+        let failed = |error| StepError::image(format!("scan image `{image}`"), error);
+        let name = match at {
+            ImagePlace::Registry(origin) => {
+                let digest = self.digest_in_registry(image, origin).await.map_err(failed)?;
+                format!("{}@{digest}", image.repository)
+            }
+            ImagePlace::Engine(_) => image.to_string(),
+        };
+        let mut call = Call::new("/bin/sh", vec!["-c".to_owned(), scan.command.clone()]);
+        call.variables = vec![("FREEHOLD_IMAGE".to_owned(), name)];
+        let folder = self.archive(image, at, scan, work).await?;
+        if let Some(folder) = &folder {
+            let path = folder.path().join("image.tar").display().to_string();
+            call.variables.push(("FREEHOLD_ARCHIVE".to_owned(), path));
+        }
+        call.directory = Some(self.trust.read().directory.clone());
+        let ended = self.output_of(&call, work).await?;
+        if !ended.status.success() {
+            let status = ended.status.to_string();
+            return Err(failed(TrustError::Scanner { status, last: ended.last }));
+        }
+        let Some(least) = &scan.fail_on else { return Ok(Outcome::Done(None)) };
+        let found = Findings::read(&ended.stdout, least).map_err(TrustError::Report).map_err(failed)?;
+        if found.flaws.is_empty() {
+            return Ok(Outcome::Done(Some(format!("{} known flaws, none {least} or worse", found.known))));
+        }
+        Err(failed(TrustError::Flaws {
+            image: image.to_string(),
+            least: least.clone(),
+            count: found.flaws.len(),
+            worst: found.flaws.into_iter().take(SHOWN).collect(),
+        }))
+    }
+
+    /// Writes the image to a file where the command asks for one.
+    async fn archive(
+        &self,
+        image: &ImageReference,
+        at: &ImagePlace,
+        scan: &ImageScan,
+        work: &Work<'_>,
+    ) -> Result<Option<Folder>, StepError> {
+        let ImagePlace::Engine(place) = at else { return Ok(None) };
+        if !scan.command.contains("FREEHOLD_ARCHIVE") {
+            return Ok(None);
+        }
+        (work.progress)(Progress::Status { text: "reading the image from the engine".to_owned() });
+        let operation = format!("scan image `{image}`");
+        let broken = |error| StepError::image(&operation, TrustError::Archive(error));
+        let engine = self.builder(place).await?;
+        let parent = self.environment.get("TMPDIR").map_or("/tmp", String::as_str);
+        let folder = Folder::make(Path::new(parent)).map_err(broken)?;
+        let mut file = fs_err::tokio::File::create(folder.path().join("image.tar")).await.map_err(broken)?;
+        let saved = engine.save_image(&image.to_string()).await;
+        let mut saved = saved.map_err(|error| StepError::image(&operation, error))?;
+        while let Some(piece) = saved.next().await {
+            if work.stop.is_cancelled() {
+                return Err(StepError::Stopped);
+            }
+            file.write_all(&piece.map_err(broken)?).await.map_err(broken)?;
+        }
+        file.flush().await.map_err(broken)?;
+        Ok(Some(folder))
+    }
+}
+
+/// A folder that nobody else may read and that goes with its value.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn make(parent: &Path) -> io::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = parent.join(format!("freehold-scan-{name}"));
+        fs_err::create_dir(&path)?;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs_err::set_permissions(&path, permissions)?;
+        Ok(Self(path))
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs_err::remove_dir_all(&self.0) {
+            tracing::warn!(%error, "a file for a scanner is left");
+        }
+    }
+}
+
+/// Reads the signatures of a digest from the project's folder: `sha256-DIGEST.json` and `sha256-DIGEST.sig`.
+fn stored(folder: &Path, digest: &ImageDigest) -> io::Result<Vec<ImageSignature>> {
+    let name = signature_name(digest);
+    let payload = match fs_err::read(folder.join(format!("{name}.json"))) {
+        Ok(payload) => payload,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let signature = fs_err::read_to_string(folder.join(format!("{name}.sig")))?;
+    Ok(vec![ImageSignature { payload: payload.into(), signature }])
+}
