@@ -1,7 +1,5 @@
 mod scripts;
 
-use std::sync::Arc;
-
 use freehold_plan::{HardeningAction, ServerFacts};
 use freehold_ssh::Authentication;
 
@@ -78,6 +76,6 @@ impl EngineHost {
             return Ok(());
         };
         self.plain_script("give sshd its settings back", &scripts::ssh_as_before()).await?;
-        Err(HostError::Connect { host: self.name.clone(), source: Arc::clone(&source) })
+        Err(HostError::Connect { host: self.name.clone(), source })
     }
 }

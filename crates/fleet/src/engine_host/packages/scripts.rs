@@ -18,7 +18,7 @@ $root true 2>/dev/null || { echo 'this needs root, or sudo without a password' >
 /// `packages` prints `apt`, `dnf` or nothing; `fetch_lists` gets the lists of packages; `fetch PACKAGE...` installs.
 /// Both end the script when the sources cannot be reached, and print the end of what the package manager said.
 ///
-/// The proxy's address holds a password: it is in a file that only root reads, and in no argument.
+/// The proxy's address holds a password: it is in a file that only we and root can read, and in no argument.
 const FETCH: &str = r#"
 said=$(mktemp) || exit 1
 settings=
