@@ -162,9 +162,14 @@ impl StateFile {
         self.replace_own(state).map_err(|source| StateError::Write { source })
     }
 
-    /// Reads which services have rules that only our own files tell.
-    pub(crate) fn guarded(&self) -> Guarded {
-        Guarded::read(&read(&self.guarded_path()).ok().flatten().unwrap_or_default())
+    /// Reads which services have rules that only our own files tell. None where no file says so; one that cannot be read
+    /// is there, and may name any.
+    pub(crate) fn guarded(&self) -> Option<Guarded> {
+        match read(&self.guarded_path()) {
+            Ok(None) => None,
+            Ok(Some(text)) => Some(Guarded::read(&text)),
+            Err(_) => Some(Guarded::Unknown),
+        }
     }
 
     fn guarded_path(&self) -> PathBuf {

@@ -18,7 +18,8 @@ use crate::ui::{Line, Tone, counted_items, short_version, span};
 ///
 /// `start` puts the release beside the one that serves, on all hosts, and sends a share of the visitors there. A release
 /// that is worse is given up by the proxies at once, whether anybody looks or not. `wait` waits until they have decided, and
-/// does what follows; `promote` and `abort` do it whatever they say. Until then nothing else is deployed.
+/// does what follows; `promote` does it before they have, unless one has given the release up, and `abort` ends it at any
+/// time. Until then nothing else is deployed.
 ///
 /// Which visitors, and what is worse: `canary:` in the deploy file, see `freehold docs canary`.
 #[derive(Debug, clap::Args)]

@@ -22,6 +22,9 @@ mod target;
 /// How many connections go through at a time; the next ones wait.
 const CONNECTIONS: usize = 64;
 
+/// How long to wait after a connection could not be accepted, unless one ends before.
+const AFTER_REFUSAL: std::time::Duration = std::time::Duration::from_millis(200);
+
 /// Open a port of this machine that leads to an accessory, or to a port that a host reaches.
 ///
 /// It goes the way of every other command: by SSH, through the jump hosts. Nobody but this machine can use the port, and
@@ -155,7 +158,10 @@ async fn serve(context: &Context, listener: TcpListener, way: Arc<Way>) -> u64 {
     let mut count = 0;
     loop {
         // Nobody closes the semaphore.
-        let place = Arc::clone(&places).acquire_owned().await.ok();
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place.ok(),
+            () = context.process.stop.cancelled() => break,
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = context.process.stop.cancelled() => break,
@@ -177,7 +183,8 @@ async fn serve(context: &Context, listener: TcpListener, way: Arc<Way>) -> u64 {
                 // Such as too many open files: what is open goes on, and some of it will end.
                 context.ui.warn(format!("a connection was not accepted: {error}"));
                 tokio::select! {
-                    _ = running.join_next() => {}
+                    Some(_) = running.join_next() => {}
+                    () = tokio::time::sleep(AFTER_REFUSAL) => {}
                     () = context.process.stop.cancelled() => break,
                 }
             }

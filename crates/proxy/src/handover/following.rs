@@ -54,21 +54,27 @@ fn understand(text: &[u8], known: &State) -> Option<State> {
             return Some(whole);
         }
         let name = service.get("name")?.as_str()?;
-        let mut before = known.services.iter().find(|before| before.name.as_str() == name)?.clone();
-        let absent = Value::Array(Vec::new());
-        before.targets = part(service.get("targets"))?;
-        before.read_targets = part(Some(service.get("read_targets").unwrap_or(&absent)))?;
-        before.generation = part(service.get("generation"))?;
-        // What no gate is told of is open.
-        before.gate = match service.get("gate") {
-            None => freehold_wire::Gate::Open,
-            gate => part(gate)?,
-        };
-        Some(before)
+        let before = known.services.iter().find(|before| before.name.as_str() == name)?;
+        Some(as_of_now(service, before).unwrap_or_else(|| before.clone()))
     });
     let generation = part(state.get("generation"))?;
     let fences = part(state.get("fences")).unwrap_or_else(|| known.fences.clone());
     Some(State::new(generation, fences, services.collect()))
+}
+
+/// Returns a service as it is known with the targets and the gate of now, if those can be understood.
+fn as_of_now(service: &Value, before: &ServiceSnapshot) -> Option<ServiceSnapshot> {
+    let mut now = before.clone();
+    let absent = Value::Array(Vec::new());
+    now.targets = part(service.get("targets"))?;
+    now.read_targets = part(Some(service.get("read_targets").unwrap_or(&absent)))?;
+    now.generation = part(service.get("generation"))?;
+    // What no gate is told of is open.
+    now.gate = match service.get("gate") {
+        None => freehold_wire::Gate::Open,
+        gate => part(gate)?,
+    };
+    Some(now)
 }
 
 fn part<T: DeserializeOwned>(value: Option<&Value>) -> Option<T> {
@@ -149,6 +155,9 @@ mod tests {
             (&state.services[1].gate, &state.services[1].settings),
             (&Gate::Open, &known().services[1].settings)
         );
+        message["changed"]["services"][1]["gate"] = serde_json::json!({"state": "ajar"});
+        let text = serde_json::to_vec(&message).unwrap();
+        assert_eq!(understand(&text, &known()).unwrap().services[1], known().services[1]);
         for text in ["{", "{}", r#""bye_bye""#, r#"{"changed":{"services":1}}"#] {
             assert_eq!(understand(text.as_bytes(), &known()), None, "{text}");
         }

@@ -6,7 +6,7 @@ use freehold_wire::KamalService;
 
 use crate::control::chain;
 use crate::log::Log;
-use crate::state::{Damage, Guarded, Loaded, State, StateError, StateFile};
+use crate::state::{Damage, Loaded, State, StateError, StateFile};
 
 /// Loads the state. A damaged file is reported, kept aside and put right; only one that may not be touched is a reason not to
 /// start.
@@ -60,11 +60,12 @@ fn withhold(state: &mut State, file: &StateFile, loss: &Loss, log: &Log) -> bool
         let name = service.name.as_str();
         let is_lost = match loss {
             Loss::None => false,
-            Loss::Absent => guarded != Guarded::Unknown,
+            // Without such a file there never was a state of ours.
+            Loss::Absent => guarded.is_some(),
             Loss::Some(lost) => lost.iter().any(|lost| lost == name),
             Loss::All => true,
         };
-        if !is_lost || !guarded.may_be(name) {
+        if !is_lost || guarded.as_ref().is_some_and(|guarded| !guarded.may_be(name)) {
             continue;
         }
         let path = file.lost_rules().unwrap_or_else(|error| {

@@ -52,6 +52,17 @@ async fn a_service_whose_rules_are_lost_lets_nobody_in_until_it_is_deployed() {
         assert_eq!(connection.reply().await.text(), "open  /n 0 0", "it had no rules");
     }
     assert_eq!(target.requests(), asked);
+    rig.stop();
+    // Both files are gone, and what says who had rules cannot be read: each may have had some.
+    for extension in ["", "copy"] {
+        let path = rig.state_file();
+        let path = if extension.is_empty() { path } else { path.with_added_extension(extension) };
+        fs_err::remove_file(path).unwrap();
+    }
+    fs_err::write(rig.state_file().with_file_name("freehold-proxy.guarded"), "cut sh").unwrap();
+    rig.restart(Duration::from_secs(5));
+    assert_eq!(rig.open().await.get("/n").await.status, 503);
+    assert_eq!(target.requests(), asked);
     rig.client().await.deploy(&name("shop"), &request, LIMIT).await.unwrap();
     assert_eq!(rig.open().await.get("/n").await.text(), "guarded  /n 0 0");
     rig.restart(Duration::from_secs(5));

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use freehold_model::{Diagnose, ErrorKind, HostName, Project, ReleaseVersion};
-use freehold_plan::{CanaryError, Observed, VerdictState};
+use freehold_plan::{CanaryError, Observed, ObservedProxy, VerdictState};
 use tokio::time::Instant;
 
 use super::{Outcome, abort, check_whole, promote};
@@ -137,6 +137,11 @@ fn look(project: &Project, observed: &Observed) -> Result<(Decision, ReleaseVers
     let version = version.ok_or_else(|| CanaryError::Nothing { service: project.stem() })?;
     let (mut is_pending, mut is_compared) = (false, true);
     for (host, seen) in seen() {
+        if !matches!(seen.proxy, ObservedProxy::Running { .. }) {
+            // It may be starting again, and then it goes on with what it has stored.
+            is_pending = true;
+            continue;
+        }
         let recorded = seen.canary.iter().flat_map(|release| release.roles.values());
         for service in recorded.filter(|it| it.role.proxy.is_some()).map(|it| &it.role.proxy_service) {
             let canary = seen.canary_of(service);
@@ -156,8 +161,8 @@ fn look(project: &Project, observed: &Observed) -> Result<(Decision, ReleaseVers
         }
     }
     let decision = match (is_compared, is_pending) {
-        (false, _) => Decision::NotCompared,
-        (true, true) => Decision::Pending,
+        (_, true) => Decision::Pending,
+        (false, false) => Decision::NotCompared,
         (true, false) => Decision::Passed,
     };
     Ok((decision, version))
