@@ -246,6 +246,10 @@ impl Survey {
             if self.states.get(name).is_some_and(|state| !state.means.is_root) {
                 return Err(GuardError::NoRoot { host: name.clone() }.into());
             }
+            // What another project lets in is not known then, and would be shut out.
+            if let Some(file) = self.states.get(name).and_then(|state| state.unreadable.first()) {
+                return Err(GuardError::Unreadable { host: name.clone(), file: file.clone() }.into());
+            }
             let Some(host) = hosts.get(name) else { continue };
             let others = self.others(name);
             if others.is_empty() {

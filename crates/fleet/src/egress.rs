@@ -23,6 +23,8 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(15);
 pub(crate) struct Egress {
     password: String,
     named: BTreeSet<String>,
+    /// Whether it leads to this computer itself, which only a test's does.
+    leads_here: bool,
 }
 
 /// The user in the proxy's credentials; the password is what is secret.
@@ -32,9 +34,10 @@ impl Egress {
     /// Makes a proxy for who knows the password.
     ///
     /// It leads to public addresses, and to those named, which may be private ones: mirrors of the user's own. Other private
-    /// addresses, those of the network in which we happen to be, are none of the host's business.
+    /// addresses, those of the network in which we happen to be, are none of the host's business; those of this computer itself
+    /// never are, whatever the host calls a source.
     pub(crate) fn new(password: String, named: BTreeSet<String>) -> Self {
-        Self { password, named }
+        Self { password, named, leads_here: false }
     }
 
     /// Makes a password that cannot be guessed.
@@ -114,7 +117,9 @@ impl Egress {
         };
         let mut last = io::Error::from(io::ErrorKind::PermissionDenied);
         for address in tokio::net::lookup_host((host, port)).await? {
-            if !may_be_private && !is_public(address) {
+            let is_allowed =
+                is_public(address) || (may_be_private && (self.leads_here || !is_of_this_computer(address)));
+            if !is_allowed {
                 continue;
             }
             match within(TcpStream::connect(address)).await {
@@ -145,6 +150,14 @@ fn is_public(address: SocketAddr) -> bool {
         }
         // Global unicast is 2000::/3.
         IpAddr::V6(ip) => ip.segments().first().is_some_and(|first| first >> 13 == 1),
+    }
+}
+
+/// Says whether an address leads to this computer, or to what its link alone knows.
+fn is_of_this_computer(address: SocketAddr) -> bool {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unspecified() || ip.is_unicast_link_local(),
     }
 }
 
@@ -261,7 +274,8 @@ mod tests {
             let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
             stream.write_all(answer.as_bytes()).await.expect("an answer");
         };
-        let egress = Egress::new(PASSWORD.to_owned(), named.iter().map(|&name| name.to_owned()).collect());
+        let named = named.iter().map(|&name| name.to_owned()).collect();
+        let egress = Egress { leads_here: true, ..Egress::new(PASSWORD.to_owned(), named) };
         let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
         let text = request(port);
         let client = async {
@@ -284,7 +298,8 @@ mod tests {
 
     /// Serves one request that never gets to an origin.
     async fn refused(request: &str) -> String {
-        let egress = Egress::new(PASSWORD.to_owned(), BTreeSet::new());
+        let named = ["127.0.0.1", "::1"].map(str::to_owned).into();
+        let egress = Egress::new(PASSWORD.to_owned(), named);
         let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
         ours.write_all(request.as_bytes()).await.expect("sent");
         egress.serve(theirs).await.expect("served");

@@ -70,23 +70,6 @@ done
 :
 "#;
 
-/// Installs nftables from the packages of the system.
-pub(super) fn install() -> String {
-    as_root(
-        r#"
-log=$(mktemp) || exit 1
-if command -v apt-get >/dev/null 2>&1; then
-  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nftables; } \
-    >"$log" 2>&1 </dev/null
-else dnf install -y -q nftables >"$log" 2>&1 </dev/null; fi
-code=$?
-if [ "$code" != 0 ]; then tail -n 5 "$log" >&2; fi
-rm -f "$log"
-exit "$code"
-"#,
-    )
-}
-
 /// Checks a table, arms the timer that undoes it, and loads it. Nothing is stored for the next boot yet.
 ///
 /// `before` is what the timer goes back to: the table that was confirmed last, or none.
@@ -118,7 +101,13 @@ if [ -z "$armed" ]; then
   if command -v setsid >/dev/null 2>&1; then start=setsid; else start=nohup; fi
   "$start" sh -c 'sleep {seconds}; exec sh /run/freehold-guard.undo' </dev/null >/dev/null 2>&1 &
 fi
-nft -f "$dir/guard.new" && exit 0
+if nft -f "$dir/guard.new"; then
+  [ -e "$run.pending" ] && exit 0
+  # The timer ran out meanwhile and went back before there was anything to go back from.
+  if [ -s "$dir/guard.nft" ]; then nft -f "$dir/guard.nft"; else nft delete table inet freehold; fi
+  echo 'the time to undo it was over before it was loaded' >&2
+  exit 1
+fi
 sh "$run.undo"
 exit 1
 "#,
@@ -141,18 +130,22 @@ if has_systemd; then systemctl stop "$timer.timer" >/dev/null 2>&1; fi
 /// boot where there is an init system that we know.
 pub(super) fn confirm(stem: &str, policy: Option<&str>) -> String {
     let file = quote(&format!("{FOLDER}/guard.d/{stem}.json"));
-    let store = match policy {
-        Some(policy) => {
-            format!("printf '%s\\n' {} >{file}.new && mv {file}.new {file} || exit 1", quote(policy))
-        }
-        None => format!("rm -f {file}"),
+    let (prepare, store) = match policy {
+        Some(policy) => (
+            format!("printf '%s\\n' {} >{file}.new || exit 1", quote(policy)),
+            format!("mv {file}.new {file} || exit 1"),
+        ),
+        None => (String::new(), format!("rm -f {file}")),
     };
     as_root(&format!(
         r#"
+# What needs room on the disk comes before the timer is stopped.
+listing >"$dir/guard.listing.new" || exit 1
+{prepare}
 mv "$run.pending" "$run.confirmed" 2>/dev/null || exit {TOO_LATE}
 rm -f "$run.confirmed" "$run.undo" "$run.before"
 if has_systemd; then systemctl stop "$timer.timer" >/dev/null 2>&1; fi
-mv "$dir/guard.new" "$dir/guard.nft" && listing >"$dir/guard.listing" || exit 1
+mv "$dir/guard.new" "$dir/guard.nft" && mv "$dir/guard.listing.new" "$dir/guard.listing" || exit 1
 {store}
 {UNIT}
 "#
@@ -272,7 +265,6 @@ mod tests {
     fn scripts_are_shell() {
         let scripts = [
             as_root_if_possible(LOOK),
-            install(),
             load("table inet freehold {\n}\n", Duration::from_secs(60)),
             undo(),
             confirm("app-staging", Some("{\"it's\": 1}")),

@@ -94,7 +94,7 @@ pub(super) fn parse(text: &str) -> GuardState {
             "systemd" => state.means.has_systemd = is_there,
             "packager" => state.means.can_install = is_there,
             "system" => body.trim().clone_into(&mut state.means.system),
-            "routes" => state.network.default_routes = body.lines().filter_map(route_interface).collect(),
+            "routes" => state.network.default_routes = body.lines().flat_map(route_interfaces).collect(),
             "addresses" => state.network.addresses = body.lines().filter_map(interface_address).collect(),
             "connection" => state.network.ssh = connection(body),
             "ruleset" if is_there => state.ruleset = Some(body.to_owned()),
@@ -111,13 +111,13 @@ pub(super) fn parse(text: &str) -> GuardState {
             other => {
                 let stem = other.strip_prefix("policy ").and_then(|name| name.strip_suffix(".json"));
                 let Some(stem) = stem else { continue };
-                match serde_json::from_str(body) {
-                    Ok(policy) => {
+                let file = format!("/etc/freehold/guard.d/{stem}.json");
+                match serde_json::from_str::<GuardPolicy>(body) {
+                    Ok(policy) if policy.version == GuardPolicy::VERSION => {
                         state.policies.insert(stem.to_owned(), policy);
                     }
-                    Err(error) => {
-                        state.unreadable.push(format!("/etc/freehold/guard.d/{stem}.json: {error}"))
-                    }
+                    Ok(policy) => state.unreadable.push(format!("{file}: version {}", policy.version)),
+                    Err(error) => state.unreadable.push(format!("{file}: {error}")),
                 }
             }
         }
@@ -137,11 +137,18 @@ fn compare(stored: &str, loaded: &str) -> LoadedGuard {
     }
 }
 
-/// `default via 192.0.2.1 dev eth0 proto static`.
-fn route_interface(line: &str) -> Option<InterfaceName> {
-    let mut words = line.split_ascii_whitespace().skip_while(|word| *word != "dev");
-    words.next()?;
-    InterfaceName::parse(words.next()?).ok()
+/// `default via 192.0.2.1 dev eth0 proto static`; one with several ways names each. What leads nowhere begins with another
+/// word, `unreachable`, and names `lo`.
+fn route_interfaces(line: &str) -> Vec<InterfaceName> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    if words.first() != Some(&"default") {
+        return Vec::new();
+    }
+    let named = words.windows(2).filter_map(|pair| match pair {
+        ["dev", name] if *name != "lo" => InterfaceName::parse(*name).ok(),
+        _ => None,
+    });
+    named.collect()
 }
 
 /// `2: eth0    inet 10.0.0.1/24 brd 10.0.0.255 scope global eth0`.
@@ -215,6 +222,15 @@ mod tests {
         udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:*\ntcp LISTEN 0 9 *:80 *:*\n\
         \u{1e}policy app.json\n{\"version\":1,\"closed\":[\"eth0\"],\"rules\":[],\"metadata\":false}\n\
         \u{1e}policy other.json\n{}\n";
+
+    #[test]
+    fn every_way_out_is_public_and_none_that_leads_nowhere() {
+        let names = |line: &str| route_interfaces(line).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names("default via 192.0.2.1 dev eth0 proto static"), ["eth0"]);
+        let several = "default proto static metric 1 \\\tnexthop via 192.0.2.1 dev eth0 weight 1 \\\tnexthop via 192.0.2.2 dev eth1";
+        assert_eq!(names(several), ["eth0", "eth1"]);
+        assert_eq!(names("unreachable default dev lo metric 1024 pref medium"), [""; 0]);
+    }
 
     #[test]
     fn what_a_host_prints_is_read() {

@@ -68,8 +68,8 @@ impl Diagnose for GuardError {
 /// Decides what each host of a project lets in.
 ///
 /// Open are: SSH, on the port of our connection; the proxy's ports where it runs; the ports of accessories and roles, from
-/// the project's hosts; and what the deploy file allows. A rule of the file takes the place of what follows from an accessory
-/// or a role for the same ports.
+/// the project's hosts; and what the deploy file allows. A rule of the file takes the place of what follows from the proxy, an
+/// accessory or a role for the same ports.
 ///
 /// # Errors
 /// [`GuardError`] when the networks of a host do not tell which of its interfaces is public.
@@ -98,10 +98,9 @@ impl Context<'_> {
         let mut rules = self.explicit(host)?;
         let is_said =
             |rule: &GuardRule, rules: &[GuardRule]| rules.iter().any(|said| said.ports.covers(&rule.ports));
-        let published: Vec<GuardRule> =
-            self.published(host)?.into_iter().filter(|rule| !is_said(rule, &rules)).collect();
-        rules.extend(published);
-        rules.extend(self.proxy(host));
+        let derived = self.published(host)?.into_iter().chain(self.proxy(host));
+        let derived: Vec<GuardRule> = derived.filter(|rule| !is_said(rule, &rules)).collect();
+        rules.extend(derived);
         rules.push(self.ssh(host)?);
         if let Some(port) = self.firewall.tailnet {
             let ports = FirewallPorts::one(PortProtocol::Udp, port);

@@ -33,7 +33,9 @@ reload_sshd() {
 /// Puts standard input into a file of root's, whole or not at all.
 const PUT: &str = r#"
 put() {
-  $root mkdir -p "$(dirname "$1")" && $root tee "$1.freehold-new" >/dev/null && $root chmod 644 "$1.freehold-new" &&
+  $root mkdir -p "$(dirname "$1")" && $root sh -c 'umask 077; cat >"$1"' - "$1.freehold-new" || return 1
+  # A file that was there keeps who may read it.
+  if [ -e "$1" ]; then $root chmod --reference="$1" "$1.freehold-new"; else $root chmod 644 "$1.freehold-new"; fi &&
     $root mv "$1.freehold-new" "$1"
 }
 "#;
@@ -102,10 +104,8 @@ case $manager in
     fetch dnf-automatic
     for timer in dnf-automatic-install.timer dnf5-automatic.timer; do
       if $root systemctl cat "$timer" >/dev/null 2>&1; then
-        if [ $timer = dnf5-automatic.timer ]; then
-          printf '[commands]\napply_updates = yes\nupgrade_type = security\n' |
-            $root tee /etc/dnf/automatic.conf >/dev/null || exit 1
-        fi
+        printf '[commands]\napply_updates = yes\nupgrade_type = security\n' |
+          $root tee /etc/dnf/automatic.conf >/dev/null || exit 1
         $root systemctl enable --now "$timer" >/dev/null 2>&1 && exit 0
       fi
     done
@@ -125,21 +125,25 @@ if [ -d /run/systemd/system ]; then $root systemctl enable --now $service >/dev/
 }
 "#;
 
-/// Writes the kernel's settings and applies them. What one refuses is taken back.
+/// Writes the kernel's settings and applies them. Where one is refused, the file is what it was.
 pub(super) fn sysctl(settings: &BTreeMap<String, String>) -> String {
     let text: String = settings.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
     format!(
         "{ROOT}\n{PUT}\nPATH=$PATH:/usr/sbin:/sbin\nfile={SYSCTL_FILE}\nnew={}\n{}",
         STANDARD.encode(text),
         r#"
-kept=$(mktemp) || exit 1
-trap 'rm -f "$kept"' EXIT
+kept=$(mktemp) && old=$(mktemp) || exit 1
+trap 'rm -f "$kept" "$old"' EXIT
+$root cat "$file" >"$old" 2>/dev/null
 # Settings of an earlier time stay: what counts already is not in the new ones.
 { echo '# Written by freehold server bootstrap --harden.'
   { $root cat "$file" 2>/dev/null; printf '%s' "$new" | base64 -d; } | grep -v '^#' | sort -u
 } >"$kept"
 put "$file" <"$kept" || exit 1
-$root sysctl -q -p "$file" >/dev/null || exit 1
+if ! $root sysctl -q -p "$file" >/dev/null; then
+  if [ -s "$old" ]; then put "$file" <"$old"; else $root rm -f "$file"; fi
+  exit 1
+fi
 "#
     )
 }
