@@ -114,8 +114,9 @@ pub(crate) fn error_pages(
 /// A file is not there, or holds no key.
 pub(crate) fn trust(context: &Context, project: &Project) -> Result<ImageTrust, CommandError> {
     let directory = context.process.directory.clone();
+    let scans = project.scan.is_some();
     let Some(verification) = &project.verification else {
-        return Ok(ImageTrust { directory, ..ImageTrust::default() });
+        return Ok(ImageTrust { scans, directory, ..ImageTrust::default() });
     };
     let mut keys = Vec::new();
     for path in &verification.keys {
@@ -127,7 +128,7 @@ pub(crate) fn trust(context: &Context, project: &Project) -> Result<ImageTrust, 
         keys.push(key);
     }
     let signatures = verification.signatures.as_ref().map(|folder| directory.join(folder));
-    Ok(ImageTrust { keys, signatures, directory })
+    Ok(ImageTrust { keys, signatures, scans, directory })
 }
 
 /// Says whether a file is one of Kamal's error pages: `4??.html` or `5??.html`.

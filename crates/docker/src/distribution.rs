@@ -268,32 +268,18 @@ impl RegistryClient {
         Ok(())
     }
 
-    /// Shows that the registry lets us read the repository.
-    ///
-    /// # Errors
-    /// [`RegistryError`].
-    ///
-    /// # Cancel safety
-    /// Reads only.
-    pub async fn check_pull(&self) -> Result<(), RegistryError> {
-        let asked = Asked::get(format!("/v2/{}/tags/list?n=1", self.repository));
-        let answer = self.ask(asked, "pull").await?;
-        self.good(answer, "read").map(drop)
-    }
-
     async fn ask(&self, asked: Asked, actions: &'static str) -> Result<Answer, RegistryError> {
         let mut state = self.state.lock().await;
-        let (mut is_new, mut tries) = (false, 0);
+        let mut is_new = false;
         loop {
             let mut request = asked.clone();
             if let Some(authorization) = state.authorization.get(actions) {
                 request = request.header(AUTHORIZATION, authorization);
             }
             let answer = self.send(request, &mut state).await?;
-            if answer.status != StatusCode::UNAUTHORIZED || is_new || tries > 1 {
+            if answer.status != StatusCode::UNAUTHORIZED || is_new {
                 return Ok(answer);
             }
-            tries += 1;
             // A token may have expired: then a new one is had.
             let challenge = answer.challenges.iter().find_map(|text| Challenge::parse(text));
             let Some(challenge) = challenge else { return Ok(answer) };
@@ -344,6 +330,9 @@ impl RegistryClient {
         let uri: Uri = address.parse().map_err(|error| self.not_understood(error))?;
         let scheme = if uri.scheme_str() == Some("http") { Scheme::Plain } else { Scheme::Tls };
         let host = uri.host().ok_or_else(|| self.not_understood("it leads to no host"))?;
+        if scheme == Scheme::Plain && !is_loopback(host) {
+            return Err(self.not_understood("it leads to plain HTTP"));
+        }
         let mut asked = Asked::get(uri.path_and_query().map_or("/", |path| path.as_str()).to_owned());
         if let Some(authorization) = authorization {
             asked = asked.header(AUTHORIZATION, authorization);

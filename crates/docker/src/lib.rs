@@ -60,7 +60,7 @@ pub use scratch_image::{
 pub use signature::{ImageSignature, PublicKey, PublicKeyError, Untrusted, check_signatures, signature_name};
 pub use transfer::{
     ExposedRegistry, IncomingConnections, LocalRegistry, PieceOnWay, PieceWriter, RegistryExposure, Reopen,
-    Room, Staging, StagingError, TransferError, TransferProgress, TransferStrategy, TransferTarget,
-    TransferWay, Transferred, transfer, transfer_to_many,
+    Room, Staging, StagingError, TELLING_BYTES, TransferError, TransferProgress, TransferStrategy,
+    TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
 };
 pub use volume::ContainerFile;

@@ -5,6 +5,7 @@ use freehold_model::ImageReference;
 use crate::Engine;
 
 pub use error::TransferError;
+pub use piece::TELLING_BYTES;
 pub use registry::{ExposedRegistry, IncomingConnections, LocalRegistry, RegistryExposure};
 pub use staging::{PieceOnWay, PieceWriter, Reopen, Room, Staging, StagingError};
 

@@ -30,7 +30,11 @@ impl Found<'_> {
             "FROM" => self.stage(words)?,
             "COPY" => self.flags(words, "--from=")?,
             "ADD" => {
-                let is_elsewhere = |word: &str| word.contains("://") || word.contains("git@");
+                // A variable may hold an address; a name of GitHub's is a repository.
+                let is_elsewhere = |word: &str| {
+                    ["://", "git@", "$"].iter().any(|mark| word.contains(mark))
+                        || word.starts_with("github.com/")
+                };
                 if words.clone().any(is_elsewhere) {
                     return None;
                 }

@@ -26,7 +26,8 @@ struct Delivery {
     index: usize,
     target: TransferTarget,
     plan: Result<Plan, LoadError>,
-    had_name: bool,
+    /// Whether it had the image's name at first, once that is known.
+    had_name: Option<bool>,
     way: TransferWay,
     /// What the last round came to.
     loaded: Option<Loaded>,
@@ -95,14 +96,14 @@ impl Job<'_> {
             index,
             target,
             plan: Ok(Plan::Done(TransferWay::AlreadyThere)),
-            had_name: false,
+            had_name: None,
             way: TransferWay::AlreadyThere,
             loaded: None,
             sent_before: 0,
             reconnects: 0,
             patience: Patience::new(),
         };
-        self.look(&mut delivery, true).await;
+        self.look(&mut delivery).await;
         if matches!(delivery.plan, Ok(Plan::Done(_))) {
             (self.progress)(index, TransferProgress::default());
         }
@@ -110,10 +111,10 @@ impl Job<'_> {
     }
 
     /// Surveys a target and plans for it.
-    async fn look(&self, delivery: &mut Delivery, is_first: bool) {
+    async fn look(&self, delivery: &mut Delivery) {
         let survey = self.survey(&delivery.target).await;
-        if is_first {
-            delivery.had_name = survey.as_ref().is_ok_and(|survey| survey.had_name);
+        if delivery.had_name.is_none() {
+            delivery.had_name = survey.as_ref().ok().map(|survey| survey.had_name);
         }
         delivery.plan = survey.map(|survey| survey.plan);
         match &delivery.plan {
@@ -151,7 +152,7 @@ impl Job<'_> {
                     delivery.next_round();
                     delivery.reconnects += 1;
                     delivery.target = target;
-                    self.look(delivery, false).await;
+                    self.look(delivery).await;
                     is_again = true;
                 }
                 Err(error) => {
@@ -265,7 +266,7 @@ impl Job<'_> {
             (Ok(share), _) if same => Ok(arrived(share)),
             (Err(error), there) => {
                 // A name that was there before is still that of the old image.
-                if !same && !delivery.had_name && matches!(there, Ok(Some(_))) {
+                if !same && delivery.had_name == Some(false) && matches!(there, Ok(Some(_))) {
                     self.take_name_away(engine).await;
                 }
                 Err(error.about(self.reference))

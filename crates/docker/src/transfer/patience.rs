@@ -17,12 +17,13 @@ const LONGEST: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Patience {
     tries: u32,
-    since: Instant,
+    /// When the first try was made.
+    since: Option<Instant>,
 }
 
 impl Patience {
     pub(super) fn new() -> Self {
-        Self { tries: 0, since: Instant::now() }
+        Self { tries: 0, since: None }
     }
 
     /// Takes note that the transfer got further.
@@ -32,7 +33,8 @@ impl Patience {
 
     /// Waits before the next try. Returns whether there is one.
     pub(super) async fn again(&mut self) -> bool {
-        if self.tries >= TRIES || self.since.elapsed() > LIMIT {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        if self.tries >= TRIES || since.elapsed() > LIMIT {
             return false;
         }
         let pause = SHORTEST.saturating_mul(1 << self.tries).min(LONGEST);
@@ -67,7 +69,8 @@ mod tests {
         assert_eq!(tries, TRIES);
         assert!(begun.elapsed() < LIMIT);
         patience.renew();
-        assert!(patience.again().await);
+        tokio::time::advance(LIMIT * 2).await;
+        assert!(patience.again().await, "what went well before does not count");
         tokio::time::advance(LIMIT * 2).await;
         assert!(!patience.again().await, "too long without getting further");
     }

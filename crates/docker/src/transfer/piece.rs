@@ -130,7 +130,10 @@ pub(super) struct Squeezing {
 const WORTH: f64 = 0.9;
 
 /// After that many pieces compressing is tried again: a layer may hold programs after pictures.
-const TRY_AGAIN: usize = 32;
+const TRY_AGAIN: usize = 8;
+
+/// A piece of less tells nothing of the link, nor of how well a layer compresses.
+pub const TELLING_BYTES: usize = 256 * 1024;
 
 /// No processor compresses faster, so a faster link needs no try.
 const FASTEST: u64 = 150_000_000;

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::TransferProgress;
 use super::fan_out::{LoadError, Share};
-use super::piece::{Piece, Squeezing};
+use super::piece::{Piece, Squeezing, TELLING_BYTES};
 use super::staging::{PieceOnWay, PieceWriter, Staging};
 
 /// What a reading hands to a target that stages.
@@ -80,7 +80,7 @@ impl Stager<'_> {
         };
         let mut bytes = &piece.content;
         let mut gzip = false;
-        if course.squeezing.pays(writer.rate()) {
+        if piece.content.len() >= TELLING_BYTES && course.squeezing.pays(writer.rate()) {
             let squeezed = piece.squeezed().await;
             if course.squeezing.learn(piece.content.len(), squeezed) {
                 (bytes, gzip) = (&squeezed.bytes, true);

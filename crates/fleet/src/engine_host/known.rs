@@ -8,6 +8,7 @@ use freehold_plan::BuildTool;
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::build::build_request;
+use crate::engine_host::trust::TrustError;
 use crate::engine_host::workshop::{BuildContext, Workshop};
 use crate::host::{Outcome, StepError, Work};
 
@@ -24,6 +25,8 @@ pub(super) enum Found {
     OnHosts(ContentKey),
     /// The registry has it under its tag.
     InRegistry(ImageDigest),
+    /// The engine that builds has it, and it was checked there.
+    Checked(ImageDigest),
 }
 
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
@@ -130,7 +133,9 @@ impl Workshop {
         if is_on_engine && let Some(outcome) = tag_known(engine, image, key).await? {
             return Ok(Some(outcome));
         }
-        if source.registry_latest.is_some() || source.hosts.is_empty() {
+        // What is checked has to be where it is checked.
+        let is_checked = self.trust.read().decides();
+        if source.registry_latest.is_some() || source.hosts.is_empty() || is_checked {
             return Ok(None);
         }
         for name in &source.hosts {
@@ -193,7 +198,13 @@ impl EngineHost {
         if let Some(key) = key {
             tag_known(engine, image, &key).await?;
         }
-        Ok(())
+        let Some(Found::Checked(digest)) = self.workshop.found(image) else { return Ok(()) };
+        let failed = |error| StepError::image(format!("look for image `{image}`"), error);
+        let there = engine.inspect_image(&image.to_string()).await.map_err(failed)?;
+        if there.is_some_and(|there| there.id == digest.as_str()) {
+            return Ok(());
+        }
+        Err(StepError::image(format!("send image `{image}`"), TrustError::Moved { image: image.to_string() }))
     }
 
     /// Gives an image that the host has under another name its tag, where the build found that it has one.
@@ -204,7 +215,7 @@ impl EngineHost {
     ) -> Result<Option<Outcome>, StepError> {
         match self.workshop.found(image) {
             Some(Found::OnHosts(key)) => tag_known(engine, image, &key).await,
-            Some(Found::InRegistry(_)) | None => Ok(None),
+            Some(Found::InRegistry(_) | Found::Checked(_)) | None => Ok(None),
         }
     }
 }
@@ -242,17 +253,21 @@ async fn labelled(
     let failed = |error| StepError::image(format!("look for image `{image}`"), error);
     let wanted = image.to_string();
     let mut images = engine.list_labelled_images(&format!("{BUILD_LABEL}={key}")).await.map_err(failed)?;
+    // Whoever builds upon an image of ours inherits its labels.
+    let ours = format!("{}:", image.repository);
+    images.retain(|known| known.tags.iter().any(|tag| tag.starts_with(&ours)));
     // One that has the tag goes first.
     images.sort_by_key(|known| !known.tags.contains(&wanted));
     Ok(images.into_iter().next())
 }
 
-/// Returns the labels of an image with its key.
+/// Returns the labels of an image with its key; an empty one where there is none, as it may be built upon an image that has
+/// one.
 pub(super) fn with_key(
     labels: &BTreeMap<String, String>,
     key: Option<&ContentKey>,
 ) -> BTreeMap<String, String> {
     let mut labels = labels.clone();
-    labels.extend(key.map(|key| (BUILD_LABEL.to_owned(), key.to_string())));
+    labels.insert(BUILD_LABEL.to_owned(), key.map(ToString::to_string).unwrap_or_default());
     labels
 }

@@ -290,6 +290,11 @@ impl EngineHost {
         image: &ImageReference,
         origin: &ImageOrigin,
     ) -> Result<Option<ImageDigest>, StepError> {
+        if let ImageOrigin::Pinned(pinned) = origin
+            && pinned.digest.is_some()
+        {
+            return Ok(pinned.digest.clone());
+        }
         if let Some(Found::InRegistry(digest)) = self.workshop.found(image) {
             return Ok(Some(digest));
         }

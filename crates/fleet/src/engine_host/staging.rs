@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use freehold_docker::{DiffId, PieceOnWay, PieceWriter, Room, Staging, StagingError, load_failure};
+use freehold_docker::{
+    DiffId, PieceOnWay, PieceWriter, Room, Staging, StagingError, TELLING_BYTES, load_failure,
+};
 use freehold_model::{ImageReference, Repository};
 use freehold_ssh::{ExecError, ExitStatus, RemoteCommand, RemoteProcess, Session};
 use parking_lot::Mutex;
@@ -242,8 +244,10 @@ impl ScriptWriter {
         // The link was busy with it since the one before was there, or since it was begun.
         let busy = now - self.last.map_or(began, |last| last.max(began));
         self.last = Some(now);
-        let rate = u128::from(bytes) * 1_000_000 / busy.as_micros().max(1);
-        self.rate = Some(u64::try_from(rate).unwrap_or(u64::MAX));
+        if bytes >= TELLING_BYTES as u64 {
+            let rate = u128::from(bytes) * 1_000_000 / busy.as_micros().max(1);
+            self.rate = Some(u64::try_from(rate).unwrap_or(u64::MAX));
+        }
         Ok(())
     }
 
@@ -289,8 +293,9 @@ impl PieceWriter for ScriptWriter {
             }
         }
         self.on_the_way.push_back((piece.bytes.len() as u64, began));
-        // The first one measures the link; until it is there nothing else goes.
-        while self.on_the_way.len() >= ON_THE_WAY || self.confirmed == 0 {
+        // The first one that is large enough measures the link; until it is there nothing else goes.
+        let measures = self.rate.is_none() && piece.size >= TELLING_BYTES;
+        while self.on_the_way.len() >= ON_THE_WAY || (measures && !self.on_the_way.is_empty()) {
             self.confirm().await?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! The scripts that keep pieces of images on a host. POSIX `sh` and what coreutils and busybox have in common.
+//! The scripts that keep pieces of images on a host. POSIX `sh` and coreutils.
 
 use freehold_ssh::quote;
 
@@ -16,6 +16,8 @@ done
 for tool in head wc gzip sha256sum; do
   command -v "$tool" >/dev/null 2>&1 || printf 'lacks=%s\n' "$tool"
 done
+# One that reads ahead takes what is behind a piece with it, as that of busybox does.
+[ "$(printf abcd | {{ head -c 1 >/dev/null; cat; }})" = bcd ] || printf 'lacks=head\n'
 if [ -d {directory} ]; then printf 'left=%s\n' "$(du -s -k {directory} | {{ read -r size _; echo "$size"; }})"; fi
 "#,
         root = quote(data_root),
@@ -33,7 +35,7 @@ cd {directory} 2>/dev/null || exit 0
 if [ -e load.pid ]; then
   read -r pid < load.pid
   turns=0
-  while kill -0 "$pid" 2>/dev/null && [ "$(readlink "/proc/$pid/cwd" || pwd -P)" = "$(pwd -P)" ] && [ "$turns" -lt 600 ]
+  while kill -0 "$pid" 2>/dev/null && [ "$(readlink "/proc/$pid/cwd" || pwd -P)" = "$(pwd -P)" ] && [ "$turns" -lt 1800 ]
   do sleep 1; turns=$((turns + 1)); done
   rm -f load.pid
 fi

@@ -7,7 +7,7 @@ use freehold_docker::{
     ImageSignature, PublicKey, RegistryError, Untrusted, check_signatures, signature_name,
 };
 use freehold_model::{Diagnose, ErrorKind, Evidence, ImageDigest, ImageReference};
-use freehold_plan::{ImageOrigin, ImagePlace, ImageScan};
+use freehold_plan::{BuildPlaceName, ImageOrigin, ImagePlace, ImageScan};
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
@@ -31,15 +31,26 @@ pub struct ImageTrust {
     pub keys: Vec<PublicKey>,
     /// A folder with signatures beside those in the registry.
     pub signatures: Option<PathBuf>,
+    /// Whether a scanner looks at images.
+    pub scans: bool,
     /// The project's folder, in which scanners run.
     pub directory: PathBuf,
 }
 
+impl ImageTrust {
+    /// Says whether images are checked before any host gets them.
+    pub(super) fn decides(&self) -> bool {
+        self.scans || !self.keys.is_empty()
+    }
+}
+
 /// Why an image may not run.
 #[derive(Debug, thiserror::Error)]
-enum TrustError {
+pub(super) enum TrustError {
     #[error("image `{name}` may not run here")]
     Untrusted { name: String, at: Signed, source: Untrusted },
+    #[error("`{image}` names another image now than the one that was checked")]
+    Moved { image: String },
     #[error("there is no image `{image}` {place}")]
     NoImage { image: String, place: &'static str },
     #[error("the engine names the image by `{id}`, which is no digest")]
@@ -60,7 +71,7 @@ enum TrustError {
 
 /// Where signatures were looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Signed {
+pub(super) enum Signed {
     InRegistry,
     InProject,
 }
@@ -88,6 +99,9 @@ impl Diagnose for TrustError {
             Self::Report(_) => vec![
                 "let the command print JSON: `trivy image --format json …`, `grype --output json …`".to_owned(),
             ],
+            Self::Moved { .. } => {
+                vec!["another build on that engine has taken its name meanwhile: deploy again".to_owned()]
+            }
             _ => Vec::new(),
         }
     }
@@ -127,17 +141,7 @@ impl Workshop {
         let trust = self.trust.read().clone();
         let digest = match at {
             ImagePlace::Registry(origin) => self.digest_in_registry(image, origin).await?,
-            ImagePlace::Engine(place) => {
-                let engine = self.builder(place).await.ok();
-                let details = match &engine {
-                    Some(engine) => engine.inspect_image(&image.to_string()).await.ok().flatten(),
-                    None => None,
-                };
-                let missing =
-                    || TrustError::NoImage { image: image.to_string(), place: "on the engine that builds" };
-                let id = details.ok_or_else(missing)?.id;
-                ImageDigest::parse(id.as_str()).map_err(|_| TrustError::NoDigest { id })?
-            }
+            ImagePlace::Engine(place) => self.digest_on_engine(image, place).await?,
         };
         let mut signatures = match &trust.signatures {
             Some(folder) => stored(folder, &digest).map_err(TrustError::Folder)?,
@@ -157,10 +161,28 @@ impl Workshop {
             at,
             source,
         })?;
-        if at == Signed::InRegistry {
-            self.found.write().insert(image.clone(), Found::InRegistry(digest));
-        }
+        let found = match at {
+            Signed::InRegistry => Found::InRegistry(digest),
+            Signed::InProject => Found::Checked(digest),
+        };
+        self.found.write().insert(image.clone(), found);
         Ok(Outcome::Done(Some("signed by a key of the project".to_owned())))
+    }
+
+    /// Returns the digest by which the engine that builds knows an image.
+    async fn digest_on_engine(
+        &self,
+        image: &ImageReference,
+        place: &BuildPlaceName,
+    ) -> Result<ImageDigest, TrustError> {
+        let engine = self.builder(place).await.ok();
+        let details = match &engine {
+            Some(engine) => engine.inspect_image(&image.to_string()).await.ok().flatten(),
+            None => None,
+        };
+        let missing = || TrustError::NoImage { image: image.to_string(), place: "on the engine that builds" };
+        let id = details.ok_or_else(missing)?.id;
+        ImageDigest::parse(id.as_str()).map_err(|_| TrustError::NoDigest { id })
     }
 
     /// Returns the digest of the image that hosts will pull.
@@ -169,16 +191,17 @@ impl Workshop {
         image: &ImageReference,
         origin: &ImageOrigin,
     ) -> Result<ImageDigest, TrustError> {
-        if let Some(Found::InRegistry(digest)) = self.found(image) {
-            return Ok(digest);
-        }
         let tag = match origin {
             ImageOrigin::Pinned(pinned) => match &pinned.digest {
+                // Another role may have another digest under the same name.
                 Some(digest) => return Ok(digest.clone()),
                 None => pinned.tag.as_ref().unwrap_or(&image.tag),
             },
             ImageOrigin::Pushed(_) | ImageOrigin::Tag => &image.tag,
         };
+        if let Some(Found::InRegistry(digest)) = self.found(image) {
+            return Ok(digest);
+        }
         let client = self.registry_client(&image.repository).map_err(TrustError::Registry)?;
         let manifest = client.manifest(tag.as_str()).await.map_err(TrustError::Registry)?;
         let missing = || TrustError::NoImage { image: image.to_string(), place: "in the registry" };
@@ -200,13 +223,18 @@ impl Workshop {
         work: &Work<'_>,
     ) -> Result<Outcome, StepError> {
         let failed = |error| StepError::image(format!("scan image `{image}`"), error);
-        let name = match at {
+        // What is looked at is what hosts get then.
+        let (name, found) = match at {
             ImagePlace::Registry(origin) => {
                 let digest = self.digest_in_registry(image, origin).await.map_err(failed)?;
-                format!("{}@{digest}", image.repository)
+                (format!("{}@{digest}", image.repository), Found::InRegistry(digest))
             }
-            ImagePlace::Engine(_) => image.to_string(),
+            ImagePlace::Engine(place) => {
+                let digest = self.digest_on_engine(image, place).await.map_err(failed)?;
+                (image.to_string(), Found::Checked(digest))
+            }
         };
+        self.found.write().insert(image.clone(), found);
         let mut call = Call::new("/bin/sh", vec!["-c".to_owned(), scan.command.clone()]);
         call.variables = vec![("FREEHOLD_IMAGE".to_owned(), name)];
         let folder = self.archive(image, at, scan, work).await?;

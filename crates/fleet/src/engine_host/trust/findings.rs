@@ -14,7 +14,7 @@ pub(super) struct Findings {
 
 /// A report that cannot be understood.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReportError {
+pub(in crate::engine_host) enum ReportError {
     #[error("it is not JSON")]
     Json(#[from] serde_json::Error),
     #[error("it has neither `Results` (Trivy) nor `matches` (Grype)")]
