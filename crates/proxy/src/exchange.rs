@@ -373,6 +373,9 @@ impl Run<'_> {
 
     /// Does the exchange over one connection to the target.
     async fn attempt(&mut self, mut link: Link) -> Result<Finished, Failure> {
+        if self.connection.client.is_gone() {
+            return Err(Failure::ClientGone);
+        }
         if let TargetStream::Http2(stream) = &mut link.stream {
             stream.prepare(&self.passage.head).map_err(|unsendable| match unsendable {
                 Unsendable::Malformed => Failure::Malformed,
@@ -388,6 +391,7 @@ impl Run<'_> {
         let mut target_inlet = Inlet::new(&worker.buffers);
         let downloaded = {
             let (mut client_reader, mut client_writer) = client.split();
+            let stream = client_reader.stream();
             let (mut target_reader, mut target_writer) = link.stream.split();
             let upload = Upload {
                 client: &mut client_reader,
@@ -416,6 +420,10 @@ impl Run<'_> {
             let mut download = pin!(download.run());
             let mut refused = false;
             poll_fn(|context| {
+                // While a target takes nothing, or takes no more, nobody else would see it.
+                if stream.is_some_and(|stream| stream.poll_gone(context).is_ready()) {
+                    return Poll::Ready(Err(Failure::ClientGone));
+                }
                 if !refused && let Poll::Ready(failure) = upload.as_mut().poll(context) {
                     match failure {
                         // The target takes no more. It may have answered before it closed, so its answer decides.

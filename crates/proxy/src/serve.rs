@@ -1,12 +1,13 @@
 //! One client connection: requests after each other until one side ends it.
 
 use std::fmt::Display;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use freehold_wire::Reason;
@@ -229,7 +230,7 @@ impl Connection {
             if !self.inlet.is_empty() {
                 match self.admit(Instant::now(), false) {
                     Admission::Incomplete => {}
-                    Admission::Held(held) => return Some(Box::pin(self.hold(held)).await),
+                    Admission::Held(held) => return Box::pin(self.hold(held)).await,
                     Admission::Refused(refusal) if is_first => match http2::begins(self.inlet.filled()) {
                         Some(Beginning::Whole) => return Some(Admission::Http2),
                         Some(Beginning::Part) => {}
@@ -273,8 +274,8 @@ impl Connection {
     }
 
     /// Lets a request wait until its service is resumed, stopped or gone, its password was looked at, or it has waited for
-    /// too long.
-    async fn hold(&mut self, mut held: Held) -> Admission {
+    /// too long; none where the client is known to have given up.
+    async fn hold(&mut self, mut held: Held) -> Option<Admission> {
         let arrived = Instant::now();
         // A later pause does not change how long this one waits; only where it waits for something else, the time begins anew.
         self.watch.arm(held.limit);
@@ -282,19 +283,31 @@ impl Connection {
             let gate_moved = Arc::clone(&held.gate_moved);
             let mut moved = pin!(gate_moved.notified());
             moved.as_mut().enable();
-            if self.worker.shared.is_current(held.version)
-                && let Err(signal) = self.watch.guard(moved).await
-            {
-                let is_at_the_desk = held.too_long.1 == Reason::AuthUnavailable;
-                if signal == Signal::Quit && (is_at_the_desk || self.worker.has_handed_over()) {
+            if self.worker.shared.is_current(held.version) {
+                let client = &self.client;
+                let is_gone = poll_fn(|context| match client.poll_gone(context) {
+                    Poll::Ready(()) => Poll::Ready(true),
+                    Poll::Pending => moved.as_mut().poll(context).map(|()| false),
+                });
+                match self.watch.guard(is_gone).await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.log_gone(held.admitted.record);
+                        return None;
+                    }
                     // A password is looked at soon. The routes of a process that took over are followed here, so that it
                     // can be resumed there.
-                    continue;
+                    Err(Signal::Quit)
+                        if held.too_long.1 == Reason::AuthUnavailable || self.worker.has_handed_over() =>
+                    {
+                        continue;
+                    }
+                    Err(_) => {
+                        self.watch.disarm();
+                        let (status, reason) = held.too_long;
+                        return Some(Admission::Local(held.admitted, Local::new(status, reason)));
+                    }
                 }
-                self.watch.disarm();
-                let (status, reason) = held.too_long;
-                let local = Local::new(status, reason);
-                return Admission::Local(held.admitted, local);
             }
             match self.admit(arrived, true) {
                 Admission::Held(again) => {
@@ -303,9 +316,17 @@ impl Connection {
                     }
                     held = again;
                 }
-                admission => return admission,
+                admission => return Some(admission),
             }
         }
+    }
+
+    /// Writes the line of a request that its client gave up before it was passed on.
+    fn log_gone(&self, mut record: Record) {
+        self.watch.disarm();
+        record.status = 499;
+        record.reason = Some(Reason::ClientGone);
+        self.worker.log_request(record);
     }
 
     /// Does an exchange. It is in a box, so that a connection that waits for its next request holds no room for one; what is

@@ -69,6 +69,14 @@ impl ClientStream {
         matches!(self, Self::Http2(stream) if stream.is_gone())
     }
 
+    /// Waits until the client is known to have given up, which tells only a stream of HTTP/2.
+    pub(crate) fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => Poll::Pending,
+            Self::Http2(stream) => stream.poll_gone(context),
+        }
+    }
+
     /// Ends it so that the client cannot take what it has got for a whole answer.
     pub(crate) fn abort(&mut self) {
         let socket = match self {

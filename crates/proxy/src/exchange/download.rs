@@ -1,8 +1,11 @@
 //! The answer's way to the client.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 
 use freehold_wire::{Compression, Reason};
+use tokio::io::AsyncWrite as _;
 
 use super::hold::limits;
 use super::{Failure, Progress};
@@ -311,17 +314,26 @@ async fn send_all(
     client: &mut ClientWriter<'_>,
     watch: &Watch,
     limit: Option<std::time::Duration>,
-    bytes: &[u8],
+    mut bytes: &[u8],
 ) -> Result<(), Failure> {
     if bytes.is_empty() {
         return Ok(());
     }
-    if let Some(limit) = limit {
-        watch.arm(limit);
+    let Some(limit) = limit else {
+        return send(client, bytes).await.map_err(|_| Failure::ClientGone);
+    };
+    // Whoever takes some of it has the whole time again for the next piece.
+    let sent: io::Result<()> = async {
+        while !bytes.is_empty() {
+            watch.arm(limit);
+            match poll_fn(|context| Pin::new(&mut *client).poll_write(context, bytes)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                length => bytes = bytes.get(length..).unwrap_or_default(),
+            }
+        }
+        send(client, bytes).await
     }
-    let sent: io::Result<()> = send(client, bytes).await;
-    if limit.is_some() {
-        watch.disarm();
-    }
+    .await;
+    watch.disarm();
     sent.map_err(|_| Failure::ClientGone)
 }

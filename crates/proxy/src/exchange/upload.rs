@@ -90,7 +90,7 @@ impl Upload<'_, '_> {
             if self.body.is_done() {
                 return Ok(());
             }
-            if std::mem::take(&mut awaits_continue) {
+            if std::mem::take(&mut awaits_continue) && !self.progress.head_sent.get() {
                 // The answer's half of the connection is another's; nothing can be in it yet but this.
                 self.client.send_aside(CONTINUE).await.map_err(|_| Failure::ClientGone)?;
             }

@@ -80,6 +80,9 @@ pub(crate) fn parse_upgraded<'h, 'b>(
     let (Some(status), Some(minor)) = (response.code, response.version) else {
         return Err(InvalidResponse("malformed head"));
     };
+    if status < 100 {
+        return Err(InvalidResponse("status"));
+    }
     let version = if minor == 0 { Version::Http10 } else { Version::Http11 };
     let headers = HeaderLines::of(response.headers, &mut slots.kinds);
     let lines = Lines::collect(headers, version)?;

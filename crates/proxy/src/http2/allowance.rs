@@ -5,7 +5,7 @@
 //! without any left is closed. That bounds what rapid resets (CVE-2023-44487), those that a client makes us send
 //! (CVE-2025-8671), floods of settings, pings (CVE-2019-9512, -9515), empty frames (CVE-2019-9518) and window updates cost.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::frame::{FrameHead, flag, kind};
 
@@ -61,8 +61,11 @@ impl Allowance {
         }
         let elapsed = now.saturating_duration_since(self.filled_up).as_millis();
         let back = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_mul(PER_SECOND) / 1000;
-        if back > 0 {
+        if back >= MAX_ALLOWANCE {
             self.filled_up = now;
+        } else {
+            // What is not enough for one yet counts the next time.
+            self.filled_up += Duration::from_millis(back * 1000 / PER_SECOND);
         }
         self.left = self.left.saturating_add(back).min(MAX_ALLOWANCE).saturating_sub(cost);
     }
@@ -81,8 +84,6 @@ fn cost(head: FrameHead) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn frame(kind: u8, flags: u8, length: usize) -> FrameHead {
@@ -113,6 +114,17 @@ mod tests {
         assert!(allowance.is_exhausted());
         allowance.answered();
         assert!(allowance.is_exhausted(), "what is over stays over");
+    }
+
+    #[test]
+    fn time_that_is_not_enough_for_one_counts_the_next_time() {
+        let start = Instant::now();
+        let mut allowance = Allowance::new(start);
+        allowance.take(900, start);
+        for frame in 1..=100 {
+            allowance.take(1, start + Duration::from_millis(frame * 19));
+        }
+        assert_eq!(allowance.left, 190);
     }
 
     #[test]

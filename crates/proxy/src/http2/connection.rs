@@ -73,6 +73,7 @@ pub(crate) async fn serve(connection: Connection) {
         state: State::Open,
         is_greeted: false,
         is_idle: false,
+        head_after: 0,
         needs_flush: false,
     };
     driver.run().await;
@@ -93,6 +94,8 @@ struct Driver {
     is_greeted: bool,
     /// The deadline is that of a connection that waits.
     is_idle: bool,
+    /// The last stream before the head that the deadline is for.
+    head_after: u32,
     needs_flush: bool,
 }
 
@@ -280,9 +283,11 @@ impl Driver {
     /// Gives to a connection that waits the deadline of one, and its own to a head that has begun.
     fn set_deadline(&mut self) {
         if self.is_in_head() {
-            if self.is_idle || !self.watch.is_armed() {
+            let last = self.session.borrow().last();
+            if self.is_idle || !self.watch.is_armed() || self.head_after != last {
                 self.watch.arm(self.worker.limits.head);
             }
+            self.head_after = last;
             self.is_idle = false;
         } else if !self.streams.is_empty() {
             self.watch.disarm();

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -23,6 +24,15 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 struct Held {
     requests: SendRequest<Bytes>,
     state: Rc<State>,
+}
+
+impl Held {
+    /// Says whether the target begins nothing more on it, though what it has begun may go on for long.
+    /// <https://www.rfc-editor.org/rfc/rfc9113#section-6.8>
+    fn takes_no_more(&mut self) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        matches!(self.requests.poll_ready(&mut context), Poll::Ready(Err(_)))
+    }
 }
 
 /// What is known of a connection by everyone who uses it.
@@ -75,7 +85,7 @@ impl Links {
     pub(crate) fn take(&self, target: u64) -> Option<AnswerStream> {
         let mut held = self.held.borrow_mut();
         let held = held.get_mut(&target)?;
-        held.retain(|held| !held.state.is_over.get());
+        held.retain_mut(|held| !held.state.is_over.get() && !held.takes_no_more());
         let limit = usize::try_from(MAX_STREAMS).unwrap_or(usize::MAX);
         let found = held
             .iter()

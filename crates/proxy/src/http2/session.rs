@@ -118,6 +118,15 @@ impl Stream {
         self.wake_reader();
         self.wake_writer();
     }
+
+    /// Takes note that it was reset, which lets nobody read on; returns how much of the connection's window that frees.
+    fn give_up(&mut self, by: ResetBy) -> u32 {
+        self.reset = Some(by);
+        self.received = Vec::new();
+        self.taken = 0;
+        self.wake();
+        std::mem::take(&mut self.owed)
+    }
 }
 
 /// The block of a head that has begun and not ended.
@@ -158,6 +167,8 @@ pub(super) struct Session {
     said_to_leave: bool,
     /// The client knows the last stream that is served; what it begins after that is ignored.
     is_leaving: bool,
+    /// That stream.
+    last_served: Option<u32>,
     /// Nothing more is said to streams, and nothing by them.
     is_over: bool,
     /// A head could not be written, so that the tables of both sides may differ.
@@ -186,6 +197,7 @@ impl Session {
             has_settings: false,
             said_to_leave: false,
             is_leaving: false,
+            last_served: None,
             is_over: false,
             is_broken: false,
         };
@@ -262,6 +274,11 @@ impl Session {
         self.block.is_some()
     }
 
+    /// Returns the highest identifier that the client has used.
+    pub(super) fn last(&self) -> u32 {
+        self.last
+    }
+
     /// Says whether something went wrong on our side that ends the connection.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
@@ -285,7 +302,9 @@ impl Session {
     pub(super) fn shut(&mut self, code: Code) {
         let has_said_so = self.is_over || (self.is_leaving && code == Code::NoError);
         if !has_said_so {
-            write_numbers(kind::GOAWAY, 0, &[self.last, code as u32], &mut self.out);
+            // What was told may not grow. <https://www.rfc-editor.org/rfc/rfc9113#section-6.8-17>
+            let last = self.last_served.unwrap_or(self.last);
+            write_numbers(kind::GOAWAY, 0, &[last, code as u32], &mut self.out);
         }
         self.end();
     }
@@ -352,8 +371,8 @@ impl Session {
         match self.stream(id) {
             Some(stream) if stream.reset.is_some() => return,
             Some(stream) => {
-                stream.reset = Some(ResetBy::Us);
-                stream.wake();
+                let unread = stream.give_up(ResetBy::Us);
+                self.give_back(unread);
             }
             None => self.remember(id, Closed::Reset),
         }

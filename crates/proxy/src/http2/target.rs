@@ -37,6 +37,8 @@ enum Answer {
         interim: Vec<u8>,
     },
     Coming(Box<Receiver>),
+    /// Nothing can be asked.
+    Failed,
 }
 
 impl AnswerStream {
@@ -57,8 +59,14 @@ impl AnswerStream {
         if let Some(sender) = &mut self.sender {
             return sender.poll_write(context, bytes);
         }
-        ready!(self.requests.poll_ready(context)).map_err(broken)?;
-        Poll::Ready(self.send_head())
+        let sent = match ready!(self.requests.poll_ready(context)) {
+            Ok(()) => self.send_head(),
+            Err(error) => Err(broken(error)),
+        };
+        if sent.is_err() {
+            self.answer = Answer::Failed;
+        }
+        Poll::Ready(sent)
     }
 
     /// Takes the head that is written first, before anything is sent: what the target cannot be told is no fault of its.
@@ -91,6 +99,7 @@ impl AnswerStream {
             match &mut self.answer {
                 // Reading and writing are polled by one task, so that nobody need be woken.
                 Answer::Unasked => return Poll::Pending,
+                Answer::Failed => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
                 Answer::Awaited { interim, .. } if !interim.is_empty() => {
                     let length = interim.len().min(buffer.remaining());
                     buffer.put_slice(interim.get(..length).unwrap_or_default());

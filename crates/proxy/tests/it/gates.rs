@@ -167,3 +167,25 @@ async fn a_service_that_is_removed_releases_those_who_wait() {
     assert!(matches!(error, ProxyError::UnknownService { .. }), "{error:?}");
     drop(target);
 }
+
+#[tokio::test]
+async fn a_request_that_its_client_gave_up_in_a_pause_is_not_passed_on() {
+    let (mut rig, target) = (Rig::start(), Target::start("t").await);
+    rig.deploy(&target).await;
+    set(&rig, paused(60_000), 1000).await;
+    let mut client = crate::http2::Client::open(rig.port()).await;
+    let mut requests = soon(client.requests.clone().ready()).await.unwrap();
+    let (waiting, mut body) = requests.send_request(crate::http2::post("/n"), true).unwrap();
+    assert_eq!(client.get("/up").await.status, 200, "what came before it is there");
+    let asked = target.requests();
+    body.send_reset(h2::Reason::CANCEL);
+    drop(waiting);
+    assert_eq!(client.get("/up").await.status, 200, "so is the reset");
+    set(&rig, Gate::Open, 0).await;
+    assert_eq!(client.get("/n").await.text(), "t  /n 0 0");
+    assert_eq!(target.requests(), asked + 1);
+    rig.stop();
+    let lines = rig.log.requests();
+    let line = lines.iter().find(|line| line["status"] == 499).unwrap();
+    assert!(line["method"] == "POST" && line["reason"] == "client_gone", "{line}");
+}

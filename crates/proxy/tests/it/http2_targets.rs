@@ -38,6 +38,9 @@ impl Server {
                     let Ok(mut connection) = h2::server::handshake(socket).await else { return };
                     let mut requests = JoinSet::new();
                     while let Some(Ok((request, respond))) = connection.accept().await {
+                        if request.uri().path() == "/stay" {
+                            connection.graceful_shutdown();
+                        }
                         requests.spawn(answer(request, respond));
                     }
                 });
@@ -104,6 +107,13 @@ async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) 
             // What is sent just before a reset is not sent at all; so the client says when it has the head.
             assert!(body.data().await.is_some());
             back.send_reset(h2::Reason::INTERNAL_ERROR);
+        }
+        // Goes on for as long as the client likes.
+        "/stay" => {
+            let mut back = respond.send_response(status(200), false).unwrap();
+            back.send_data(Bytes::from_static(b"begun"), false).unwrap();
+            assert!(body.data().await.is_some());
+            back.send_data(Bytes::from_static(b", done"), true).unwrap();
         }
         "/refuse" => respond.send_reset(h2::Reason::REFUSED_STREAM),
         _ => drop(respond.send_response(status(404), true).unwrap()),
@@ -211,6 +221,22 @@ async fn failures_of_a_target_are_what_the_client_sees() {
     assert_eq!(error.reason(), Some(h2::Reason::INTERNAL_ERROR));
     assert_eq!(client.send(post("/refuse"), &[b"x"], None).await.unwrap().status, 502);
     assert_eq!(client.get("/up").await.status, 200, "the connection goes on");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_goes_away_with_a_stream_open_is_asked_by_another_connection() {
+    let (rig, _server) = scene().await;
+    // All streams of one client are on one thread of the proxy.
+    let mut client = Client::open(rig.port()).await;
+    let mut requests = soon(client.requests.clone().ready()).await.unwrap();
+    let (response, mut body) = requests.send_request(post("/stay"), false).unwrap();
+    let mut back = soon(response).await.unwrap().into_body();
+    assert_eq!(soon(back.data()).await.unwrap().unwrap(), "begun");
+    assert_eq!(soon(client.get("/up")).await.status, 200);
+    assert_eq!(soon(client.send(post("/echo"), &[b"abc"], None)).await.unwrap().text(), "abc");
+    body.send_data(Bytes::from_static(b"x"), true).unwrap();
+    assert_eq!(soon(back.data()).await.unwrap().unwrap(), ", done");
+    assert!(rig.counters(3).await.target_errors.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -92,6 +92,7 @@ fn answers_that_could_be_read_differently_are_refused() {
         "HTTP/1.1 200 OK\r\nX: a\0\r\n\r\n",
         "HTTP/1.1 200 OK\nX: a\n\n",
         "HTTP/1.1 2 OK\r\n\r\n",
+        "HTTP/1.1 042 OK\r\n\r\n",
         "HTTP/1.1 2000 OK\r\n\r\n",
         "HTTP/1.1  200 OK\r\n\r\n",
         "HTTP/1.2 200 OK\r\n\r\n",

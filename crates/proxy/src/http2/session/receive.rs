@@ -207,6 +207,8 @@ impl Session {
         let stream = block.stream;
         self.last = stream;
         if self.is_leaving {
+            // What follows on it is ignored as well. <https://www.rfc-editor.org/rfc/rfc9113#section-6.8-16>
+            self.remember(stream, Closed::Reset);
             return self.skip(bytes).map(|()| Arrived::Nothing);
         }
         if self.streams.len() >= usize::try_from(MAX_STREAMS).unwrap_or(usize::MAX) {
@@ -278,8 +280,8 @@ impl Session {
         }
         match self.stream(head.stream) {
             Some(stream) if stream.reset.is_none() => {
-                stream.reset = Some(ResetBy::Client);
-                stream.wake();
+                let unread = stream.give_up(ResetBy::Client);
+                self.give_back(unread);
                 Ok(Arrived::Reset(None))
             }
             _ => NOTHING,
@@ -352,6 +354,7 @@ impl Session {
             self.out.extend_from_slice(payload);
         } else if payload == LEAVING && self.said_to_leave && !self.is_leaving {
             self.is_leaving = true;
+            self.last_served = Some(self.last);
             let last = [self.last, Code::NoError as u32];
             write_numbers(kind::GOAWAY, 0, &last, &mut self.out);
         }

@@ -180,9 +180,11 @@ impl Session {
 
     /// Ends an answer by the lines behind its body, each with its end; there may be none.
     pub(in crate::http2) fn send_end(&mut self, id: u32, trailers: &[u8]) -> io::Result<()> {
+        if self.is_gone(id) {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         if trailers.is_empty() {
             FrameHead::new(kind::DATA, flag::END_STREAM, id, 0).write(&mut self.out);
-            self.allowance.answered();
         } else {
             let at = self.begin_block();
             let written = answer::write_trailers(trailers, &mut self.encoder, &mut self.out);
@@ -215,6 +217,8 @@ impl Session {
     fn end_answer(&mut self, id: u32, ends: bool) {
         if let Some(stream) = self.stream(id).filter(|_| ends) {
             stream.answer_ended = true;
+            // One without a body brings something, too.
+            self.allowance.answered();
         }
     }
 

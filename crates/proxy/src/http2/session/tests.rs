@@ -179,6 +179,43 @@ fn a_client_that_is_told_to_leave_may_have_begun_something() {
     assert_eq!(number(&sent(&mut session)[0].1), 3);
     let flags = flag::END_HEADERS | flag::END_STREAM;
     assert_eq!(receive(&mut session, frame(kind::HEADERS, flags, 5, PATH)), Ok(Arrived::Nothing));
+    // What follows on such a stream is ignored as well, and counts in the connection's window.
+    assert_eq!(receive(&mut session, frame(kind::HEADERS, flag::END_HEADERS, 7, POST)), Ok(Arrived::Nothing));
+    assert_eq!(receive(&mut session, frame(kind::DATA, 0, 7, &[b'x'; 1000])), Ok(Arrived::Nothing));
+    assert_eq!(session.owed, 1000);
+    let trailers = frame(kind::HEADERS, flags, 7, b"\x00\x01a\x01b");
+    assert_eq!(receive(&mut session, trailers), Ok(Arrived::Nothing));
+    assert_eq!(receive(&mut session, frame(kind::RST_STREAM, 0, 7, &[0; 4])), Ok(Arrived::Nothing));
+    assert!(sent(&mut session).is_empty());
+    session.shut(Code::Protocol);
+    assert_eq!(number(&sent(&mut session)[0].1), 3, "what was told does not grow");
+}
+
+#[test]
+fn a_reset_gives_back_what_nobody_reads() {
+    let mut session = begun();
+    for stream in [1, 3] {
+        receive(&mut session, frame(kind::HEADERS, flag::END_HEADERS, stream, POST)).unwrap();
+        receive(&mut session, frame(kind::DATA, 0, stream, &[0; 16_000])).unwrap();
+    }
+    receive(&mut session, frame(kind::RST_STREAM, 0, 1, &8_u32.to_be_bytes())).unwrap();
+    assert_eq!(session.owed, 16_000);
+    session.abort(3);
+    assert_eq!(session.owed, 32_000);
+    [1, 3].iter().for_each(|stream| session.forget(*stream));
+    assert_eq!(session.owed, 32_000, "once");
+    assert_eq!(i64::from(CONNECTION_WINDOW), session.receive_window + 32_000);
+}
+
+#[test]
+fn nothing_is_said_on_a_stream_that_was_reset() {
+    let mut session = begun();
+    ask(&mut session, 1);
+    session.send_head(1, false, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+    sent(&mut session);
+    receive(&mut session, frame(kind::RST_STREAM, 0, 1, &8_u32.to_be_bytes())).unwrap();
+    assert!(session.send_end(1, b"").is_err());
+    assert!(session.send_end(1, b"a: b\r\n").is_err());
     assert!(sent(&mut session).is_empty());
 }
 
