@@ -124,6 +124,11 @@ impl Egress {
             }
             match within(TcpStream::connect(address)).await {
                 Ok(stream) => {
+                    // This computer has other addresses, too.
+                    if !self.leads_here && stream.local_addr()?.ip() == stream.peer_addr()?.ip() {
+                        last = io::ErrorKind::PermissionDenied.into();
+                        continue;
+                    }
                     stream.set_nodelay(true)?;
                     return Ok(stream);
                 }

@@ -244,7 +244,7 @@ fn docker(facts: &ServerFacts) -> Decision {
     let Some(file) = &facts.docker_file else {
         return Decision::Leave("Docker's own daemon is not there".to_owned());
     };
-    match daemon::merged(file, facts.in_swarm) {
+    match daemon::merged(file, facts) {
         Ok(None) => Decision::Done,
         Ok(Some(merged)) => change(
             merged.before,

@@ -38,6 +38,8 @@ impl Initialised {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Text,
+    /// Nobody else reads it.
+    Secret,
     Executable,
 }
 
@@ -51,12 +53,12 @@ pub(crate) fn run(context: &Context, arguments: &Args) -> Result<(), CommandErro
     let has_dockerfile = root.join("Dockerfile").exists();
     let deploy_file = include_str!("init/deploy.yml").replace("SERVICE", &service);
     let files = [
-        (context.arguments.config_file.clone(), deploy_file.as_str()),
-        (PathBuf::from(".kamal/secrets"), include_str!("init/secrets")),
+        (context.arguments.config_file.clone(), deploy_file.as_str(), Mode::Text),
+        (PathBuf::from(".kamal/secrets"), include_str!("init/secrets"), Mode::Secret),
     ];
     let mut outcome = Initialised { written: Vec::new(), kept: Vec::new() };
-    for (path, text) in &files {
-        outcome.note(path, write_new(&root.join(path), text, Mode::Text)?);
+    for (path, text, mode) in &files {
+        outcome.note(path, write_new(&root.join(path), text, *mode)?);
     }
     for (name, text) in sample::hooks() {
         let path = Path::new(".kamal/hooks").join(format!("{name}.sample"));
@@ -74,11 +76,11 @@ fn show(context: &Context, outcome: &Initialised, has_dockerfile: bool) {
         Line::new().add(Tone::Faint, "kept ").plain(format!("  {path}")).add(Tone::Faint, ", which exists")
     });
     context.ui.result(&written.chain(kept).collect::<Vec<_>>());
-    let mut steps = vec!["set the hosts in config/deploy.yml"];
+    let mut steps = vec![format!("set the hosts in {}", context.arguments.config_file.display())];
     if !has_dockerfile {
-        steps.push("write a Dockerfile");
+        steps.push("write a Dockerfile".to_owned());
     }
-    steps.push("run `freehold setup`: it prepares the hosts and deploys");
+    steps.push("run `freehold setup`: it prepares the hosts and deploys".to_owned());
     for (number, step) in steps.iter().enumerate() {
         let mark = if number == 0 { "next:" } else { "     " };
         context.ui.note(Line::new().add(Tone::Strong, mark).plain(format!("  {}. {step}", number + 1)));
@@ -93,7 +95,11 @@ fn write_new(path: &Path, text: &str, mode: Mode) -> Result<bool, FileError> {
     if let Some(folder) = path.parent() {
         fs_err::create_dir_all(folder).map_err(failed)?;
     }
-    let mode = if mode == Mode::Executable { 0o755 } else { 0o644 };
+    let mode = match mode {
+        Mode::Text => 0o644,
+        Mode::Secret => 0o600,
+        Mode::Executable => 0o755,
+    };
     let mut options = fs_err::OpenOptions::new();
     options.write(true).create_new(true).options_mut().mode(mode);
     match options.open(path) {

@@ -1,4 +1,4 @@
-use freehold_fleet::{EngineState, HostError};
+use freehold_fleet::{EngineState, Failures, HostError};
 use freehold_model::{Diagnose, ErrorKind, HostName};
 use freehold_plan::ProxyBoot;
 
@@ -102,7 +102,9 @@ pub(crate) async fn bootstrap(context: &Context, hosts: &Hosts) -> Result<(), Co
         installs.spawn(async move { host.install_engine().await });
     }
     let outcomes: Vec<Result<(), HostError>> = installs.join_all().await;
-    outcomes.into_iter().collect::<Result<(), HostError>>()?;
+    if let Some(failures) = Failures::of(outcomes.into_iter().filter_map(Result::err).collect()) {
+        return Err(failures.into());
+    }
     activity.done(None);
     Ok(())
 }

@@ -31,7 +31,7 @@ if [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; then echo root=yes; fi
 
 /// Installs Docker, starts it, and lets the user in.
 ///
-/// Debian, Ubuntu and Fedora have packages of their own. Red Hat's kin have none: there it is Docker's own repository,
+/// Debian, Ubuntu, Fedora and Amazon Linux have packages of their own. Red Hat's kin have none: there it is Docker's own repository,
 /// as <https://docs.docker.com/engine/install/centos/> has it.
 const INSTALL: &str = r#"
 (. /etc/os-release 2>/dev/null; echo "$ID $ID_LIKE") >"$said"
@@ -44,8 +44,14 @@ case $manager in
   dnf)
     case $kin in
       fedora*) fetch_lists; fetch moby-engine ;;
+      # It has Docker among its own packages.
+      amzn*) fetch_lists; fetch docker ;;
       *)
-        $root tee /etc/yum.repos.d/docker-ce.repo >/dev/null <<'END'
+        repository=/etc/yum.repos.d/docker-ce.repo
+        # One that is there already may be somebody's mirror.
+        if ! [ -e $repository ]; then
+          clean() { $root rm -f $repository; }
+          $root tee $repository >/dev/null <<'END'
 [docker-ce-stable]
 name=Docker CE Stable - $basearch
 baseurl=https://download.docker.com/linux/centos/$releasever/$basearch/stable
@@ -53,6 +59,7 @@ enabled=1
 gpgcheck=1
 gpgkey=https://download.docker.com/linux/centos/gpg
 END
+        fi
         fetch_lists; fetch docker-ce docker-ce-cli containerd.io ;;
     esac ;;
   *) echo 'neither apt-get nor dnf is there' >&2; exit 1 ;;
@@ -60,10 +67,10 @@ esac
 [ -z "$root" ] || $root usermod -aG docker "$(id -un)" || exit 1
 if [ -d /run/systemd/system ]; then $root systemctl enable --now docker >/dev/null 2>&1; else $root service docker start >/dev/null 2>&1; fi
 for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-  if [ -S /var/run/docker.sock ]; then exit 0; fi
+  if $root docker version >/dev/null 2>&1; then exit 0; fi
   sleep 1
 done
-echo 'docker was installed, but its socket did not appear within 30 s' >&2
+{ $root journalctl -u docker -n 5 --no-pager -o cat 2>/dev/null; echo 'docker was installed, but does not start'; } >&2
 exit 1
 "#;
 
@@ -101,6 +108,7 @@ impl EngineHost {
         let packages = match (has("root=yes"), value("manager="), value("kin=")) {
             (true, "apt", _) => Some("docker.io"),
             (true, "dnf", kin) if kin.starts_with("fedora") => Some("moby-engine"),
+            (true, "dnf", kin) if kin.starts_with("amzn") => Some("docker"),
             (true, "dnf", _) => Some("docker-ce"),
             _ => None,
         };
@@ -117,7 +125,9 @@ impl EngineHost {
     /// The installation may go on.
     pub async fn install_engine(&self) -> Result<(), HostError> {
         let outcome = self.install("install Docker", INSTALL).await;
-        self.link().await?.give_up();
+        if let Ok(link) = self.link().await {
+            link.give_up();
+        }
         outcome.map(drop)
     }
 

@@ -1,11 +1,17 @@
 mod scripts;
 
+use std::time::Duration;
+
 use freehold_plan::{HardeningAction, ServerFacts};
 use freehold_ssh::Authentication;
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::connection::Connection;
 use crate::host::HostError;
+
+/// How long to wait before each further try to connect after sshd was changed.
+const RECONNECT_PAUSES: [Duration; 3] =
+    [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(3)];
 
 /// Making a host harder to break into.
 impl EngineHost {
@@ -25,9 +31,8 @@ impl EngineHost {
             message: error.to_string(),
         })?;
         let let_in_by_key = match &self.link().await?.connection {
-            Connection::Ssh(session) => {
-                matches!(session.authentication(), Authentication::PublicKey { .. } | Authentication::None)
-            }
+            // One that asked for nothing, as Tailscale's, may not be the server that is about to be changed.
+            Connection::Ssh(session) => matches!(session.authentication(), Authentication::PublicKey { .. }),
             // Nobody could be let in anew to see whether it still works.
             Connection::Local { .. } => false,
         };
@@ -46,7 +51,7 @@ impl EngineHost {
     pub async fn harden(&self, action: &HardeningAction) -> Result<(), HostError> {
         match action {
             HardeningAction::InstallUpgrades { .. } => {
-                self.install("install automatic upgrades", scripts::UPGRADES).await.map(drop)
+                self.install("install automatic upgrades", &scripts::upgrades()).await.map(drop)
             }
             HardeningAction::TimeSync { .. } => {
                 self.install("install what sets the clock", scripts::TIME).await.map(drop)
@@ -70,12 +75,22 @@ impl EngineHost {
 
     async fn keys_only(&self) -> Result<(), HostError> {
         let operation = "have sshd take keys only";
+        let Err(error) = self.try_keys_only(operation).await else { return Ok(()) };
+        self.plain_script("give sshd its settings back", &scripts::ssh_as_before()).await?;
+        Err(error)
+    }
+
+    async fn try_keys_only(&self, operation: &str) -> Result<(), HostError> {
         self.plain_script(operation, &scripts::ssh_keys_only()).await?;
         let link = self.link().await?;
-        let Err(source) = link.connection.dedicated().await else {
-            return Ok(());
-        };
-        self.plain_script("give sshd its settings back", &scripts::ssh_as_before()).await?;
-        Err(HostError::Connect { host: self.name.clone(), source })
+        let mut pauses = RECONNECT_PAUSES.into_iter();
+        loop {
+            let Err(source) = link.connection.dedicated().await else { return Ok(()) };
+            match pauses.next() {
+                // An sshd that reads its settings does not listen for a moment.
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return Err(HostError::Connect { host: self.name.clone(), source }),
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 use serde_json::{Map, Value, json};
 
+use super::facts::ServerFacts;
+
 /// Docker's configuration as it is to be.
 pub(super) struct Merged {
     /// The whole file.
@@ -18,11 +20,13 @@ const LOG_LIMITS: [(&str, &str); 2] = [("max-size", "10m"), ("max-file", "3")];
 /// the same settings.
 ///
 /// `live-restore` keeps containers running while `dockerd` is down. The engine refuses it in a swarm
-/// (<https://docs.docker.com/engine/daemon/live-restore/>).
+/// (<https://docs.docker.com/engine/daemon/live-restore/>). What the engine gets as an option of its service is left to that:
+/// it does not start where a setting comes both ways (<https://docs.docker.com/engine/daemon/#configuration-conflicts>).
 ///
 /// # Errors
 /// Why the file is left alone.
-pub(super) fn merged(text: &str, in_swarm: bool) -> Result<Option<Merged>, String> {
+pub(super) fn merged(text: &str, facts: &ServerFacts) -> Result<Option<Merged>, String> {
+    let is_option = |name: &str| facts.docker_options.contains(name);
     let mut settings = if text.trim().is_empty() {
         Map::new()
     } else {
@@ -36,7 +40,7 @@ pub(super) fn merged(text: &str, in_swarm: bool) -> Result<Option<Merged>, Strin
     let mut after = Vec::new();
     // The others either have limits of their own or keep nothing on this host.
     let driver = settings.get("log-driver").and_then(Value::as_str).unwrap_or("json-file");
-    if driver == "json-file" {
+    if driver == "json-file" && !is_option("log-driver") && !is_option("log-opt") {
         let limits = settings.entry("log-opts").or_insert_with(|| json!({}));
         let Value::Object(limits) = limits else {
             return Err("`log-opts` in /etc/docker/daemon.json is no object".to_owned());
@@ -49,7 +53,10 @@ pub(super) fn merged(text: &str, in_swarm: bool) -> Result<Option<Merged>, Strin
             }
         }
     }
-    if !in_swarm && settings.get("live-restore") != Some(&Value::Bool(true)) {
+    if !facts.in_swarm
+        && !is_option("live-restore")
+        && settings.get("live-restore") != Some(&Value::Bool(true))
+    {
         before.push("no live-restore".to_owned());
         after.push("live-restore".to_owned());
         settings.insert("live-restore".to_owned(), Value::Bool(true));

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -38,6 +38,8 @@ pub struct ServerFacts {
     pub sysctl: BTreeMap<String, String>,
     /// The text of `/etc/docker/daemon.json`, empty where there is no such file; none where there is no `dockerd`.
     pub docker_file: Option<String>,
+    /// The options that the engine was started with, without their dashes and values.
+    pub docker_options: BTreeSet<String>,
     /// Whether the engine is part of a swarm, which excludes live-restore.
     pub in_swarm: bool,
     /// Memory in MiB.
@@ -84,6 +86,7 @@ impl ServerFacts {
             match name {
                 "packages" => facts.packages = package_manager(value),
                 "upgrades" => facts.upgrades_on = is_yes,
+                "docker_option" => drop(facts.docker_options.insert(value.to_owned())),
                 "swarm" => facts.in_swarm = is_yes,
                 "container" => facts.in_container = is_yes,
                 "time" => facts.time_synchronised = is_yes,

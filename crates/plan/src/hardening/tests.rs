@@ -12,6 +12,21 @@ fn facts(text: &str) -> ServerFacts {
     ServerFacts { let_in_by_key: true, ..ServerFacts::parse(text).expect("facts") }
 }
 
+fn swarm() -> ServerFacts {
+    ServerFacts { in_swarm: true, ..ServerFacts::default() }
+}
+
+#[test]
+fn what_the_engine_gets_as_an_option_stays_out_of_its_file() {
+    let options = "docker_option=log-driver\ndocker_option=live-restore\ndocker-file\n";
+    let facts = facts(&NEW.replace("docker-file\n", options));
+    assert!(daemon::merged("", &facts).expect("merges").is_none());
+    assert!(!items(&plan(&facts)).contains(&"docker"));
+    let facts = ServerFacts { docker_options: ["log-opt".to_owned()].into(), ..facts };
+    let merged = daemon::merged("", &facts).expect("merges").expect("changes");
+    assert_eq!(merged.text, "{\n  \"live-restore\": true\n}\n");
+}
+
 fn plan(facts: &ServerFacts) -> HardeningPlan {
     harden(facts, &BTreeSet::new())
 }
@@ -69,7 +84,7 @@ fn what_is_not_wanted_is_left() {
 #[test]
 fn settings_of_others_stay_in_docker_s_file() {
     let file = r#"{"registry-mirrors": ["https://mirror.example"], "log-opts": {"labels": "a"}, "bip": "10.9.0.1/24"}"#;
-    let merged = daemon::merged(file, false).expect("merges").expect("changes");
+    let merged = daemon::merged(file, &ServerFacts::default()).expect("merges").expect("changes");
     let settings: serde_json::Value = serde_json::from_str(&merged.text).expect("JSON");
     assert_eq!(
         settings,
@@ -80,14 +95,17 @@ fn settings_of_others_stay_in_docker_s_file() {
             "live-restore": true,
         })
     );
-    assert!(daemon::merged(&merged.text, false).expect("merges").is_none(), "twice is once");
+    assert!(
+        daemon::merged(&merged.text, &ServerFacts::default()).expect("merges").is_none(),
+        "twice is once"
+    );
 }
 
 #[test]
 fn limits_of_one_s_own_and_a_swarm_are_respected() {
     let file = r#"{"log-opts": {"max-size": "50m"}}"#;
-    assert!(daemon::merged(file, true).expect("merges").is_none());
-    assert!(daemon::merged(r#"{"log-driver": "journald"}"#, true).expect("merges").is_none());
+    assert!(daemon::merged(file, &swarm()).expect("merges").is_none());
+    assert!(daemon::merged(r#"{"log-driver": "journald"}"#, &swarm()).expect("merges").is_none());
 }
 
 #[test]
@@ -129,14 +147,15 @@ proptest! {
         in_swarm: bool,
     ) {
         let text = serde_json::to_string(&names).expect("JSON");
-        if let Ok(Some(merged)) = daemon::merged(&text, in_swarm) {
+        let facts = ServerFacts { in_swarm, ..ServerFacts::default() };
+        if let Ok(Some(merged)) = daemon::merged(&text, &facts) {
             let settings: serde_json::Value = serde_json::from_str(&merged.text).expect("JSON");
             for (name, value) in &names {
                 if name != "live-restore" {
                     prop_assert_eq!(&settings[name], &serde_json::json!(value));
                 }
             }
-            prop_assert!(daemon::merged(&merged.text, in_swarm).expect("merges").is_none());
+            prop_assert!(daemon::merged(&merged.text, &facts).expect("merges").is_none());
         }
     }
 }

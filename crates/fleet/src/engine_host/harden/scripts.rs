@@ -24,7 +24,12 @@ effective() {
     grep -E '^(passwordauthentication|kbdinteractiveauthentication|challengeresponseauthentication|permitrootlogin) '
 }
 reload_sshd() {
-  if [ -d /run/systemd/system ]; then $root systemctl try-reload-or-restart ssh.service sshd.service
+  if [ -d /run/systemd/system ]; then
+    # Debian calls it ssh, Fedora sshd, and a name that is unknown would count as a failure.
+    for unit in ssh.service sshd.service; do
+      if systemctl is-active --quiet "$unit"; then $root systemctl reload-or-restart "$unit"; return; fi
+    done
+    # Started for each connection by a socket, it reads its settings each time.
   else $root sh -c 'kill -HUP "$(cat /run/sshd.pid)"'
   fi
 }
@@ -83,6 +88,10 @@ time=no
 if [ "$(timedatectl show -p NTP --value 2>/dev/null)" = yes ] || cat /proc/[0-9]*/comm 2>/dev/null |
   grep -qxE 'chronyd|ntpd|ntpd-rs|openntpd|systemd-timesyn'; then time=yes; fi
 echo "time=$time"
+if pid=$($root cat /run/docker.pid 2>/dev/null); then
+  # The engine refuses to start where a setting is both in its file and among its options.
+  $root cat "/proc/$pid/cmdline" 2>/dev/null | tr '\0' '\n' | sed -nE 's/^--([a-z-]+)(=.*)?$/docker_option=\1/p' | sort -u
+fi
 if command -v dockerd >/dev/null 2>&1; then
   echo docker-file
   if [ -e /etc/docker/daemon.json ]; then $root cat /etc/docker/daemon.json; fi
@@ -93,7 +102,11 @@ fi
 }
 
 /// Installs automatic security upgrades and switches them on.
-pub(super) const UPGRADES: &str = r#"
+pub(super) fn upgrades() -> String {
+    format!("{PUT}\n{UPGRADES}")
+}
+
+const UPGRADES: &str = r#"
 fetch_lists
 case $manager in
   apt)
@@ -104,8 +117,12 @@ case $manager in
     fetch dnf-automatic
     for timer in dnf-automatic-install.timer dnf5-automatic.timer; do
       if $root systemctl cat "$timer" >/dev/null 2>&1; then
-        printf '[commands]\napply_updates = yes\nupgrade_type = security\n' |
-          $root tee /etc/dnf/automatic.conf >/dev/null || exit 1
+        # Whatever else stands there stays.
+        conf=/etc/dnf/automatic.conf; kept=$(mktemp) || exit 1
+        { echo '[commands]'; echo 'apply_updates = yes'; echo 'upgrade_type = security'
+          $root cat "$conf" 2>/dev/null | sed -E '/^ *\[commands\]/d; /^ *(apply_updates|upgrade_type) *=/d'
+        } >"$kept"
+        put "$conf" <"$kept"; status=$?; rm -f "$kept"; [ "$status" = 0 ] || exit 1
         $root systemctl enable --now "$timer" >/dev/null 2>&1 && exit 0
       fi
     done
@@ -198,7 +215,7 @@ pub(super) fn ssh_keys_only() -> String {
         "{ROOT}\n{SSHD}\n{PUT}\nfile={SSHD_FILE}\nsettings={}\n{}",
         STANDARD.encode(settings),
         r#"
-undo() { $root rm -f "$file"; echo "$1" >&2; exit 1; }
+undo() { $root rm -f "$file"; reload_sshd; echo "$1" >&2; exit 1; }
 printf '%s' "$settings" | base64 -d | put "$file" || exit 1
 $root "$sshd" -t || undo 'sshd refuses the new settings'
 if effective | grep -qE '^(passwordauthentication yes|kbdinteractiveauthentication yes|permitrootlogin yes)'; then

@@ -29,27 +29,6 @@ packages() {
   fi
 }
 manager=$(packages)
-if [ -n "$proxy" ]; then
-  settings=$(mktemp) || exit 1
-  address=$(printf '%s' "$proxy" | base64 -d)
-  case $manager in
-    apt) printf 'Acquire::http::Proxy "%s";\nAcquire::https::Proxy "%s";\n' "$address" "$address" >"$settings" ;;
-    dnf)
-      login=${address#http://}; place=${login#*@}; login=${login%@*}
-      { cat /etc/dnf/dnf.conf 2>/dev/null || echo '[main]'
-        printf '\nproxy=http://%s\nproxy_username=%s\nproxy_password=%s\n' "$place" "${login%:*}" "${login#*:}"
-      } >"$settings" ;;
-  esac
-fi
-apt() {
-  $root env DEBIAN_FRONTEND=noninteractive ${settings:+APT_CONFIG="$settings"} apt-get -q -y \
-    -o APT::Update::Error-Mode=any -o Acquire::Retries=1 -o Acquire::http::Timeout=15 \
-    -o Acquire::https::Timeout=15 -o Acquire::http::Pipeline-Depth=0 -o Dpkg::Options::=--force-confold \
-    "$@" >"$said" 2>&1 </dev/null
-}
-dnf() {
-  $root env dnf ${settings:+-c "$settings"} -y -q --setopt=timeout=15 --setopt=retries=1 "$@" >"$said" 2>&1 </dev/null
-}
 sources() {
   case $manager in
     apt) cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list /etc/apt/sources.list.d/*.sources ;;
@@ -57,11 +36,50 @@ sources() {
   esac 2>/dev/null | grep -v '^ *#' | grep -oE 'https?://[^/ ]+' | sed 's,^.*//,,; s,^.*@,,; s,:[0-9]*$,,' | sort -u |
     sed 's/^/source=/'
 }
-failed() { grep -v '^ *$' "$said" | tail -n 5 >&2; exit "$1"; }
+if [ -n "$proxy" ]; then
+  settings=$(mktemp) || exit 1
+  address=$(printf '%s' "$proxy" | base64 -d)
+  case $manager in
+    apt)
+      # What stands in /etc/apt is read later and would count, but a proxy for one host counts before one for all.
+      { printf 'Acquire::http::Proxy "%s";\nAcquire::https::Proxy "%s";\n' "$address" "$address"
+        sources | sed 's/^source=//' | while read -r place; do
+          printf 'Acquire::http::Proxy::%s "%s";\nAcquire::https::Proxy::%s "%s";\n' \
+            "$place" "$address" "$place" "$address"
+        done
+      } >"$settings" ;;
+    dnf)
+      login=${address#http://}; place=${login#*@}; login=${login%@*}
+      { cat /etc/dnf/dnf.conf 2>/dev/null || echo '[main]'
+        printf '\nproxy=http://%s\nproxy_username=%s\nproxy_password=%s\n' "$place" "${login%:*}" "${login#*:}"
+      } >"$settings" ;;
+  esac
+fi
+apt_once() {
+  $root env LC_ALL=C DEBIAN_FRONTEND=noninteractive ${settings:+APT_CONFIG="$settings"} apt-get -q -y \
+    -o APT::Update::Error-Mode=any -o Acquire::Retries=1 -o Acquire::http::Timeout=15 \
+    -o Acquire::https::Timeout=15 -o Acquire::http::Pipeline-Depth=0 -o Dpkg::Options::=--force-confold \
+    "$@" >"$said" 2>&1 </dev/null
+}
+is_locked() { grep -qE '^E: (Could not get lock|Unable to (acquire|lock)) ' "$said"; }
+apt() {
+  # A machine that is new updates itself at first, and has the lock for minutes.
+  tries=0
+  until apt_once "$@"; do
+    is_locked && [ "$tries" -lt 100 ] || return 1
+    tries=$((tries + 1)); sleep 3
+  done
+}
+dnf() {
+  $root env dnf ${settings:+-c "$settings"} -y -q --setopt=timeout=15 --setopt=retries=1 "$@" >"$said" 2>&1 </dev/null
+}
+# Called at the end where something failed, to put away what would be left behind.
+clean() { :; }
+failed() { clean; grep -v '^ *$' "$said" | tail -n 5 >&2; exit "$1"; }
 fetch_lists() {
   case $manager in
     # One source that is broken or gone is none of our business as long as others answer.
-    apt) apt -o Acquire::Retries=0 update || grep -qE '^(Hit|Get):' "$said" ;;
+    apt) apt -o Acquire::Retries=0 update || grep -qE '^(Hit|Get):' "$said" || { ! is_locked || failed 1; false; } ;;
     dnf) dnf --setopt=retries=0 makecache ;;
     *) echo 'neither apt-get nor dnf is there' >"$said"; failed 1 ;;
   esac || { [ -n "$proxy" ] || sources; failed 75; }
