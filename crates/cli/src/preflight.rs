@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use freehold_docker::{BuildCache, PublicKey, PublicKeyError};
+use freehold_docker::{
+    BuildCache, ExpressionError, KeylessSigner, PublicKey, PublicKeyError, Signers, TrustedRoot,
+    TrustedRootError,
+};
 use freehold_fleet::{BuildContext, BuildDestination, ImageTrust};
 use freehold_model::{Builder, Diagnose, ErrorKind, Project, Repository as ImageName};
 use freehold_plan::{BuildTool, hosts_of_image, latest_image, registry_name};
@@ -41,6 +44,12 @@ enum PreflightError {
     /// A file with a key holds none.
     #[error("`{path}`, which `verify: keys:` names, cannot be used")]
     Key { path: String, source: PublicKeyError },
+    /// A file with whom to trust holds something else.
+    #[error("`{path}`, which `verify: trusted_root:` names, cannot be used")]
+    TrustedRoot { path: String, source: TrustedRootError },
+    /// A name of whoever signs is none.
+    #[error("`verify:` names nobody who may sign")]
+    Signer(#[source] ExpressionError),
     /// An error page is too large to be part of a plan.
     #[error("the error page `{path}` is larger than 256 KiB")]
     LargePage { path: String },
@@ -74,6 +83,11 @@ impl Diagnose for PreflightError {
                 "`cosign generate-key-pair` writes one to `cosign.pub`; `openssl pkey -pubout` another"
                     .to_owned(),
             ],
+            Self::TrustedRoot { .. } => vec![
+                "`cosign trusted-root create --with-default-services --out config/trusted_root.json` writes Sigstore's"
+                    .to_owned(),
+            ],
+            Self::Signer(_) => Vec::new(),
             Self::Attestation { .. } => vec!["set `registry:`".to_owned()],
         }
     }
@@ -108,7 +122,7 @@ pub(crate) fn error_pages(
     Ok(pages)
 }
 
-/// Reads the keys with which images must be signed.
+/// Reads who has to have signed the images.
 ///
 /// # Errors
 /// A file is not there, or holds no key.
@@ -118,17 +132,37 @@ pub(crate) fn trust(context: &Context, project: &Project) -> Result<ImageTrust, 
     let Some(verification) = &project.verification else {
         return Ok(ImageTrust { scans, directory, ..ImageTrust::default() });
     };
-    let mut keys = Vec::new();
+    let read = |path: &std::path::Path, operation: &str| {
+        let failed = |source| FileError { operation: operation.to_owned(), source };
+        fs_err::read(directory.join(path)).map_err(failed)
+    };
+    let mut signers = Signers::default();
     for path in &verification.keys {
-        let operation = || "read a key for signatures".to_owned();
-        let text = fs_err::read(directory.join(path))
-            .map_err(|source| FileError { operation: operation(), source })?;
+        let text = read(path, "read a key for signatures")?;
         let key = PublicKey::parse(&text)
             .map_err(|source| PreflightError::Key { path: path.display().to_string(), source })?;
-        keys.push(key);
+        signers.keys.push(key);
+    }
+    if let Some(keyless) = &verification.keyless {
+        let text = read(&keyless.trusted_root, "read whom signatures are trusted for")?;
+        let root = TrustedRoot::parse(&text).map_err(|source| PreflightError::TrustedRoot {
+            path: keyless.trusted_root.display().to_string(),
+            source,
+        })?;
+        let signer = KeylessSigner::new(root, &keyless.identity, &keyless.issuer);
+        signers.keyless = Some(signer.map_err(PreflightError::Signer)?);
     }
     let signatures = verification.signatures.as_ref().map(|folder| directory.join(folder));
-    Ok(ImageTrust { keys, signatures, scans, directory })
+    Ok(ImageTrust { signers, signatures, scans, directory })
+}
+
+/// Says that what hosts have is not checked again, so that nobody takes it for checked: it may be older than the demand.
+pub(crate) fn warn_of_unchecked(context: &Context, project: &Project) {
+    if project.verification.is_some() {
+        context.ui.warn(
+            "images that hosts have already are not checked: `verify` is about those that a deploy brings",
+        );
+    }
 }
 
 /// Says whether a file is one of Kamal's error pages: `4??.html` or `5??.html`.

@@ -29,6 +29,7 @@ use exchange::{Answer, Asked, Scheme, exchange, trusting};
 mod challenge;
 mod error;
 mod exchange;
+mod referrers;
 
 /// How long one request may take.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -69,6 +70,9 @@ pub struct Descriptor {
     /// Its form.
     #[serde(default)]
     pub media_type: String,
+    /// What it is for, where it refers to an image.
+    #[serde(default)]
+    pub artifact_type: String,
     /// Notes beside it.
     #[serde(default)]
     pub annotations: BTreeMap<String, String>,

@@ -57,7 +57,10 @@ pub use registry::{RegistryCredentials, RegistryProgress};
 pub use scratch_image::{
     FileSource, Owner, ScratchConfig, ScratchEntry, ScratchImage, ScratchImageError, SealedImage,
 };
-pub use signature::{ImageSignature, PublicKey, PublicKeyError, Untrusted, check_signatures, signature_name};
+pub use signature::{
+    ExpressionError, FoundSignature, ImageSignature, KeylessError, KeylessSigner, PublicKey, PublicKeyError,
+    Signers, TrustedRoot, TrustedRootError, Unreadable, Untrusted, check_signatures, signature_name,
+};
 pub use transfer::{
     ExposedRegistry, IncomingConnections, LocalRegistry, PieceOnWay, PieceWriter, RegistryExposure, Reopen,
     Room, Staging, StagingError, TELLING_BYTES, TransferError, TransferProgress, TransferStrategy,

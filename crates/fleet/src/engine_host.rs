@@ -34,6 +34,7 @@ mod one_off;
 mod packages;
 mod perform;
 mod port;
+mod program_output;
 mod proxy;
 mod proxy_files;
 mod proxy_list;

@@ -37,7 +37,7 @@ pub use traffic::{
     Balance, HeaderChanges, HeaderField, Hsts, InvalidTraffic, Network, PassiveHealth, Rate, Redirect,
     Traffic, UpgradeToken,
 };
-pub use trust::{Scan, Severity, Verification};
+pub use trust::{Keyless, Scan, Severity, TextPattern, Verification};
 
 mod accessory;
 mod boot;

@@ -146,6 +146,14 @@ pub struct ImageScan {
     pub command: String,
     /// The least severity in its report that stops the rollout, in the words of the deploy file.
     pub fail_on: Option<String>,
+    /// How long it may take.
+    #[serde(default = "scan_timeout")]
+    pub timeout: Duration,
+}
+
+/// What plans meant that were stored before they said so.
+fn scan_timeout() -> Duration {
+    freehold_model::Scan::TIMEOUT
 }
 
 /// The assets of a release that is to serve beside those of the release that serves. All paths are in `directory`.

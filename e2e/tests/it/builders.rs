@@ -213,3 +213,44 @@ async fn every_builder_makes_the_same_image() {
         assert_eq!((other, steps), (config, history), "built by {version}");
     }
 }
+
+/// The same by way of a bastion: what another machine builds that only a jump host reaches is what this one builds, and
+/// the secret is not in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_builder_behind_a_bastion_makes_the_same_image() {
+    let mut scene = Scene::on(crate::reach::lab().await, &["app"]).await;
+    own_service(&mut scene, "behind");
+    fs_err::copy("/bin/busybox", scene.project.folder().join("busybox")).unwrap();
+    scene.project.write(".dockerignore", "*\n!hello\n!VERSION\n!busybox\n").unwrap();
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).unwrap();
+    let mark: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    scene.project.write(".kamal/secrets", &format!("BUILD_TOKEN=mark-{mark}\n")).unwrap();
+    scene.project.write("Dockerfile", &WITH_SECRET.replace("OUTCOME", "/bin/busybox true")).unwrap();
+    let builder = scene.host("database");
+    let mut seen = Vec::new();
+    for (version, place) in
+        [("here", ""), ("there", "    remote: ssh://root@database:22\n    local: false\n")]
+    {
+        scene.file.more = format!(
+            "x-freehold:\n  builder:\n    secrets: [BUILD_TOKEN]\n    args: {{LEVEL: high}}\n{place}"
+        );
+        scene.write(&scene.file);
+        let words = ["deploy", "--version", version, "--no-cache", "--verbose"];
+        let run = scene.run(&words).await.expect_code(0).unwrap();
+        assert!(!run.stderr.contains(&mark), "{run:?}");
+        let image = format!("behind:{version}");
+        let inspect = ["image", "inspect", "--format", "{{json .Config}}\n{{.Architecture}} {{.Os}}", &image];
+        let history = ["history", "--no-trunc", "--format", "{{.CreatedBy}}", &image];
+        let (config, history) = if version == "here" {
+            (docker_text(&scene, &inspect), docker_text(&scene, &history))
+        } else {
+            (builder.docker(&inspect).await.unwrap(), builder.docker(&history).await.unwrap())
+        };
+        assert!(!history.contains(&mark) && !config.contains(&mark), "{history}");
+        seen.push((configuration(&config), history));
+    }
+    assert_eq!(seen[0], seen[1]);
+    // It only builds.
+    assert!(builder.containers().await.unwrap().is_empty());
+}

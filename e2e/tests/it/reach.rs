@@ -28,7 +28,7 @@ fn topology() -> Topology {
     topology
 }
 
-async fn lab() -> Arc<Lab> {
+pub(crate) async fn lab() -> Arc<Lab> {
     Lab::shared(topology()).await.unwrap()
 }
 

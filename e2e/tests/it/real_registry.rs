@@ -43,6 +43,8 @@ pub(crate) enum Tokens {
     Empty = 1,
     /// They have expired.
     Expired = 2,
+    /// They are good until an engine wants to push, and have expired from then on.
+    UntilPush = 3,
 }
 
 impl RealRegistry {
@@ -130,10 +132,15 @@ impl RealRegistry {
         ))
     }
 
-    /// The digest of a tag.
+    /// The digest of an image's tag.
     pub(crate) fn digest(&self, image: &str, tag: &str) -> String {
-        let accept = "--head --header 'Accept: application/vnd.docker.distribution.manifest.v2+json'";
-        let head = self.curl(accept, &format!("/v2/{image}/manifests/{tag}"));
+        self.digest_of(image, tag, "application/vnd.docker.distribution.manifest.v2+json")
+    }
+
+    /// The digest of a tag, whatever form is behind it.
+    pub(crate) fn digest_of(&self, image: &str, tag: &str, kind: &str) -> String {
+        let accept = format!("--head --header 'Accept: {kind}'");
+        let head = self.curl(&accept, &format!("/v2/{image}/manifests/{tag}"));
         let line = head.lines().find_map(|line| line.strip_prefix("Docker-Content-Digest: "));
         line.unwrap().trim().to_owned()
     }
@@ -155,14 +162,12 @@ impl RealRegistry {
         digest
     }
 
-    /// Stores a manifest under a tag.
+    /// Stores a manifest, or an index, under a tag or its digest.
     pub(crate) fn tag(&self, image: &str, tag: &str, manifest: &serde_json::Value) {
         let file = self.folder.path().join("manifest");
         fs_err::write(&file, manifest.to_string()).unwrap();
-        let put = format!(
-            "--request PUT --header 'Content-Type: application/vnd.oci.image.manifest.v1+json' --data-binary @{}",
-            file.display()
-        );
+        let kind = manifest["mediaType"].as_str().unwrap();
+        let put = format!("--request PUT --header 'Content-Type: {kind}' --data-binary @{}", file.display());
         self.curl(&put, &format!("/v2/{image}/manifests/{tag}"));
     }
 }
@@ -210,6 +215,11 @@ fn token_server(address: Ipv4Addr, folder: PathBuf, mode: Arc<AtomicU8>) -> Stri
             let request = lines.next().unwrap_or_default();
             let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
             let known = format!("basic {}", STANDARD.encode("ann:right$").to_lowercase());
+            let is_engine = head.iter().any(|line| line.to_lowercase().starts_with("user-agent: docker"));
+            let is_push = request.contains("push");
+            if is_engine && is_push && mode.load(Ordering::SeqCst) == Tokens::UntilPush as u8 {
+                mode.store(Tokens::Expired as u8, Ordering::SeqCst);
+            }
             let is_known = head.iter().any(|line| line.to_lowercase() == format!("authorization: {known}"));
             let (status, body) = if is_known {
                 ("200 OK", json!({"token": token(&folder, &request, mode.load(Ordering::SeqCst))}))
@@ -315,6 +325,27 @@ async fn a_real_registry_from_end_to_end() {
     expect_untouched(&scene, &image).await;
     fs_err::remove_file(&filler).unwrap();
 
+    // It fills up while the image is pushed.
+    let mut ballast = vec![0; 6 << 20];
+    getrandom::fill(&mut ballast).unwrap();
+    fs_err::write(scene.project.folder().join("ballast"), &ballast).unwrap();
+    let dockerfile = fs_err::read_to_string(scene.project.folder().join("Dockerfile")).unwrap();
+    scene.project.write("Dockerfile", &format!("{dockerfile}COPY ballast /ballast\n")).unwrap();
+    let ignored = fs_err::read_to_string(scene.project.folder().join(".dockerignore")).unwrap();
+    scene.project.write(".dockerignore", &format!("{ignored}\n!ballast\n")).unwrap();
+    shell(&format!(
+        "head -c $(( $(df --output=avail --block-size=1 {0} | tail -n 1) - 3000000 )) /dev/zero > {1}",
+        registry.storage.display(),
+        filler.display()
+    ));
+    let refused = scene.deploy("1").await.expect_code(1).unwrap();
+    assert!(refused.stderr.contains(&format!("build {image}:1")), "it was built: {}", refused.stderr);
+    assert!(refused.stderr.contains("has no space left to store anything"), "{}", refused.stderr);
+    expect_untouched(&scene, &image).await;
+    fs_err::remove_file(&filler).unwrap();
+    scene.project.write("Dockerfile", &dockerfile).unwrap();
+    scene.project.write(".dockerignore", &ignored).unwrap();
+
     // Nobody has pushed that version.
     let refused = scene.run(&["deploy", "--skip-push", "--version", "0"]).await.expect_code(1).unwrap();
     assert!(
@@ -365,6 +396,13 @@ async fn a_registry_with_tokens_and_dockers_own_login() {
     let denied = format!("registry `{}` does not let user `ann` write to `hello`", registry.address);
     assert!(refused.stderr.contains(&denied), "{}", refused.stderr);
     assert!(!refused.stderr.contains(&format!("build {image}:1")), "{}", refused.stderr);
+    expect_untouched(&scene, &image).await;
+    // They were good when the deploy began, and are not any more when the image is there.
+    registry.give(Tokens::UntilPush);
+    let refused = scene.deploy("1").await.expect_code(1).unwrap();
+    assert!(refused.stderr.contains(&format!("build {image}:1")), "it was built: {}", refused.stderr);
+    let gone = format!("registry `{}` does not let in user `ann`", registry.address);
+    assert!(refused.stderr.contains(&gone), "{}", refused.stderr);
     expect_untouched(&scene, &image).await;
     registry.give(Tokens::Good);
 

@@ -3,6 +3,7 @@
 //! The signatures are made by OpenSSL after cosign's specification (`specs/SIGNATURE_SPEC.md`), and stored in the registry as
 //! cosign stores them: no cosign can be had where these tests run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
@@ -11,6 +12,14 @@ use serde_json::json;
 
 use crate::real_registry::{Entrance, RealRegistry, shell};
 use crate::scene::Scene;
+
+use authority::{NOW, Proof, Sigstore, Wish};
+
+#[path = "../../../crates/docker/src/signature/authority.rs"]
+mod authority;
+
+/// The annotation that holds a signature.
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 
 /// Makes a pair of keys.
 fn pair(folder: &Path, name: &str, algorithm: &str) {
@@ -49,6 +58,10 @@ fn sign(key: &Path, payload: &str) -> String {
 
 /// Puts a signature beside an image, as `cosign sign` does.
 fn attach(registry: &RealRegistry, digest: &str, payload: &str, signature: &str) {
+    attach_with(registry, digest, payload, BTreeMap::from([(SIGNATURE.to_owned(), signature.to_owned())]));
+}
+
+fn attach_with(registry: &RealRegistry, digest: &str, payload: &str, notes: BTreeMap<String, String>) {
     let layer = registry.store("hello", payload.as_bytes());
     let config = registry.store(
         "hello",
@@ -62,7 +75,7 @@ fn attach(registry: &RealRegistry, digest: &str, payload: &str, signature: &str)
             "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
             "size": payload.len(),
             "digest": layer,
-            "annotations": {"dev.cosignproject.cosign/signature": signature}
+            "annotations": notes
         }]
     });
     registry.tag("hello", &format!("{}.sig", digest.replacen(':', "-", 1)), &manifest);
@@ -158,6 +171,109 @@ async fn only_signed_images_run() {
     scene.expect_serving("three").await;
 }
 
+/// Puts a keyless signature beside an image as cosign 2 did: notes beside what was signed.
+fn note(registry: &RealRegistry, digest: &str, proof: &Proof) {
+    let mut notes = proof.notes();
+    let signature = base64::engine::general_purpose::STANDARD.encode(&proof.signature);
+    notes.insert(SIGNATURE.to_owned(), signature);
+    attach_with(registry, digest, std::str::from_utf8(&proof.payload).unwrap(), notes);
+}
+
+/// Puts a bundle beside an image as cosign 3 does in a registry that keeps no list of referrers.
+fn refer(registry: &RealRegistry, digest: &str, proof: &Proof) {
+    let kind = "application/vnd.dev.sigstore.bundle.v0.3+json";
+    let bundle = proof.bundle().to_string();
+    let layer = registry.store("hello", bundle.as_bytes());
+    let empty = registry.store("hello", b"{}");
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": kind,
+        "config": {"mediaType": "application/vnd.oci.empty.v1+json", "size": 2, "digest": empty},
+        "layers": [{"mediaType": kind, "size": bundle.len(), "digest": layer}]
+    });
+    let text = manifest.to_string();
+    registry.tag("hello", "bundle", &manifest);
+    let referrer = registry.digest_of("hello", "bundle", "application/vnd.oci.image.manifest.v1+json");
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": [{
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": kind,
+            "size": text.len(),
+            "digest": referrer
+        }]
+    });
+    registry.tag("hello", &digest.replacen(':', "-", 1), &index);
+}
+
+/// Signatures without a key: by somebody whom an authority of the project's trusted root knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn keyless_signatures_decide() {
+    let mut scene = Scene::new(&["h1"]).await;
+    let registry = RealRegistry::start(&scene, Entrance::Password).await;
+    let (sigstore, foreign) = (Sigstore::new(), Sigstore::new());
+    scene.project.write(".kamal/secrets", "REGISTRY_PASSWORD='right$'\n").unwrap();
+    let verify = "verify:\n  trusted_root: config/trusted_root.json\n  identity_regexp: ci@example\\.(com|org)\n  \
+                  issuer: https://accounts.example.com\n";
+    scene.file.more = format!(
+        "registry:\n  server: {}\n  username: ann\n  password: [REGISTRY_PASSWORD]\n{verify}",
+        registry.address
+    );
+    scene.write(&scene.file);
+    scene.project.write("config/trusted_root.json", "{}").unwrap();
+    let words = ["deploy", "--skip-push", "--version", "1"];
+    let refused = scene.run(&words).await.expect_code(3).unwrap();
+    assert!(refused.stderr.contains("`config/trusted_root.json`"), "{}", refused.stderr);
+    scene.project.write("config/trusted_root.json", &sigstore.trusted_root().to_string()).unwrap();
+    let push = async |version: &str| {
+        scene.project.set_version(version).unwrap();
+        scene.run(&["build", "push", "--version", version]).await.expect_code(0).unwrap();
+        registry.digest("hello", version)
+    };
+
+    let digest = push("1").await;
+    expect_refused(&scene, "1", "it is not signed").await;
+    let text = payload(&digest);
+    let late = Wish { logged: NOW + 601, ..Wish::default() };
+    let eve = Wish { identity: "eve@example.com", ..Wish::default() };
+    for (proof, why) in [
+        (foreign.sign(&text, None, &Wish::default()), "not by a transparency log of the trusted root"),
+        (sigstore.sign(&text, None, &late), "its certificate was not valid when"),
+        (sigstore.sign(&text, None, &eve), "it was signed by `eve@example.com`, not by what matches"),
+    ] {
+        note(&registry, &digest, &proof);
+        expect_refused(&scene, "1", why).await;
+    }
+    note(&registry, &digest, &sigstore.sign(&text, None, &Wish::default()));
+    let run = scene.run(&["deploy", "--skip-push", "--version", "1", "--verbose"]).await;
+    let run = run.expect_code(0).unwrap();
+    assert!(run.stderr.contains("signed by ci@example.com"), "{}", run.stderr);
+    scene.expect_serving("1").await;
+
+    let digest = push("2").await;
+    let statement = |predicate: &str| {
+        json!({
+            "_type": "https://in-toto.io/Statement/v1",
+            "subject": [{"digest": {"sha256": digest.trim_start_matches("sha256:")}}],
+            "predicateType": predicate,
+            "predicate": {}
+        })
+        .to_string()
+    };
+    let kind = Some("application/vnd.in-toto+json");
+    let made = sigstore.sign(&statement("https://slsa.dev/provenance/v1"), kind, &Wish::default());
+    refer(&registry, &digest, &made);
+    expect_refused(&scene, "2", "what was signed is not an image").await;
+    let signed = statement("https://sigstore.dev/cosign/sign/v1");
+    refer(&registry, &digest, &foreign.sign(&signed, kind, &Wish::default()));
+    expect_refused(&scene, "2", "not by a transparency log of the trusted root").await;
+    refer(&registry, &digest, &sigstore.sign(&signed, kind, &Wish::default()));
+    scene.run(&["deploy", "--skip-push", "--version", "2"]).await.expect_code(0).unwrap();
+    scene.expect_serving("2").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scanner_decides() {
     let mut scene = Scene::new(&["h1"]).await;
@@ -188,6 +304,17 @@ async fn a_scanner_decides() {
     scene.write(&scene.file);
     let refused = scene.deploy("2").await.expect_code(1).unwrap();
     assert!(refused.stderr.contains("the scan ended with exit status: 7"), "{}", refused.stderr);
+    scene.file.more = "scan:\n  cmd: 'sleep 86399 & echo looking >&2; wait'\n  timeout: 2\n".to_owned();
+    scene.write(&scene.file);
+    let refused = scene.deploy("2").await.expect_code(1).unwrap();
+    assert!(refused.stderr.contains("the scan took longer than 2 seconds"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("looking"), "{}", refused.stderr);
+    let left = shell("grep -lsz 86399 /proc/[0-9]*/cmdline | xargs -r grep -lz '^sleep$' || true");
+    assert_eq!(left, "", "what the scanner started is gone");
+    scene.file.more = scan("exec yes");
+    scene.write(&scene.file);
+    let refused = scene.deploy("2").await.expect_code(1).unwrap();
+    assert!(refused.stderr.contains("the scan printed more than 64 MiB"), "{}", refused.stderr);
     scene.expect_serving("1").await;
     let left = shell("ls -d /tmp/freehold-scan-* 2>/dev/null || true");
     assert_eq!(left, "", "the image's file is gone");

@@ -20,6 +20,7 @@ pub(crate) async fn run(context: &Context, arguments: Args) -> Result<(), Comman
     let name = arguments.release.or_else(|| context.arguments.version.clone());
     let target = name.map_or(RollbackTarget::Previous, RollbackTarget::Named);
     let change = Change::prepare(context, Build::No).await?;
+    crate::preflight::warn_of_unchecked(context, change.project());
     let done = change
         .carry_out(async |observed| Ok(rollback(change.project(), change.release_id(), &target, observed)?))
         .await?;

@@ -34,6 +34,16 @@ fn around(section: &str, line: &str) -> String {
         }
         // They have keys that are required.
         "verify" | "scan" | "registry" if line.is_empty() => head.to_owned(),
+        "verify" if !line.starts_with("keys") && !line.starts_with("signatures") => {
+            // Whom keyless signatures are by, what vouches for that and what is trusted belong together.
+            let rest = [
+                ("identity", "identity: ci"),
+                ("issuer", "issuer: us"),
+                ("trusted_root", "trusted_root: r.json"),
+            ];
+            let rest = rest.map(|(key, rest)| if line.starts_with(key) { line } else { rest }).join(", ");
+            format!("{head}verify: {{{rest}}}\n")
+        }
         "verify" if !line.starts_with("keys") => format!("{head}verify: {{keys: [a.pub]{comma}{line}}}\n"),
         "scan" if !line.starts_with("cmd") => format!("{head}scan: {{cmd: scanner{comma}{line}}}\n"),
         "images/NAME" => format!("{head}images: {{worker: {{{line}}}}}\n"),

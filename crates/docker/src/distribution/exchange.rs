@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, LOCATION, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HOST, LINK, LOCATION, WWW_AUTHENTICATE};
 use http::{HeaderName, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
@@ -67,6 +67,8 @@ pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) content_type: String,
     pub(super) location: Option<String>,
+    /// Where the next page of a list is.
+    pub(super) next: Option<String>,
     pub(super) challenges: Vec<String>,
     pub(super) body: Bytes,
 }
@@ -112,6 +114,10 @@ async fn request(
             status: head.status,
             content_type: text(CONTENT_TYPE).unwrap_or_default(),
             location: text(LOCATION),
+            next: text(LINK).and_then(|link| {
+                let (address, rest) = link.strip_prefix('<')?.split_once('>')?;
+                rest.contains("next").then(|| address.to_owned())
+            }),
             challenges: challenges.filter_map(|value| value.to_str().ok()).map(str::to_owned).collect(),
             body,
         })

@@ -6,19 +6,17 @@ use freehold_docker::BuildCache;
 use freehold_model::{Buildpacks, Diagnose, ErrorKind, Evidence, ImageReference};
 use freehold_plan::{Buildx, BuildxCommand, PackCommand};
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
+use crate::engine_host::program_output::{self, Bounds, Ended, OutputError};
 use crate::engine_host::workshop::{BuildContext, BuildDestination, Workshop};
 use crate::event::Progress;
 use crate::host::{Outcome, StepError, Work};
 
 /// How many of the last lines of a program that failed are shown.
 const LAST_LINES: usize = 20;
-
-/// The longest result that is read of a program, bytes.
-const LARGEST_RESULT: u64 = 256 * 1024 * 1024;
 
 /// Why a program that builds did not.
 #[derive(Debug, thiserror::Error)]
@@ -84,15 +82,6 @@ pub(super) struct Call<'a> {
     pub(super) variables: Vec<(String, String)>,
     /// Where it runs, if not where this process does.
     pub(super) directory: Option<std::path::PathBuf>,
-}
-
-/// How a program ended.
-pub(super) struct Ended {
-    pub(super) status: std::process::ExitStatus,
-    /// All that it wrote to its standard output.
-    pub(super) stdout: String,
-    /// The last lines of everything that it wrote.
-    pub(super) last: Vec<String>,
 }
 
 impl<'a> Call<'a> {
@@ -249,41 +238,14 @@ impl Workshop {
     }
 
     /// Runs a program whose standard output is its result; what else it writes is passed on.
-    pub(super) async fn output_of(&self, call: &Call<'_>, work: &Work<'_>) -> Result<Ended, StepError> {
-        let program = call.program;
-        let mut command = self.command(call);
-        let mut child = command
-            .stdin(Stdio::null())
-            .spawn()
-            .map_err(|source| call.failed(ProgramError::Start { program, source }))?;
-        let broken = |source| call.failed(ProgramError::Output { program, source });
-        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
-            return Err(broken(io::Error::other("it has no pipes")));
-        };
-        let (sender, mut lines) = mpsc::channel(64);
-        let mut errors = Vec::new();
-        let mut result = Vec::new();
-        let show = async {
-            while let Some(line) = lines.recv().await {
-                (work.progress)(Progress::Build { line: String::clone(&line) });
-                errors.push(line);
-            }
-        };
-        let mut stdout = stdout.take(LARGEST_RESULT);
-        let all = async {
-            let (read, err, ()) =
-                tokio::join!(stdout.read_to_end(&mut result), read_lines(stderr, sender), show);
-            read.map(drop).and(err)?;
-            child.wait().await
-        };
-        let status = tokio::select! {
-            ended = all => ended.map_err(broken)?,
-            () = work.stop.cancelled() => return Err(StepError::Stopped),
-        };
-        let stdout = String::from_utf8_lossy(&result).into_owned();
-        let lines: Vec<String> = stdout.lines().map(str::to_owned).chain(errors).collect();
-        let last = lines.iter().skip(lines.len().saturating_sub(LAST_LINES)).cloned().collect();
-        Ok(Ended { status, stdout, last })
+    pub(super) async fn output_of(
+        &self,
+        call: &Call<'_>,
+        bounds: Bounds,
+        work: &Work<'_>,
+    ) -> Result<Ended, OutputError> {
+        let show = |line| (work.progress)(Progress::Build { line });
+        program_output::run(self.command(call), bounds, &show, work.stop).await
     }
 
     fn command(&self, call: &Call<'_>) -> Command {

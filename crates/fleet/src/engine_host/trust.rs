@@ -2,9 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use freehold_docker::{
-    ImageSignature, PublicKey, RegistryError, Untrusted, check_signatures, signature_name,
+    FoundSignature, ImageSignature, RegistryError, Signers, Untrusted, check_signatures, signature_name,
 };
 use freehold_model::{Diagnose, ErrorKind, Evidence, ImageDigest, ImageReference};
 use freehold_plan::{BuildPlaceName, ImageOrigin, ImagePlace, ImageScan};
@@ -13,6 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 
 use crate::engine_host::build_program::Call;
 use crate::engine_host::known::Found;
+use crate::engine_host::program_output::{Bounds, OutputError};
 use crate::engine_host::workshop::Workshop;
 use crate::event::Progress;
 use crate::host::{Outcome, StepError, Work};
@@ -21,14 +23,17 @@ use findings::{Findings, ReportError};
 
 mod findings;
 
+/// The longest report that is read, bytes.
+const LARGEST_REPORT: usize = 64 << 20;
+
 /// How many of the worst findings are shown.
 const SHOWN: usize = 20;
 
 /// What decides which images may run.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct ImageTrust {
-    /// Keys of which one must have signed.
-    pub keys: Vec<PublicKey>,
+    /// Of whom one must have signed; if nobody is named, nobody has to.
+    pub signers: Signers,
     /// A folder with signatures beside those in the registry.
     pub signatures: Option<PathBuf>,
     /// Whether a scanner looks at images.
@@ -40,7 +45,7 @@ pub struct ImageTrust {
 impl ImageTrust {
     /// Says whether images are checked before any host gets them.
     pub(super) fn decides(&self) -> bool {
-        self.scans || !self.keys.is_empty()
+        self.scans || !self.signers.is_empty()
     }
 }
 
@@ -63,6 +68,12 @@ pub(super) enum TrustError {
     Archive(#[source] io::Error),
     #[error("the scan ended with {status}")]
     Scanner { status: String, last: Vec<String> },
+    #[error("the scan took longer than {} seconds", limit.as_secs())]
+    Slow { limit: Duration, last: Vec<String> },
+    #[error("the scan printed more than {} MiB", LARGEST_REPORT >> 20)]
+    Flood { last: Vec<String> },
+    #[error("the scan cannot be run")]
+    Lost(#[source] io::Error),
     #[error("{count} known flaws of image `{image}` are {least} or worse")]
     Flaws { image: String, least: String, count: usize, worst: Vec<String> },
     #[error("the report of the scanner cannot be understood")]
@@ -88,10 +99,10 @@ impl Diagnose for TrustError {
     fn help(&self) -> Vec<String> {
         match self {
             Self::Untrusted { name, at: Signed::InRegistry, .. } => vec![format!(
-                "sign it: `freehold build push`, `cosign sign --key KEY --new-bundle-format=false {name}`, `freehold deploy --skip-push`"
+                "sign it: `freehold build push`, `cosign sign [--key KEY] {name}`, `freehold deploy --skip-push`"
             )],
             Self::Untrusted { at: Signed::InProject, .. } => vec![
-                "sign it and put `sha256-DIGEST.json` and `sha256-DIGEST.sig` into the folder `verify: signatures:`, \
+                "sign it and put `sha256-DIGEST.json` and `sha256-DIGEST.sig` or `.sigstore.json` into the folder `verify: signatures:`, \
                  then deploy with `--skip-push`"
                     .to_owned(),
             ],
@@ -102,13 +113,19 @@ impl Diagnose for TrustError {
             Self::Moved { .. } => {
                 vec!["another build on that engine has taken its name meanwhile: deploy again".to_owned()]
             }
+            Self::Slow { .. } => vec![
+                "give it longer in the deploy file, in seconds: `scan: timeout: 3600`; what it started was ended".to_owned(),
+            ],
+            Self::Flood { .. } => vec!["let it print its report only".to_owned()],
             _ => Vec::new(),
         }
     }
 
     fn evidence(&self) -> Vec<Evidence> {
         match self {
-            Self::Scanner { last, .. } if !last.is_empty() => {
+            Self::Scanner { last, .. } | Self::Slow { last, .. } | Self::Flood { last }
+                if !last.is_empty() =>
+            {
                 vec![Evidence { title: "last lines of its output".to_owned(), lines: last.clone() }]
             }
             Self::Flaws { worst, .. } => {
@@ -151,22 +168,19 @@ impl Workshop {
             ImagePlace::Registry(_) => (Signed::InRegistry, format!("{}@{digest}", image.repository)),
             ImagePlace::Engine(_) => (Signed::InProject, format!("{image} ({digest})")),
         };
-        let local = check_signatures(&digest, &signatures, &trust.keys);
+        let local = check_signatures(&digest, &signatures, &trust.signers);
         if local.is_err() && at == Signed::InRegistry {
             let client = self.registry_client(&image.repository).map_err(TrustError::Registry)?;
             signatures.extend(client.signatures(&digest).await.map_err(TrustError::Registry)?);
         }
-        check_signatures(&digest, &signatures, &trust.keys).map_err(|source| TrustError::Untrusted {
-            name,
-            at,
-            source,
-        })?;
+        let signer = check_signatures(&digest, &signatures, &trust.signers)
+            .map_err(|source| TrustError::Untrusted { name, at, source })?;
         let found = match at {
             Signed::InRegistry => Found::InRegistry(digest),
             Signed::InProject => Found::Checked(digest),
         };
         self.found.write().insert(image.clone(), found);
-        Ok(Outcome::Done(Some("signed by a key of the project".to_owned())))
+        Ok(Outcome::Done(Some(format!("signed by {signer}"))))
     }
 
     /// Returns the digest by which the engine that builds knows an image.
@@ -243,13 +257,22 @@ impl Workshop {
             call.variables.push(("FREEHOLD_ARCHIVE".to_owned(), path));
         }
         call.directory = Some(self.trust.read().directory.clone());
-        let ended = self.output_of(&call, work).await?;
+        let bounds = Bounds { result: LARGEST_REPORT, time: scan.timeout };
+        let ended = match self.output_of(&call, bounds, work).await {
+            Ok(ended) => ended,
+            Err(OutputError::Stopped) => return Err(StepError::Stopped),
+            Err(OutputError::TooLong(limit, last)) => return Err(failed(TrustError::Slow { limit, last })),
+            Err(OutputError::TooMuch(_, last)) => return Err(failed(TrustError::Flood { last })),
+            Err(OutputError::Start(source) | OutputError::Lost(source)) => {
+                return Err(failed(TrustError::Lost(source)));
+            }
+        };
         if !ended.status.success() {
             let status = ended.status.to_string();
             return Err(failed(TrustError::Scanner { status, last: ended.last }));
         }
         let Some(least) = &scan.fail_on else { return Ok(Outcome::Done(None)) };
-        let found = Findings::read(&ended.stdout, least).map_err(TrustError::Report).map_err(failed)?;
+        let found = Findings::read(&ended.result, least).map_err(TrustError::Report).map_err(failed)?;
         if found.flaws.is_empty() {
             return Ok(Outcome::Done(Some(format!("{} known flaws, none {least} or worse", found.known))));
         }
@@ -321,14 +344,22 @@ impl Drop for Folder {
     }
 }
 
-/// Reads the signatures of a digest from the project's folder: `sha256-DIGEST.json` and `sha256-DIGEST.sig`.
-fn stored(folder: &Path, digest: &ImageDigest) -> io::Result<Vec<ImageSignature>> {
+/// Reads the signatures of a digest from the project's folder: `sha256-DIGEST.sig` over `sha256-DIGEST.json`, or the bundle
+/// `sha256-DIGEST.sigstore.json`.
+fn stored(folder: &Path, digest: &ImageDigest) -> io::Result<Vec<FoundSignature>> {
     let name = signature_name(digest);
-    let payload = match fs_err::read(folder.join(format!("{name}.json"))) {
-        Ok(payload) => payload,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+    let read = |extension: &str| match fs_err::read(folder.join(format!("{name}.{extension}"))) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     };
-    let signature = fs_err::read_to_string(folder.join(format!("{name}.sig")))?;
-    Ok(vec![ImageSignature { payload: payload.into(), signature }])
+    let payload = read("json")?;
+    let mut signatures = Vec::new();
+    if let (Some(payload), Some(signature)) = (&payload, read("sig")?) {
+        signatures.push(ImageSignature::by_key(payload, &String::from_utf8_lossy(&signature)));
+    }
+    if let Some(bundle) = read("sigstore.json")? {
+        signatures.push(ImageSignature::of_bundle(&bundle, payload.as_deref()));
+    }
+    Ok(signatures)
 }

@@ -1,12 +1,35 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
-/// Which images may run.
+/// Which images may run: those that one of these has signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verification {
-    /// The files of the public keys, relative to the project; a signature by one of them suffices. Never empty.
+    /// The files of the public keys, relative to the project. Never empty where there is no `keyless`.
     pub keys: Vec<PathBuf>,
+    /// Somebody whom an authority knows.
+    pub keyless: Option<Keyless>,
     /// A folder with signatures, relative to the project, beside those in the registry.
     pub signatures: Option<PathBuf>,
+}
+
+/// Who signs without a key of their own: with a certificate that was made for the occasion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyless {
+    /// The file with the authorities and logs that are trusted, relative to the project.
+    pub trusted_root: PathBuf,
+    /// Who signs: an e-mail address or a URI.
+    pub identity: TextPattern,
+    /// Who vouches for that: the URL of an OpenID provider.
+    pub issuer: TextPattern,
+}
+
+/// What a text has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TextPattern {
+    /// This very text.
+    Exactly(String),
+    /// A text that a regular expression matches from beginning to end.
+    Matching(String),
 }
 
 /// What looks for known flaws in an image.
@@ -16,6 +39,13 @@ pub struct Scan {
     pub command: String,
     /// The least severity of a flaw in its report that stops a rollout; without one only its exit status counts.
     pub fail_on: Option<Severity>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+impl Scan {
+    /// How long it may take if nothing else is said: the first call of a scanner fetches what is known of flaws.
+    pub const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 }
 
 /// How bad a known flaw is.

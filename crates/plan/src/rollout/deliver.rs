@@ -140,7 +140,7 @@ fn check(stages: &mut Stages, request: &RolloutRequest<'_>, hosts: &[HostName]) 
         }
         if let Some(scan) = &project.scan {
             let fail_on = scan.fail_on.map(|severity| severity.as_str().to_owned());
-            let scan = ImageScan { command: scan.command.clone(), fail_on };
+            let scan = ImageScan { command: scan.command.clone(), fail_on, timeout: scan.timeout };
             stages.step_beside(first, &lane, Action::ScanImage { image, at, scan }, Undo::Nothing);
         }
     }

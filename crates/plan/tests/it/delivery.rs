@@ -99,9 +99,16 @@ fn with_a_registry_every_host_pulls_what_was_pushed() {
 fn images_are_checked_before_any_host_gets_them() {
     let trusting = |script: Script| {
         script.with(|project| {
-            project.verification =
-                Some(Verification { keys: vec![PathBuf::from("cosign.pub")], signatures: None });
-            project.scan = Some(Scan { command: "trivy".to_owned(), fail_on: Some(Severity::High) });
+            project.verification = Some(Verification {
+                keys: vec![PathBuf::from("cosign.pub")],
+                keyless: None,
+                signatures: None,
+            });
+            project.scan = Some(Scan {
+                command: "trivy".to_owned(),
+                fail_on: Some(Severity::High),
+                timeout: Scan::TIMEOUT,
+            });
         })
     };
     let mut script = trusting(with_registry(server()));

@@ -129,6 +129,25 @@ impl<'a> Setup<'a> {
     }
 }
 
+/// Says whether an accessory may get another image, or its first.
+fn runs_an_image(verb: AccessoryVerb) -> bool {
+    matches!(
+        verb,
+        AccessoryVerb::Boot | AccessoryVerb::Reboot | AccessoryVerb::Only(AccessoryStep::PullImage)
+    )
+}
+
+/// Says what `verify` and `scan` are not about, so that nobody takes it for checked.
+fn warn_of_unchecked(context: &Context, project: &Project) {
+    let keys = match (project.verification.is_some(), project.scan.is_some()) {
+        (true, true) => "`verify` and `scan` are",
+        (true, false) => "`verify` is",
+        (false, true) => "`scan` is",
+        (false, false) => return,
+    };
+    context.ui.warn(format!("{keys} about the service's images: those of accessories are not checked"));
+}
+
 impl<'a> Operation<'a> {
     /// Reads and checks everything on this machine.
     ///
@@ -147,6 +166,9 @@ impl<'a> Operation<'a> {
             let stock = stock::take(context, &change.loaded.whole, &accessories, &change.secrets).await?;
             files = stock::fingerprints(&stock);
             change.hosts.lay_in(stock);
+        }
+        if runs_an_image(verb) {
+            warn_of_unchecked(context, &change.loaded.whole);
         }
         change.acts = acts(verb, &chosen);
         Ok(Self { change, chosen, verb, files })

@@ -32,6 +32,7 @@ impl Diagnose for NothingRuns {
 
 pub(crate) async fn run(context: &Context, _arguments: &Args) -> Result<(), CommandError> {
     let change = Change::prepare(context, Build::No).await?;
+    crate::preflight::warn_of_unchecked(context, change.project());
     let done = change
         .carry_out(async |observed| {
             let version = match &change.version {
