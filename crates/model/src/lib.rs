@@ -6,6 +6,7 @@
 //! Start with [`Project`], the whole of a deploy file after checking, and [`Diagnose`], which every error that can
 //! reach a person implements.
 
+mod address;
 mod diagnose;
 mod image;
 mod name;
@@ -14,6 +15,7 @@ mod project;
 mod release;
 mod secret;
 
+pub use address::AddressScope;
 pub use diagnose::{Diagnose, ErrorKind, Evidence};
 pub use image::{
     Architecture, ImageDigest, ImageId, ImageReference, ParseImageError, RemoteImage, Repository, Tag,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use freehold_docker::PublishedPort;
 use freehold_fleet::{GuardState, ReachReport, ReachTarget, Reachability};
-use freehold_model::PortProtocol;
+use freehold_model::{AddressScope, PortProtocol};
 use freehold_plan::{GuardRules, GuardVerdict};
 
 /// Ports that are tried in any case: what most often is open by mistake.
@@ -196,18 +196,9 @@ fn is_answered(address: IpAddr, vantage: &Vantage, report: &ReachReport) -> bool
     let of_address = || report.seen.iter().filter(|(target, _)| target.address == address);
     let accepts_all = of_address().any(|(target, seen)| target.port == CANARY && *seen == Reachability::Open);
     let has_sign = of_address().any(|(_, seen)| matches!(seen, Reachability::Open | Reachability::Refused));
-    let is_far = is_private(address) && (vantage.is_outside || report.away.contains(&address));
+    let is_far = AddressScope::of(address) == AddressScope::Private
+        && (vantage.is_outside || report.away.contains(&address));
     !accepts_all && (has_sign || !is_far)
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            address.is_private() || (first == 100 && (64..128).contains(&second))
-        }
-        IpAddr::V6(address) => address.is_unique_local(),
-    }
 }
 
 /// Says in one word what was seen.

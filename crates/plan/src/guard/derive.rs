@@ -1,7 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_model::{
-    Diagnose, ErrorKind, Firewall, FirewallInterfaces, FirewallPorts, FirewallSource, HostName,
+    AddressScope, Diagnose, ErrorKind, Firewall, FirewallInterfaces, FirewallPorts, FirewallSource, HostName,
     InterfaceName, Network, PortProtocol, Project, PublishedPorts,
 };
 
@@ -141,7 +141,8 @@ impl Context<'_> {
             };
         }
         if network.default_routes.is_empty()
-            && let Some(entry) = network.own_addresses().find(|entry| is_public(entry.address))
+            && let Some(entry) =
+                network.own_addresses().find(|entry| AddressScope::of(entry.address) == AddressScope::Public)
         {
             return Err(GuardError::NoDefaultRoute {
                 host: host.clone(),
@@ -247,19 +248,5 @@ impl Context<'_> {
         let own = self.networks.get(host).into_iter().flat_map(HostNetwork::sources);
         let written = host.as_str().parse().ok().map(Network::single);
         own.chain(written).collect()
-    }
-}
-
-/// Says whether an address is routed on the internet.
-fn is_public(address: std::net::IpAddr) -> bool {
-    match address {
-        std::net::IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            let is_shared = first == 100 && (64..128).contains(&second);
-            !(address.is_private() || address.is_loopback() || address.is_link_local() || is_shared)
-        }
-        std::net::IpAddr::V6(address) => {
-            !(address.is_unique_local() || address.is_loopback() || address.is_unicast_link_local())
-        }
     }
 }
