@@ -142,7 +142,7 @@ pub(crate) fn tell(name: &HostName, from: &str, check: &Check) -> String {
 
 /// Looks at the hosts anew and tries the ports that a change concerns. That it cannot is a warning: the change is done.
 pub(crate) async fn after(change: &Change<'_>, concerned: &Concerned) {
-    if concerned.is_empty() {
+    if concerned.keys().all(HostName::is_local) {
         return;
     }
     let (context, project) = (change.context, &change.loaded.whole);

@@ -20,6 +20,7 @@ async fn a_role_on_another_host_is_reached_by_its_name() {
     );
     scene.project.write("config/deploy.yml", &file).unwrap();
     scene.project.write("Dockerfile", DOCKERFILE).unwrap();
+    scene.project.write(".dockerignore", ".kamal\n").unwrap();
     lay_in_busybox(&scene, &bastion).await;
     scene.project.set_version("1").unwrap();
     scene.run(&["deploy", "--version", "1"]).await.expect_code(0).unwrap();
