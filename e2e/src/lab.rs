@@ -26,7 +26,7 @@ pub use host::Host;
 pub use relay::Relay;
 pub use running::{LABS_VARIABLE, Lab};
 pub use sweep::{remove_all, remove_kept, sweep};
-pub use topology::{HostSpec, Position, Suite, Topology};
+pub use topology::{Families, HostSpec, Position, Suite, Topology};
 
 /// What [`Lab::reset`] does with the images on the hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

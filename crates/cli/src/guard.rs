@@ -1,14 +1,17 @@
 //! The host guard as commands see it: what the deploy file wants, what the hosts have, and how the one becomes the other.
 
 pub(crate) mod probe;
+pub(crate) mod short;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_fleet::{EngineHost, GuardChange, GuardFailure, GuardState, Host, HostError, LoadedGuard};
-use freehold_model::{Diagnose, ErrorKind, HostName, PortProtocol, Project};
-use freehold_plan::{GuardPolicy, GuardRule, GuardRules, GuardVerdict, HostNetwork, guard, ruleset};
+use freehold_model::{Diagnose, ErrorKind, FirewallPorts, HostName, PortProtocol, Project};
+use freehold_plan::{
+    GuardPolicy, GuardRule, GuardRules, GuardVerdict, HostNetwork, guard, ruleset, unguarded,
+};
 
 use tokio::task::JoinSet;
 
@@ -29,6 +32,7 @@ pub(crate) struct Survey {
     stem: String,
     states: BTreeMap<HostName, GuardState>,
     wanted: BTreeMap<HostName, GuardPolicy>,
+    unguarded: BTreeMap<HostName, Vec<String>>,
 }
 
 /// How the guard of a host stands.
@@ -40,6 +44,8 @@ pub(crate) enum Standing {
     Absent,
     /// The deploy file says something else than what was applied.
     Behind,
+    /// It was applied; whether it is loaded only root can see, which we are not.
+    Unseen,
     /// It is not as it was applied: somebody changed or removed the loaded table, or the unit that loads it at boot.
     Drifted,
 }
@@ -50,6 +56,7 @@ impl Standing {
             Self::InStep => "in step",
             Self::Absent => "absent",
             Self::Behind => "to change",
+            Self::Unseen => "not seen",
             Self::Drifted => "drifted",
         }
     }
@@ -60,6 +67,8 @@ impl Standing {
 pub(crate) enum Boot {
     /// It has to be.
     Always,
+    /// It has to be where it is new; where this project's guard is without, a person took care of it.
+    AsBefore,
     /// A person takes care of it.
     ByHand,
 }
@@ -125,7 +134,12 @@ impl Survey {
             looked.into_iter().map(|(name, state)| Ok((name, state?))).collect::<Result<_, HostError>>()?;
         let networks: BTreeMap<HostName, HostNetwork> =
             states.iter().map(|(name, state)| (name.clone(), state.network.clone())).collect();
-        Ok(Self { stem: project.stem(), states, wanted: guard(project, &networks)? })
+        let unguarded = names.into_iter().map(|name| {
+            let texts = unguarded(project, &name);
+            (name, texts)
+        });
+        let unguarded = unguarded.collect();
+        Ok(Self { stem: project.stem(), states, wanted: guard(project, &networks)?, unguarded })
     }
 
     /// Returns what is known of a host.
@@ -142,6 +156,12 @@ impl Survey {
     /// Returns what a host lets in by what is stored there.
     pub(crate) fn stored(&self, host: &HostName) -> GuardRules {
         GuardRules::of(self.states.get(host).into_iter().flat_map(|state| state.policies.values()))
+    }
+
+    /// Returns the ports of a host that rules are about, wanted ones and those that are stored there.
+    pub(crate) fn concerned(&self, host: &HostName) -> Vec<FirewallPorts> {
+        let rules = [self.wanted(host), self.stored(host)].into_iter().flat_map(|rules| rules.rules);
+        rules.map(|rule| rule.ports).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     fn others(&self, host: &HostName) -> Vec<&GuardPolicy> {
@@ -165,9 +185,17 @@ impl Survey {
         {
             return Standing::Behind;
         }
+        if state.loaded == LoadedGuard::NotSeen {
+            return Standing::Unseen;
+        }
         let is_loaded = matches!(state.loaded, LoadedGuard::AsStored | LoadedGuard::Unknown);
         let survives = state.is_enabled || !state.means.has_systemd;
         if is_loaded && survives { Standing::InStep } else { Standing::Drifted }
+    }
+
+    /// Returns what the host publishes for this project and the guard has no rule for.
+    pub(crate) fn unguarded(&self, host: &HostName) -> &[String] {
+        self.unguarded.get(host).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Says whether a host would let in no new connection from where we come.
@@ -206,6 +234,7 @@ impl Survey {
                 policy: self.wanted.get(name).cloned(),
                 ruleset: ruleset(&self.wanted(name)),
                 undo_after,
+                surveyed: state.digest.clone(),
             };
             changes.spawn(async move {
                 let outcome = change_one(&host, has_nft, &change).await;
@@ -250,14 +279,15 @@ impl Survey {
             if let Some(file) = self.states.get(name).and_then(|state| state.unreadable.first()) {
                 return Err(GuardError::Unreadable { host: name.clone(), file: file.clone() }.into());
             }
-            let Some(host) = hosts.get(name) else { continue };
-            let others = self.others(name);
+            let (Some(host), Some(state)) = (hosts.get(name), self.states.get(name)) else { continue };
+            let (others, surveyed) = (self.others(name), state.digest.clone());
             if others.is_empty() {
-                host.remove_guard().await?;
+                host.remove_guard(&surveyed).await?;
                 continue;
             }
-            let (stem, text) = (self.stem.clone(), ruleset(&GuardRules::of(others)));
-            host.change_guard(&GuardChange { stem, policy: None, ruleset: text, undo_after }).await?;
+            let (stem, ruleset) = (self.stem.clone(), ruleset(&GuardRules::of(others)));
+            let change = GuardChange { stem, policy: None, ruleset, undo_after, surveyed };
+            host.change_guard(&change).await?;
         }
         Ok(names)
     }
@@ -271,7 +301,12 @@ impl Survey {
         if !state.means.has_nft && !state.means.can_install {
             return Err(GuardError::NoNft { host, system: state.means.system.clone() });
         }
-        if boot == Boot::Always && !state.means.has_systemd {
+        let may_be_without = match boot {
+            Boot::Always => false,
+            Boot::AsBefore => self.has_own(name),
+            Boot::ByHand => true,
+        };
+        if !may_be_without && !state.means.has_systemd {
             return Err(GuardError::NoInit { host });
         }
         match state.unreadable.first() {
@@ -307,7 +342,7 @@ pub(crate) async fn keep_in_step(change: &Change<'_>) -> Result<(), CommandError
     if !all.iter().any(|host| survey.has_own(host)) {
         return Ok(());
     }
-    let changed = survey.apply(context, &hosts, (&all, Boot::ByHand, UNDO_AFTER)).await?;
+    let changed = survey.apply(context, &hosts, (&all, Boot::AsBefore, UNDO_AFTER)).await?;
     let acts =
         changed.iter().filter_map(|name| Some((Arc::clone(hosts.get(name)?), "Applied firewall".to_owned())));
     audit::write_down(context, project, &change.author.email, acts).await;

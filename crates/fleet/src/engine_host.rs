@@ -69,7 +69,9 @@ use crate::journal::{JournalEntry, StoredJournal};
 
 pub use bootstrap::EngineState;
 pub use connection::{Reach, SshReach};
-pub use guard::{GuardChange, GuardFailure, GuardMeans, GuardState, HostSocket, LoadedGuard};
+pub use guard::{
+    GuardChange, GuardFailure, GuardMeans, GuardState, GuardUndo, HostSocket, LoadedGuard, PublishedBy,
+};
 pub use health::Examination;
 pub use local_registry::LOCAL_REGISTRY;
 pub use one_off::{Attached, AttachedControl, MissingImage, OneOff};

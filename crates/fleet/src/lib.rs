@@ -4,6 +4,7 @@
 //! local engine. [`execute`] walks through a plan under a lease; [`recover`] finishes or undoes what a dead client
 //! left. Progress lines, JSON and the journal all follow from the same [`Event`]s.
 
+mod answering;
 mod clock;
 mod egress;
 mod engine_host;
@@ -17,13 +18,14 @@ mod pause;
 mod recover;
 mod world;
 
+pub use answering::{DatabaseAnswer, database_from_here};
 pub use clock::{BootClock, Clock};
 pub use engine_host::{
     Attached, AttachedControl, BootFile, BuildContext, BuildDestination, EngineHost, EngineState,
-    Examination, GuardChange, GuardFailure, GuardMeans, GuardState, HostSocket, ImageTrust, LOCAL_REGISTRY,
-    LoadedGuard, MissingImage, OneOff, ProxyDetails, ProxyHistory, Reach, ReachReport, ReachTarget,
-    Reachability, ServedCertificate, ServedService, ServedTarget, ServerCommand, ServerControl,
-    ServiceDetails, SshReach, Stock, Workshop, reach_from_here,
+    Examination, GuardChange, GuardFailure, GuardMeans, GuardState, GuardUndo, HostSocket, ImageTrust,
+    LOCAL_REGISTRY, LoadedGuard, MissingImage, OneOff, ProxyDetails, ProxyHistory, PublishedBy, Reach,
+    ReachReport, ReachTarget, Reachability, ServedCertificate, ServedService, ServedTarget, ServerCommand,
+    ServerControl, ServiceDetails, SshReach, Stock, Workshop, reach_from_here,
 };
 pub use event::{Event, Progress, StepOutcome, Watch};
 pub use execute::{ExecuteError, PutBack, Report, StepFailure, StepLeft, execute};

@@ -6,6 +6,7 @@
 //! Start with [`Project`], the whole of a deploy file after checking, and [`Diagnose`], which every error that can
 //! reach a person implements.
 
+mod address;
 mod diagnose;
 mod image;
 mod name;
@@ -14,6 +15,7 @@ mod project;
 mod release;
 mod secret;
 
+pub use address::AddressScope;
 pub use diagnose::{Diagnose, ErrorKind, Evidence};
 pub use image::{
     Architecture, ImageDigest, ImageId, ImageReference, ParseImageError, RemoteImage, Repository, Tag,
@@ -30,13 +32,7 @@ pub use project::{
     ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, DnsUpdates, Environment, ExternalAccount,
     FileContent, FileMode, Firewall, FirewallInterfaces, FirewallPorts, FirewallRule, FirewallSource,
     GpuRequest, HeaderChanges, HeaderField, HealthCheck, HookOutput, HookSettings, Hsts, InvalidPorts,
-    InvalidSchedule, InvalidTraffic, JumpHost, Keyless, LoggedHeaders, Logging, Mount, MountKind, Network,
-    NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, PortProtocol, Project, ProjectImage,
-    ProxyAcme, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, PublishedPorts,
-    RareOptions, Rate, Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost,
-    RoleImage, RoleOrder, Scan, Schedule, ScheduleState, ScheduledJob, Severity, SshConfigFiles, SshLogLevel,
-    SshSettings, TargetProtocol, TextPattern, Timeouts, Tls, Traffic, Ulimit, UpgradeToken, Verification,
-    is_database_image,
+    InvalidSchedule, InvalidTraffic, JumpHost, Keyless, LoggedHeaders, Logging, Mount, MountKind, Network, NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, PortProtocol, Project, ProjectImage, ProxyAcme, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, PublishedPorts, RareOptions, Rate, Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Scan, Schedule, ScheduleState, ScheduledJob, Severity, SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol, TextPattern, Timeouts, Tls, Traffic, Ulimit, UnguardedPublish, UpgradeToken, Verification, is_database_image,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -18,7 +18,7 @@ pub use canary::{Canary, CanaryHeader, CanaryVerdict};
 pub use container_options::{ContainerOptions, RestartPolicy, Ulimit};
 pub use firewall::{
     Firewall, FirewallInterfaces, FirewallPorts, FirewallRule, FirewallSource, InvalidPorts, PortProtocol,
-    PublishedPorts, is_database_image,
+    PublishedPorts, UnguardedPublish, is_database_image,
 };
 pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_acme::{DnsUpdates, ExternalAccount, ProxyAcme};

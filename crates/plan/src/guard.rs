@@ -10,7 +10,7 @@ mod ruleset;
 #[cfg(test)]
 mod tests;
 
-pub use derive::{GuardError, guard};
+pub use derive::{GuardError, guard, unguarded};
 pub use network::{HostNetwork, InterfaceAddress, SshEndpoints, is_of_containers};
 pub use policy::{GuardPolicy, GuardRule, GuardRules, GuardVerdict};
 pub use ruleset::ruleset;

@@ -45,7 +45,7 @@ pub use canary::{
 pub use gate::{Gate, GateError, set_gate};
 pub use guard::{
     GuardError, GuardPolicy, GuardRule, GuardRules, GuardVerdict, HostNetwork, InterfaceAddress,
-    SshEndpoints, guard, is_of_containers, ruleset,
+    SshEndpoints, guard, is_of_containers, ruleset, unguarded,
 };
 pub use hardening::{
     HardeningAction, HardeningChange, HardeningItem, HardeningPlan, PackageManager, ParseFactsError,

@@ -1,4 +1,4 @@
-//! How containers find accessories on other hosts by name.
+//! How containers find accessories and roles on other hosts by name.
 //!
 //! On one host the engine's own name service does it: containers of the network `kamal` know each other by name. What is on
 //! another host gets a line in the container's hosts file and a variable, both with the address that the deploy file has
@@ -6,9 +6,12 @@
 
 use std::net::IpAddr;
 
-use freehold_model::{Accessory, ContainerOptions, EnvName, Environment, HostName, Project};
+use freehold_model::{
+    ContainerOptions, EnvName, Environment, HostName, Project, PublishedPorts, UnguardedPublish,
+};
 
-/// Makes the accessories on other hosts known to a container on this host: what its own configuration says goes first.
+/// Makes the accessories and roles on other hosts known to a container on this host, in so far as they publish a port that other
+/// hosts reach: what the container's own configuration says goes first, and an accessory before a role of its name.
 pub fn introduce(
     project: &Project,
     host: &HostName,
@@ -19,37 +22,61 @@ pub fn introduce(
     if network.starts_with("container:") {
         return;
     }
-    for accessory in project.accessories.values().filter(|accessory| is_elsewhere(accessory, host)) {
+    for peer in peers(project).into_iter().filter(|peer| peer.is_reachable && !peer.hosts.contains(&host)) {
         let addresses: Vec<IpAddr> =
-            accessory.hosts.iter().filter_map(|other| project.address_of(other)).collect();
+            peer.hosts.iter().filter_map(|other| project.address_of(other)).collect();
         let Some(first) = addresses.first() else { continue };
-        let name = accessory.container.as_str();
+        let name = peer.name.as_str();
         let is_named = |entry: &String| {
             entry.strip_prefix(name).is_some_and(|rest| rest.starts_with(':') || rest.starts_with('='))
         };
         if !options.add_host.iter().any(is_named) {
             options.add_host.push(format!("{name}:{first}"));
         }
-        if let Ok(variable) = EnvName::parse(variable(accessory.name.as_str())) {
+        if let Ok(variable) = EnvName::parse(variable(peer.short)) {
             let all: Vec<String> = addresses.iter().map(ToString::to_string).collect();
             environment.clear.entry(variable).or_insert_with(|| all.join(","));
         }
     }
 }
 
-/// Says whether an accessory runs on other hosts only and can be reached from there.
-fn is_elsewhere(accessory: &Accessory, host: &HostName) -> bool {
-    let published = accessory.publish.iter().chain(&accessory.options.publish);
-    let is_open = |publish: &String| {
-        let inner = ["127.", "[::1]", "::1", "localhost:"];
-        !inner.iter().any(|prefix| publish.starts_with(prefix))
-    };
-    let is_reachable = accessory.network == "host" || published.into_iter().any(is_open);
-    is_reachable && !accessory.hosts.contains(host)
+/// Something that containers on other hosts may want to talk to.
+struct Peer<'a> {
+    /// The name in hosts files.
+    name: String,
+    /// The name in the deploy file.
+    short: &'a str,
+    hosts: Vec<&'a HostName>,
+    is_reachable: bool,
 }
 
-/// Returns the variable with the addresses of an accessory: `FREEHOLD_DB_HOSTS`.
-fn variable(accessory: &str) -> String {
-    let upper = accessory.to_ascii_uppercase();
+fn peers(project: &Project) -> Vec<Peer<'_>> {
+    let accessories = project.accessories.values().map(|accessory| {
+        let mut published = accessory.publish.iter().chain(&accessory.options.publish);
+        Peer {
+            name: accessory.container.to_string(),
+            short: accessory.name.as_str(),
+            hosts: accessory.hosts.iter().collect(),
+            is_reachable: accessory.network == "host" || published.any(|text| is_open(text)),
+        }
+    });
+    let roles = project.roles.values().map(|role| Peer {
+        name: format!("{}-{}", project.service, role.name),
+        short: role.name.as_str(),
+        hosts: role.hosts.iter().map(|entry| &entry.name).collect(),
+        is_reachable: role.options.publish.iter().any(|text| is_open(text)),
+    });
+    accessories.chain(roles).collect()
+}
+
+/// Says whether other hosts reach what is published.
+fn is_open(publish: &str) -> bool {
+    let is_named = PublishedPorts::parse(publish).is_some_and(|published| !published.is_loopback());
+    is_named || UnguardedPublish::of(publish).is_some()
+}
+
+/// Returns the variable with the addresses of an accessory or a role: `FREEHOLD_DB_HOSTS`.
+fn variable(name: &str) -> String {
+    let upper = name.to_ascii_uppercase();
     format!("FREEHOLD_{}_HOSTS", upper.replace(|letter: char| !letter.is_ascii_alphanumeric(), "_"))
 }

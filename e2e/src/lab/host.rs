@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
@@ -17,7 +17,8 @@ const EXEC_LIMIT: Duration = Duration::from_secs(120);
 /// Takes every firewall off a host but the engine's own rules.
 const OPEN_UP: &str = "ufw --force reset >/dev/null 2>&1 || true; rm -f /etc/ufw/*.rules.2*
     systemctl disable --quiet --now freehold-guard.service 2>/dev/null || true
-    rm -rf /etc/freehold /etc/systemd/system/freehold-guard.service /run/freehold-guard.*
+    rm -rf /etc/freehold /etc/systemd/system/freehold-guard.service /etc/systemd/system/nftables.service.d
+    rm -rf /run/freehold-guard.*
     systemctl daemon-reload; nft delete table inet freehold 2>/dev/null || true";
 /// Where [`Host::fill_disk`] puts what takes the space.
 const FILLER: &str = "/var/lib/docker/lab-filler";
@@ -72,6 +73,18 @@ impl Host {
     #[must_use]
     pub fn private_address(&self) -> Option<Ipv4Addr> {
         self.state.private
+    }
+
+    /// Returns the IPv6 address on the network that the hosts share, for the hosts that have one.
+    #[must_use]
+    pub fn open_ipv6(&self) -> Option<Ipv6Addr> {
+        self.state.open_ipv6
+    }
+
+    /// Returns the IPv6 address on the private network, for the hosts that have one.
+    #[must_use]
+    pub fn private_ipv6(&self) -> Option<Ipv6Addr> {
+        self.state.private_ipv6
     }
 
     /// Returns where the host's `sshd` listens, as seen from this computer.

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::engine::{Engine, repository};
 use super::owner::Owner;
 use super::state::{HostState, LabState, lab_directories, labs_directory};
 use super::sweep::{self, LAB_LABEL, OWNER_LABEL};
-use super::{Host, HostSpec, Images, LabError, Position, Suite, Topology, image, keys};
+use super::{Families, Host, HostSpec, Images, LabError, Position, Suite, Topology, image, keys};
 
 /// The variable by which `freehold-lab with` tells its command the folders of the labs that it started.
 pub const LABS_VARIABLE: &str = "FREEHOLD_LABS";
@@ -257,19 +257,33 @@ impl Lab {
         for number in (0..200_u32).filter_map(|offset| u8::try_from((first + offset) % 200).ok()) {
             let subnet = format!("172.30.{number}.0/24");
             let network = self.state.network.clone();
-            if self.make_network(&network, &["--subnet", &subnet]).await?.code != Some(0) {
+            let options = self.network_options(&subnet, OPEN, number);
+            let options: Vec<&str> = options.iter().map(String::as_str).collect();
+            if self.make_network(&network, &options).await?.code != Some(0) {
                 continue;
             }
             if has_private {
                 let name = format!("{network}-private");
                 let subnet = format!("172.31.{number}.0/24");
-                let output = self.make_network(&name, &["--internal", "--subnet", &subnet]).await?;
+                let options = self.network_options(&subnet, PRIVATE, number);
+                let mut options: Vec<&str> = options.iter().map(String::as_str).collect();
+                options.push("--internal");
+                let output = self.make_network(&name, &options).await?;
                 command::checked("docker", &["network", "create", &name], output)?;
                 self.state.private_network = Some(name);
             }
             return Ok(number);
         }
         Err(LabError::NoNetwork)
+    }
+
+    fn network_options(&self, subnet: &str, place: u16, number: u8) -> Vec<String> {
+        let mut options = vec!["--subnet".to_owned(), subnet.to_owned()];
+        if self.state.topology.families == Families::Both {
+            let subnet = format!("{}/64", ipv6(place, number, 0));
+            options.extend(["--ipv6".to_owned(), "--subnet".to_owned(), subnet]);
+        }
+        options
     }
 
     async fn make_network(&self, name: &str, options: &[&str]) -> Result<Output, LabError> {
@@ -283,6 +297,7 @@ impl Lab {
         let hosts = &self.state.topology.hosts;
         let bastion =
             hosts.iter().find(|host| host.position == Position::Bastion).map(|host| host.name.clone());
+        let has_ipv6 = self.state.topology.families == Families::Both;
         let mut placed = Vec::new();
         for (last, spec) in (11..=254_u8).zip(hosts) {
             let is_open = spec.position != Position::Private;
@@ -293,6 +308,8 @@ impl Lab {
                 published: is_open.then_some(Ipv4Addr::new(127, 30, number, last)),
                 open: is_open.then_some(Ipv4Addr::new(172, 30, number, last)),
                 private: is_private.then_some(Ipv4Addr::new(172, 31, number, last)),
+                open_ipv6: (is_open && has_ipv6).then(|| ipv6(OPEN, number, last)),
+                private_ipv6: (is_private && has_ipv6).then(|| ipv6(PRIVATE, number, last)),
                 jump: if is_open { None } else { bastion.clone() },
             });
         }
@@ -308,6 +325,15 @@ impl Drop for Lab {
             watch.wait().ok();
         }
     }
+}
+
+/// Which of a lab's networks an IPv6 address is of.
+const OPEN: u16 = 0x30;
+const PRIVATE: u16 = 0x31;
+
+/// Returns a unique local address (RFC 4193) of a lab's network.
+fn ipv6(place: u16, number: u8, last: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd7a, 0xfee0, place, u16::from(number), 0, 0, 0, u16::from(last))
 }
 
 /// Makes the lab's folder and a description without hosts.
@@ -364,7 +390,10 @@ async fn start_host(engine: Engine, lab: LabState, host: Host, image: String) ->
     let container = state.container.as_str();
     engine.call(&["cp", &format!("{}/.", files.display()), &format!("{container}:/")]).await?;
     if let (true, Some(network), Some(address)) = (host.is_reachable(), &lab.private_network, state.private) {
-        engine.call(&["network", "connect", "--ip", &address.to_string(), network, container]).await?;
+        let (address, ipv6) = (address.to_string(), state.private_ipv6.map(|address| address.to_string()));
+        let ipv6: Vec<&str> = ipv6.iter().flat_map(|address| ["--ip6", address.as_str()]).collect();
+        let connect = [&["network", "connect", "--ip", &address], &ipv6[..], &[network, container]].concat();
+        engine.call(&connect).await?;
     }
     engine.call(&["start", container]).await?;
     host.wait_until_ready().await
@@ -390,11 +419,17 @@ fn create_arguments(lab: &LabState, host: &HostState, spec: &HostSpec, image: &s
         (None, Some(network), Some(address)) => {
             option("--network", network.clone());
             option("--ip", address.to_string());
+            if let Some(address) = host.private_ipv6 {
+                option("--ip6", address.to_string());
+            }
         }
         (open, _, _) => {
             option("--network", lab.network.clone());
             if let Some(address) = open {
                 option("--ip", address.to_string());
+            }
+            if let Some(address) = host.open_ipv6 {
+                option("--ip6", address.to_string());
             }
         }
     }

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,11 @@ pub(super) struct HostState {
     pub(super) open: Option<Ipv4Addr>,
     /// Its address on the private network.
     pub(super) private: Option<Ipv4Addr>,
+    /// The same, where the networks have such addresses.
+    #[serde(default)]
+    pub(super) open_ipv6: Option<Ipv6Addr>,
+    #[serde(default)]
+    pub(super) private_ipv6: Option<Ipv6Addr>,
     /// The host through which it is reached.
     pub(super) jump: Option<String>,
 }

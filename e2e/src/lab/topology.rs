@@ -10,6 +10,19 @@ pub struct Topology {
     pub name: String,
     /// The hosts, in the order of their addresses.
     pub hosts: Vec<HostSpec>,
+    /// Which addresses its networks have.
+    #[serde(default)]
+    pub families: Families,
+}
+
+/// Which addresses the networks of a lab have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Families {
+    /// IPv4 alone.
+    #[default]
+    Ipv4,
+    /// IPv4, and unique local IPv6 addresses.
+    Both,
 }
 
 /// One host of a topology.
@@ -98,7 +111,7 @@ impl Topology {
     #[must_use]
     pub fn hosts(count: usize) -> Self {
         let hosts = (1..=count).map(|number| HostSpec::new(format!("h{number}"), Position::Open)).collect();
-        Self { name: format!("{count}"), hosts }
+        Self { name: format!("{count}"), hosts, families: Families::Ipv4 }
     }
 
     /// A `bastion` in two networks, and behind it the hosts `app` and `database`, which nothing else reaches.
@@ -109,15 +122,19 @@ impl Topology {
             HostSpec::new("app", Position::Private),
             HostSpec::new("database", Position::Private),
         ];
-        Self { name: "bastion".to_owned(), hosts }
+        Self { name: "bastion".to_owned(), hosts, families: Families::Ipv4 }
     }
 
     /// Three hosts with an init system and ufw, `application`, `database` and `other`, each on the open and on the private
-    /// network.
+    /// network, by IPv4 and by IPv6.
     #[must_use]
     pub fn guarded() -> Self {
         let host = |name: &str| HostSpec { suite: Suite::Systemd, ..HostSpec::new(name, Position::Bastion) };
-        Self { name: "guarded".to_owned(), hosts: ["application", "database", "other"].map(host).to_vec() }
+        Self {
+            name: "guarded".to_owned(),
+            hosts: ["application", "database", "other"].map(host).to_vec(),
+            families: Families::Both,
+        }
     }
 
     /// Reads a topology's name as a person types it: `one`, `three`, `bastion`, `guarded` or a number of hosts.

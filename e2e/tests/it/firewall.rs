@@ -1,6 +1,7 @@
 //! The host guard: what it closes stays closed whatever Docker, ufw and reboots do, and nobody is locked out by it.
 
-use std::collections::BTreeMap;
+mod matrix;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +10,19 @@ use freehold_e2e::lab::{Host, Images, Lab, Topology};
 use freehold_e2e::project::{Project, Run};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
 
 use crate::scene::eventually;
-
-/// Makes a small image of the host's own busybox, since nothing can be pulled.
-const IMPORT_BUSYBOX: &str = "docker image inspect busybox >/dev/null 2>&1 && exit 0; mkdir -p /tmp/image && \
-    cp /bin/busybox /tmp/image/ && tar --create --directory /tmp/image . | \
-    docker import --change 'ENTRYPOINT [\"/busybox\"]' - busybox >/dev/null";
 
 /// The same service four times: on every address, on the private one, on the loopback one, in the host's network.
 const EVERYWHERE: u16 = 5001;
 const PRIVATE: u16 = 5002;
 const LOOPBACK: u16 = 5003;
 const HOST_NETWORK: u16 = 5004;
-const PORTS: [u16; 4] = [EVERYWHERE, PRIVATE, LOOPBACK, HOST_NETWORK];
+/// What answers datagrams with themselves, on every address.
+const ECHO: u16 = 5005;
 
 /// The architecture of this computer, and so of the lab.
 const ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-
-/// How long silence is listened to.
-const WAIT: Duration = Duration::from_secs(1);
 
 struct Guarded {
     lab: Arc<Lab>,
@@ -52,7 +45,7 @@ impl Guarded {
         self.host(name).private_address().unwrap()
     }
 
-    /// Writes a deploy file with the four services as accessories, and more keys of `firewall`.
+    /// Writes a deploy file with the services as accessories, and more keys of `firewall`.
     fn write(&self, head: &str, firewall: &str) {
         let private = self.private("database");
         let accessory = |name: &str, port: &str| {
@@ -61,12 +54,13 @@ impl Guarded {
         let text = format!(
             "service: hello\nimage: hello\nservers:\n  web: [application]\n{head}\
              proxy:\n  app_port: 80\n  healthcheck: {{path: /up, interval: 1, timeout: 2}}\n\
-             builder:\n  arch: {ARCH}\n  context: .\naccessories:\n{}{}{}{}x-freehold:\n  firewall:\n    \
-             publish: [everywhere]\n{firewall}",
+             builder:\n  arch: {ARCH}\n  context: .\naccessories:\n{}{}{}{}{}x-freehold:\n  firewall:\n    \
+             publish: [everywhere, echo]\n{firewall}",
             accessory("everywhere", &format!("    port: '{EVERYWHERE}:{EVERYWHERE}'\n")),
             accessory("private", &format!("    port: '{private}:{PRIVATE}:{PRIVATE}'\n")),
             accessory("loopback", &format!("    port: '127.0.0.1:{LOOPBACK}:{LOOPBACK}'\n")),
             accessory("own", ""),
+            accessory("echo", &format!("    port: '{ECHO}:{ECHO}/udp'\n")),
         );
         self.project.write("config/deploy.yml", &text).unwrap();
     }
@@ -74,62 +68,6 @@ impl Guarded {
     async fn run(&self, arguments: &[&str]) -> Run {
         self.project.freehold(arguments).await.unwrap()
     }
-
-    /// Starts the four services on the database host.
-    async fn start_services(&self) {
-        let host = self.host("database");
-        host.exec(IMPORT_BUSYBOX).await.unwrap();
-        let private = self.private("database");
-        let publish = [
-            format!("--publish {EVERYWHERE}:{EVERYWHERE}"),
-            format!("--publish {private}:{PRIVATE}:{PRIVATE}"),
-            format!("--publish 127.0.0.1:{LOOPBACK}:{LOOPBACK}"),
-            "--network host".to_owned(),
-        ];
-        for (port, publish) in PORTS.iter().zip(&publish) {
-            let run = format!(
-                "docker run --detach --restart unless-stopped --stop-timeout 1 --name service-{port} {publish} busybox \
-                 httpd -f -p {port} >/dev/null"
-            );
-            host.exec(&run).await.unwrap();
-        }
-    }
-
-    /// Tries each port from each place, without the executable: this computer at the public address, the two other hosts at
-    /// the private one. Returns what is open.
-    async fn open(&self) -> BTreeMap<(String, u16), bool> {
-        let mut seen = BTreeMap::new();
-        let mut tries = JoinSet::new();
-        let public = self.host("database").open_address().unwrap();
-        for port in PORTS {
-            let address = SocketAddr::from((public, port));
-            tries.spawn(async move {
-                let connected = tokio::time::timeout(WAIT, TcpStream::connect(address)).await;
-                (("this computer".to_owned(), port), matches!(connected, Ok(Ok(_))))
-            });
-        }
-        for name in ["application", "other"] {
-            let (host, address) = (self.host(name), self.private("database"));
-            for port in PORTS {
-                let host = host.clone();
-                tries.spawn(
-                    async move { ((host.name().to_owned(), port), connects(&host, address, port).await) },
-                );
-            }
-        }
-        while let Some(outcome) = tries.join_next().await {
-            let (cell, is_open) = outcome.unwrap();
-            seen.insert(cell, is_open);
-        }
-        seen
-    }
-}
-
-/// Says whether a connection from a host is accepted.
-async fn connects(host: &Host, address: Ipv4Addr, port: u16) -> bool {
-    let wait = WAIT.as_secs();
-    let script = format!("timeout {wait} bash -c 'exec 3<>/dev/tcp/{address}/{port}' 2>/dev/null");
-    host.attempt(&script).await.unwrap().code == Some(0)
 }
 
 /// Says whether `sshd` greets a new connection.
@@ -137,139 +75,6 @@ async fn greets(address: SocketAddr) -> bool {
     let mut greeting = [0; 4];
     let read = async { TcpStream::connect(address).await?.read_exact(&mut greeting).await };
     matches!(tokio::time::timeout(Duration::from_secs(2), read).await, Ok(Ok(_))) && &greeting == b"SSH-"
-}
-
-/// What the deploy file says: the application host reaches what is published to it, and nobody else anything. What ufw drops for
-/// the host's own network stays closed.
-fn expected(ufw: &str) -> BTreeMap<(String, u16), bool> {
-    let mut cells = BTreeMap::new();
-    for from in ["this computer", "application", "other"] {
-        for port in PORTS {
-            let is_meant = from == "application" && port != LOOPBACK;
-            let is_dropped = ufw == "deny" && port == HOST_NETWORK;
-            cells.insert((from.to_owned(), port), is_meant && !is_dropped);
-        }
-    }
-    cells
-}
-
-/// What `firewall verify --json` says of the cells.
-fn told(guarded: &Guarded, run: &Run) -> BTreeMap<(String, u16), bool> {
-    let json: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
-    let public = guarded.host("database").open_address().unwrap().to_string();
-    let private = guarded.private("database").to_string();
-    let mut cells = BTreeMap::new();
-    for check in json["result"]["hosts"][0]["checks"].as_array().unwrap() {
-        let from = check["from"].as_str().unwrap();
-        let port = u16::try_from(check["port"].as_u64().unwrap()).unwrap();
-        let address = if from == "this computer" { &public } else { &private };
-        if check["address"] == *address && check["protocol"] == "tcp" && PORTS.contains(&port) {
-            cells.insert((from.to_owned(), port), check["seen"] == "open");
-        }
-    }
-    cells
-}
-
-/// Issue 6, must show 3.
-#[tokio::test(flavor = "multi_thread")]
-async fn the_guard_holds_whatever_docker_ufw_and_reboots_do() {
-    let guarded = Guarded::new().await;
-    let allow = format!("    allow:\n      - {{port: {HOST_NETWORK}, from: web, on: database}}\n");
-    guarded.write("", &allow);
-    guarded.start_services().await;
-    let database = guarded.host("database");
-    let verify = ["firewall", "verify", "-h", "database", "--from", "other", "--timeout", "1", "--json"];
-
-    // Without the guard the world differs from the file, and that is said.
-    let open = guarded.open().await;
-    assert!(
-        open[&("this computer".to_owned(), EVERYWHERE)] && open[&("other".to_owned(), PRIVATE)],
-        "{open:?}"
-    );
-    let run =
-        guarded.run(&["firewall", "verify", "-h", "database", "--from", "other", "--timeout", "1"]).await;
-    let run = run.expect_code(1).unwrap();
-    assert!(run.stderr.contains("should be closed") && run.stderr.contains("service-5001"), "{}", run.stderr);
-    assert!(run.stdout.contains("container service-5001 (5001)"), "{}", run.stdout);
-
-    let plan = guarded.run(&["firewall", "plan", "--exit-code"]).await.expect_code(10).unwrap();
-    assert!(plan.stdout.contains("+ closed on eth0: everything else"), "{}", plan.stdout);
-    guarded.run(&["firewall", "apply"]).await.expect_code(0).unwrap();
-    let again = guarded.run(&["firewall", "apply"]).await.expect_code(0).unwrap();
-    assert!(again.stdout.contains("every host is in step"), "{}", again.stdout);
-    guarded.run(&["firewall", "plan", "--exit-code"]).await.expect_code(0).unwrap();
-
-    let application = guarded.private("application");
-    let application_public = guarded.host("application").open_address().unwrap();
-    let mut cells = 0;
-    for ufw in ["off", "on", "deny"] {
-        let script = match ufw {
-            "off" => "true".to_owned(),
-            "on" => format!(
-                "ufw default deny incoming; ufw allow 22/tcp; ufw allow from {application} to any port {HOST_NETWORK}; \
-                 ufw allow from {application_public} to any port {HOST_NETWORK}; ufw --force enable"
-            ),
-            _ => format!("ufw insert 1 deny {HOST_NETWORK}/tcp; ufw insert 1 deny {EVERYWHERE}/tcp"),
-        };
-        database.exec(&format!("{{ {script}; }} >/dev/null 2>&1")).await.unwrap();
-        for event in ["nothing", "restart of dockerd", "reload of ufw", "reboot"] {
-            match event {
-                "nothing" => {}
-                "restart of dockerd" => database.restart_engine().await.unwrap(),
-                "reload of ufw" => drop(database.exec("ufw reload").await.unwrap()),
-                _ => database.reboot().await.unwrap(),
-            }
-            eventually("the services", async || connects(&database, [127, 0, 0, 1].into(), LOOPBACK).await)
-                .await;
-            eventually("the service in the host's network", async || {
-                connects(&database, [127, 0, 0, 1].into(), HOST_NETWORK).await
-            })
-            .await;
-            let seen = guarded.open().await;
-            assert_eq!(seen, expected(ufw), "ufw {ufw}, after {event}");
-            let run = guarded.run(&verify).await;
-            assert_eq!(told(&guarded, &run), seen, "ufw {ufw}, after {event}: {}", run.stdout);
-            let code = if ufw == "deny" { 1 } else { 0 };
-            run.expect_code(code).unwrap();
-            cells += seen.len();
-        }
-    }
-    println!("{cells} cells are as the deploy file says, and `firewall verify` says the same");
-    let run = guarded
-        .run(&["firewall", "verify", "-h", "database", "--timeout", "1"])
-        .await
-        .expect_code(1)
-        .unwrap();
-    assert!(run.stderr.contains("ufw on host `database` may drop it"), "{}", run.stderr);
-    neighbours_cannot_go_round(&guarded).await;
-}
-
-/// A neighbour that sends packets for private and for container addresses to the host's interfaces gets nothing.
-async fn neighbours_cannot_go_round(guarded: &Guarded) {
-    let (other, database) = (guarded.host("other"), guarded.host("database"));
-    let inspect = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let container: Ipv4Addr = database
-        .docker(&["inspect", "--format", inspect, "service-5001"])
-        .await
-        .unwrap()
-        .trim()
-        .parse()
-        .unwrap();
-    let (private, public) = (guarded.private("database"), database.open_address().unwrap());
-    let go_round = async |target: Ipv4Addr, port: u16| {
-        // The other host has a Docker network of the same addresses: only this one goes away.
-        other.exec(&format!("ip route replace {target}/32 via {public}")).await.unwrap();
-        assert!(!connects(&other, target, port).await, "{target}:{port} by way of {public}");
-        other.exec(&format!("ip route del {target}/32 via {public}")).await.unwrap();
-    };
-    go_round(private, PRIVATE).await;
-    go_round(container, EVERYWHERE).await;
-    assert!(dropped(guarded, "stray").await >= 2);
-    // On an interface that is not closed, the container itself cannot be asked either.
-    guarded.write("", "    interfaces: {database: [eth1]}\n");
-    guarded.run(&["firewall", "apply", "-h", "database"]).await.expect_code(0).unwrap();
-    go_round(container, EVERYWHERE).await;
-    assert!(dropped(guarded, "direct").await > 0);
 }
 
 /// Returns how many packets the database host dropped for a reason.
@@ -362,11 +167,15 @@ async fn the_guard_is_shared_kept_and_removed() {
     assert!(show.stdout.contains("changed"), "{}", show.stdout);
     guarded.run(&["firewall", "apply", "-h", "database"]).await.expect_code(0).unwrap();
     assert!(!database.exec(table).await.unwrap().contains("9999"));
-    // The restart carries over to the guard, and is done a moment later.
-    let flush = "systemctl restart nftables
-        for try in $(seq 100); do nft list table inet freehold 2>/dev/null && break; sleep 0.1; done";
-    let again = database.exec(flush).await.unwrap();
-    assert!(again.contains("7777"), "it is loaded again after a flush: {again}");
+    for verb in ["restart", "stop", "start", "reload"] {
+        let again = database.exec(&format!("systemctl {verb} nftables; {table}")).await.unwrap();
+        assert!(again.contains("7777"), "it is loaded again after a flush by `{verb}`: {again}");
+    }
+    let flushed = database.exec(&format!("nft flush ruleset; {table}")).await.unwrap();
+    assert_eq!(flushed, "", "by hand, nothing brings it back");
+    let show = guarded.run(&["firewall", "show", "-h", "database"]).await.expect_code(0).unwrap();
+    assert!(show.stdout.contains("drifted"), "{}", show.stdout);
+    guarded.run(&["firewall", "apply", "-h", "database"]).await.expect_code(0).unwrap();
     database.restart_engine().await.unwrap();
 
     guarded.run(&["firewall", "remove", "-h", "database"]).await.expect_code(9).unwrap();
@@ -375,10 +184,116 @@ async fn the_guard_is_shared_kept_and_removed() {
     assert!(one.contains("7777") && !one.contains(&EVERYWHERE.to_string()), "{one}");
     second.freehold(&["firewall", "remove", "-y"]).await.unwrap().expect_code(0).unwrap();
     assert_eq!(database.exec(table).await.unwrap(), "");
-    let left = "ls -d /etc/freehold /etc/systemd/system/freehold-guard.service /run/freehold-guard.* 2>/dev/null || true";
+    let left = "ls -d /etc/freehold /etc/systemd/system/freehold-guard.service /etc/systemd/system/nftables.service.d \
+                /run/freehold-guard.* 2>/dev/null || true";
     assert_eq!(database.exec(left).await.unwrap(), "");
     let audit = database.exec("cat /home/deploy/.kamal/hello-audit.log").await.unwrap();
     assert!(audit.contains("Applied firewall") && audit.contains("Removed firewall"), "{audit}");
+}
+
+/// Two projects change the guard of one host at the same time: none overwrites what the other lets in.
+#[tokio::test(flavor = "multi_thread")]
+async fn projects_that_change_one_host_at_once_do_not_overwrite_each_other() {
+    let guarded = Guarded::new().await;
+    let database = guarded.host("database");
+    let second = Project::new(&guarded.lab, &["database"]).unwrap();
+    let write = |port: u16| {
+        guarded.write("", &format!("    allow: [{{port: {port}}}]\n"));
+        let text = format!(
+            "service: second\nimage: hello\nservers: [database]\nbuilder: {{arch: {ARCH}, context: .}}\n\
+             firewall: {{allow: [{{port: {}}}]}}\n",
+            port + 1000
+        );
+        second.write("config/deploy.yml", &text).unwrap();
+    };
+    let mut refused = 0;
+    for port in [7001, 7002, 7003] {
+        write(port);
+        let own = ["firewall", "apply", "-h", "database"];
+        let (one, other) = tokio::join!(guarded.run(&own), second.freehold(&["firewall", "apply"]));
+        for run in [&one, other.as_ref().unwrap()] {
+            if run.code != Some(0) {
+                assert_eq!(run.code, Some(5), "{}", run.stderr);
+                let is_told = run.stderr.contains("was changed meanwhile")
+                    || run.stderr.contains("waits for its confirmation");
+                assert!(is_told, "{}", run.stderr);
+                refused += 1;
+            }
+        }
+        guarded.run(&own).await.expect_code(0).unwrap();
+        second.freehold(&["firewall", "apply"]).await.unwrap().expect_code(0).unwrap();
+        let table = database.exec("nft list table inet freehold").await.unwrap();
+        assert!(table.contains(&port.to_string()) && table.contains(&(port + 1000).to_string()), "{table}");
+        guarded.run(&["firewall", "plan", "-h", "database", "--exit-code"]).await.expect_code(0).unwrap();
+        second.freehold(&["firewall", "plan", "--exit-code"]).await.unwrap().expect_code(0).unwrap();
+    }
+    println!("{refused} of 6 were told to try again");
+    let left =
+        database.exec("ls /run/freehold-guard.* /etc/freehold/guard.new 2>/dev/null || true").await.unwrap();
+    assert_eq!(left, "/run/freehold-guard.last\n");
+}
+
+/// What only root sees is not told by somebody else, and a database that anybody can talk to is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_seen_is_not_told_and_what_answers_is_named() {
+    let guarded = Guarded::new().await;
+    let database = guarded.host("database");
+    guarded.write("ssh: {user: deploy}\n", "    metadata: true\n");
+    guarded.run(&["firewall", "apply", "-h", "database"]).await.expect_code(0).unwrap();
+    database.exec("mv /etc/sudoers.d /etc/sudoers.away").await.unwrap();
+    let show = guarded.run(&["firewall", "show", "-h", "database"]).await;
+    let plan = guarded.run(&["firewall", "plan", "-h", "database"]).await;
+    let apply = guarded.run(&["firewall", "apply", "-h", "database"]).await;
+    database.exec("mv /etc/sudoers.away /etc/sudoers.d").await.unwrap();
+    let show = show.expect_code(0).unwrap().stdout;
+    assert!(
+        show.contains("not seen") && show.contains("only root sees it") && !show.contains("drifted"),
+        "{show}"
+    );
+    let plan = plan.expect_code(0).unwrap().stdout;
+    assert!(plan.contains("whether it is loaded only root can see"), "{plan}");
+    assert!(apply.expect_code(8).unwrap().stderr.contains("needs root"));
+
+    guarded.run(&["firewall", "remove", "-h", "database", "-y"]).await.expect_code(0).unwrap();
+    for (unit, port, greeting, answer) in [
+        ("fake-postgres", 5433, "", "N"),
+        ("fake-redis", 6379, "", "-NOAUTH Authentication required."),
+        ("fake-mysql", 3306, "\\x4a\\x00\\x00\\x00\\x0a8.0.36\\x00", ""),
+    ] {
+        // What is no question of theirs is not answered: PostgreSQL's begins with a zero.
+        let program = format!(
+            "import socketserver\n\
+             class H(socketserver.BaseRequestHandler):\n \
+             def handle(self):\n  \
+             self.request.sendall(b'{greeting}')\n  \
+             text = self.request.recv(64)\n  \
+             if text and (text[0] == 0) == ({port} == 5433): self.request.sendall(b'{answer}')\n  \
+             self.request.recv(64)\n\
+             socketserver.ThreadingTCPServer.allow_reuse_address = True\n\
+             socketserver.ThreadingTCPServer(('', {port}), H).serve_forever()\n"
+        );
+        database.write(&format!("/tmp/{unit}.py"), program.as_bytes()).await.unwrap();
+        database.exec(&format!("systemd-run --quiet --unit={unit} python3 /tmp/{unit}.py")).await.unwrap();
+        let address = SocketAddr::from((database.open_address().unwrap(), port));
+        eventually("the database", async || tokio::net::TcpStream::connect(address).await.is_ok()).await;
+    }
+    // Datagrams are swallowed by something that is not ours: that proves nothing, and is said.
+    database.exec("iptables -I INPUT ! -i lo -p udp -j DROP").await.unwrap();
+    let run = guarded.run(&["firewall", "verify", "-h", "database", "--timeout", "1"]).await;
+    let clean = "iptables -D INPUT ! -i lo -p udp -j DROP; systemctl stop fake-postgres fake-redis fake-mysql";
+    database.exec(clean).await.unwrap();
+    let run = run.expect_code(1).unwrap();
+    for (port, name) in [
+        (5433, "PostgreSQL, without TLS"),
+        (6379, "Redis, which asks for a password"),
+        (3306, "MySQL 8.0.36"),
+    ] {
+        let is_named =
+            |line: &str| line.contains(&format!(":{port}/tcp")) && line.contains(&format!("{name}, answers"));
+        assert!(run.stderr.lines().any(is_named), "{name}: {}", run.stderr);
+    }
+    let silent = "not proven from this computer: UDP over IPv4 (no answer)";
+    assert!(run.stdout.contains(silent), "{}", run.stdout);
 }
 
 /// A deploy leaves hosts without a guard alone, and keeps one in step.
@@ -387,7 +302,23 @@ async fn a_deploy_keeps_the_guard_in_step() {
     let guarded = Guarded::new().await;
     let application = guarded.host("application");
     guarded.write("", "    metadata: true\n");
-    guarded.run(&["deploy", "--version", "1"]).await.expect_code(0).unwrap();
+    // A port that a role publishes is tried at once.
+    let file = fs_err::read_to_string(guarded.project.folder().join("config/deploy.yml")).unwrap();
+    let published = "  web:\n    hosts: [application]\n    options: {publish: '8081:80'}\n";
+    let open = file.replace("  web: [application]\n", published);
+    guarded.project.write("config/deploy.yml", &open.replace("[everywhere,", "[web, everywhere,")).unwrap();
+    let run = guarded.run(&["deploy", "--version", "1"]).await.expect_code(0).unwrap();
+    let is_told =
+        |line: &str| line.contains(":8081/tcp from this computer: open") && line.contains("should be closed");
+    assert!(
+        run.stderr.lines().any(is_told) && run.stderr.contains("freehold firewall verify"),
+        "{}",
+        run.stderr
+    );
+    let run = guarded.run(&["firewall", "apply", "-h", "application"]).await.expect_code(0).unwrap();
+    assert!(run.stderr.contains("all as the deploy file says"), "{}", run.stderr);
+    guarded.run(&["firewall", "remove", "-y", "-h", "application"]).await.expect_code(0).unwrap();
+    guarded.project.write("config/deploy.yml", &file).unwrap();
     let table = "nft list table inet freehold 2>/dev/null || true";
     assert_eq!(application.exec(table).await.unwrap(), "");
     guarded.run(&["firewall", "apply"]).await.expect_code(0).unwrap();

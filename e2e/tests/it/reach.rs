@@ -1,6 +1,7 @@
 //! Hosts that only a jump host reaches, by every way in which people get to theirs.
 
 mod many;
+mod names;
 mod seed;
 mod ways;
 

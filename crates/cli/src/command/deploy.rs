@@ -6,7 +6,7 @@ use crate::change::{Build, Change};
 use crate::command::plan;
 use crate::context::Context;
 use crate::error::CommandError;
-use crate::guard;
+use crate::guard::{self, short};
 use crate::summary;
 
 /// Build the application, bring it to every host, and switch the traffic to it.
@@ -114,6 +114,7 @@ pub(crate) async fn deploy(
             change.plan_rollout(observed, &version, build.image(), proxy).await
         })
         .await?;
+    short::after(change, &short::of_roles(change.project())).await;
     let took = change.finish().await?;
     summary::show(change.context, change.project(), &done, took);
     Ok(())

@@ -3,9 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use freehold_docker::PublishedPort;
-use freehold_fleet::{GuardState, ReachReport, ReachTarget, Reachability};
-use freehold_model::PortProtocol;
+use freehold_fleet::{DatabaseAnswer, GuardState, PublishedBy, ReachReport, ReachTarget, Reachability};
+use freehold_model::{AddressScope, FirewallPorts, PortProtocol};
 use freehold_plan::{GuardRules, GuardVerdict};
 
 /// Ports that are tried in any case: what most often is open by mistake.
@@ -24,7 +23,7 @@ const MOST_OF_RANGE: u16 = 8;
 pub(crate) struct Subject<'a> {
     pub(crate) state: &'a GuardState,
     pub(crate) rules: &'a GuardRules,
-    pub(crate) published: &'a [(PublishedPort, String)],
+    pub(crate) published: &'a [PublishedBy],
 }
 
 /// From where something is tried.
@@ -77,6 +76,52 @@ pub(crate) struct Check {
     pub(crate) expected: &'static str,
     pub(crate) behind: Option<String>,
     pub(crate) meaning: Meaning,
+    /// Why it cannot be told what it means, where it cannot.
+    pub(crate) why: Option<&'static str>,
+    /// The database that answers there, where one was looked for and found.
+    pub(crate) database: Option<DatabaseAnswer>,
+}
+
+impl Check {
+    /// Says whether it shows that the world is as the file says, or that it is not.
+    pub(crate) fn is_proof(&self) -> bool {
+        matches!(self.meaning, Meaning::Expected | Meaning::Exposed | Meaning::Blocked)
+    }
+}
+
+/// A kind of tries from one place of which none told anything.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Gap {
+    /// From where.
+    pub(crate) from: String,
+    /// What: `TCP over IPv6`.
+    pub(crate) kind: String,
+    /// Why, in words.
+    pub(crate) why: String,
+}
+
+/// Returns the kinds of tries that told nothing, by the place.
+pub(crate) fn gaps(checks: &[(String, Check)]) -> Vec<Gap> {
+    let mut kinds: BTreeMap<(&String, &'static str), Vec<&Check>> = BTreeMap::new();
+    for (from, check) in checks {
+        let kind = match (check.target.protocol, check.target.address.is_ipv4()) {
+            (PortProtocol::Tcp, true) => "TCP over IPv4",
+            (PortProtocol::Tcp, false) => "TCP over IPv6",
+            (PortProtocol::Udp, true) => "UDP over IPv4",
+            (PortProtocol::Udp, false) => "UDP over IPv6",
+        };
+        kinds.entry((from, kind)).or_default().push(check);
+    }
+    let is_gap = |checks: &[&Check]| checks.iter().all(|check| check.meaning == Meaning::NotChecked);
+    kinds
+        .into_iter()
+        .filter(|(_, checks)| is_gap(checks))
+        .map(|((from, kind), checks)| {
+            let why: BTreeSet<&str> = checks.iter().filter_map(|check| check.why).collect();
+            let why = why.into_iter().collect::<Vec<_>>().join("; ");
+            Gap { from: from.clone(), kind: kind.to_owned(), why }
+        })
+        .collect()
 }
 
 impl Subject<'_> {
@@ -104,12 +149,28 @@ impl Subject<'_> {
         (targets, left_out)
     }
 
+    /// Returns what to try after a change that concerns some ports: those at every address.
+    pub(crate) fn targets_of(&self, ports: &[FirewallPorts]) -> Vec<ReachTarget> {
+        let mut targets = BTreeSet::new();
+        for address in self.addresses() {
+            for ports in ports {
+                let (first, last) = ports.range();
+                let protocol = ports.protocol();
+                let some = first..=last.min(first.saturating_add(MOST_OF_RANGE - 1));
+                targets.extend(some.map(|port| ReachTarget { protocol, address, port }));
+            }
+            targets.insert(ReachTarget { protocol: PortProtocol::Tcp, address, port: CANARY });
+        }
+        targets.into_iter().collect()
+    }
+
     /// Returns the ports to try, the most telling first.
     fn ports(&self, protocol: PortProtocol) -> Vec<u16> {
         let is_remote = |address: Option<IpAddr>| address.is_none_or(|address| !address.is_loopback());
         let mut ports: Vec<u16> = Vec::new();
+        let published = self.published.iter().filter(|published| published.protocol == protocol);
+        ports.extend(published.map(|published| published.port.port));
         if protocol == PortProtocol::Tcp {
-            ports.extend(self.published.iter().map(|(port, _)| port.port));
             ports.extend(WELL_KNOWN);
         }
         let sockets = self.state.sockets.iter().filter(|socket| socket.protocol == protocol);
@@ -125,14 +186,14 @@ impl Subject<'_> {
 
     /// Says what takes a connection to a port of an address, if anything does.
     fn behind(&self, target: ReachTarget) -> Option<String> {
-        let is_here = |port: &&(PublishedPort, String)| {
-            port.0.port == target.port
-                && (port.0.address.is_unspecified() || port.0.address == target.address)
+        let is_here = |published: &&PublishedBy| {
+            let port = &published.port;
+            published.protocol == target.protocol
+                && port.port == target.port
+                && (port.address.is_unspecified() || port.address == target.address)
         };
-        if target.protocol == PortProtocol::Tcp
-            && let Some((port, name)) = self.published.iter().find(is_here)
-        {
-            return Some(format!("container {name} ({})", port.container_port));
+        if let Some(PublishedBy { port, container, .. }) = self.published.iter().find(is_here) {
+            return Some(format!("container {container} ({})", port.container_port));
         }
         let socket = self.state.sockets.iter().find(|socket| {
             socket.protocol == target.protocol && socket.port == target.port && socket.takes(target.address)
@@ -140,29 +201,38 @@ impl Subject<'_> {
         Some(socket.program.as_ref().map_or_else(|| "a process".to_owned(), |name| format!("process {name}")))
     }
 
-    /// Says what all tries from one place mean.
-    pub(crate) fn judge(&self, vantage: &Vantage, report: &ReachReport) -> Vec<Check> {
-        let answers: BTreeMap<IpAddr, bool> = self
-            .addresses()
-            .into_iter()
-            .map(|address| (address, is_answered(address, vantage, report)))
-            .collect();
+    /// Says what all tries from one place mean. Where no datagram came back that another place got an answer for, it was
+    /// filtered on the way.
+    pub(crate) fn judge(
+        &self,
+        vantage: &Vantage,
+        report: &ReachReport,
+        answering: &BTreeSet<ReachTarget>,
+    ) -> Vec<Check> {
+        let doubts: BTreeMap<IpAddr, Option<&'static str>> =
+            self.addresses().into_iter().map(|address| (address, doubt(address, vantage, report))).collect();
         let tried = report.seen.iter().filter(|(target, _)| target.port != CANARY);
         tried
             .map(|(target, seen)| {
-                let is_answered = answers.get(&target.address).copied().unwrap_or_default();
-                let seen = if is_answered || *seen == Reachability::NoRoute {
-                    *seen
-                } else {
-                    Reachability::NotChecked
+                let doubt = doubts.get(&target.address).copied().flatten();
+                let source = vantage.source(target.address, report);
+                let seen = match (seen, doubt) {
+                    (Reachability::NoRoute | Reachability::NoTool, _) => *seen,
+                    (_, Some(_)) => Reachability::NotChecked,
+                    (Reachability::Silent, None) if answering.contains(target) => Reachability::Filtered,
+                    (seen, None) => *seen,
                 };
-                let source = vantage.seen_as.or_else(|| report.sources.get(&target.address).copied());
-                self.check(*target, seen, source)
+                self.check(*target, (seen, doubt), source)
             })
             .collect()
     }
 
-    fn check(&self, target: ReachTarget, seen: Reachability, source: Option<IpAddr>) -> Check {
+    fn check(
+        &self,
+        target: ReachTarget,
+        (seen, doubt): (Reachability, Option<&'static str>),
+        source: Option<IpAddr>,
+    ) -> Check {
         let behind = self.behind(target);
         let interface = self.state.network.interface_of(target.address);
         let verdict = interface
@@ -174,10 +244,17 @@ impl Subject<'_> {
             Some(GuardVerdict::Unguarded) => "anything",
             None => "unknown",
         };
-        let is_closed =
-            matches!(seen, Reachability::Refused | Reachability::Filtered | Reachability::NotOpen);
+        let is_closed = matches!(
+            seen,
+            Reachability::Refused
+                | Reachability::Filtered
+                | Reachability::NotOpen
+                | Reachability::Unreachable
+        );
         let meaning = match (verdict, seen) {
-            (None, _) | (_, Reachability::NotChecked | Reachability::NoRoute) => Meaning::NotChecked,
+            (None, _) | (_, Reachability::NotChecked | Reachability::NoRoute | Reachability::NoTool) => {
+                Meaning::NotChecked
+            }
             (Some(GuardVerdict::Unguarded), _) => Meaning::Free,
             (Some(GuardVerdict::Closed), Reachability::Open) => Meaning::Exposed,
             (Some(GuardVerdict::Closed), _) if is_closed => Meaning::Expected,
@@ -186,27 +263,42 @@ impl Subject<'_> {
             (Some(GuardVerdict::Allowed), _) if is_closed => Meaning::Expected,
             (Some(_), _) => Meaning::NotChecked,
         };
-        Check { target, seen, expected, behind, meaning }
+        let why = (meaning == Meaning::NotChecked).then(|| match seen {
+            Reachability::NoRoute => "no route to it",
+            Reachability::NoTool => "there is no program that tries it",
+            Reachability::Silent => "no answer",
+            _ => doubt.unwrap_or("from which address it comes is not known"),
+        });
+        Check { target, seen, expected, behind, meaning, why, database: None }
     }
 }
 
-/// Says whether the silence of an address means anything: whether it is the host that answers there, and not nobody at all, or
+impl Vantage {
+    /// Returns the address from which a host of the project sees this place come, for an address of that host's. What is known of
+    /// one family says nothing of the other.
+    fn source(&self, address: IpAddr, report: &ReachReport) -> Option<IpAddr> {
+        let seen_as = self.seen_as.filter(|seen_as| seen_as.is_ipv4() == address.is_ipv4());
+        seen_as.or_else(|| report.sources.get(&address).copied())
+    }
+}
+
+/// Says why the silence of an address means nothing, if so: it is not the host that answers there, but nobody at all, or
 /// something in between that accepts whatever is asked for.
-fn is_answered(address: IpAddr, vantage: &Vantage, report: &ReachReport) -> bool {
+fn doubt(address: IpAddr, vantage: &Vantage, report: &ReachReport) -> Option<&'static str> {
     let of_address = || report.seen.iter().filter(|(target, _)| target.address == address);
     let accepts_all = of_address().any(|(target, seen)| target.port == CANARY && *seen == Reachability::Open);
     let has_sign = of_address().any(|(_, seen)| matches!(seen, Reachability::Open | Reachability::Refused));
-    let is_far = is_private(address) && (vantage.is_outside || report.away.contains(&address));
-    !accepts_all && (has_sign || !is_far)
-}
-
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            address.is_private() || (first == 100 && (64..128).contains(&second))
-        }
-        IpAddr::V6(address) => address.is_unique_local(),
+    let is_far = AddressScope::of(address) == AddressScope::Private
+        && (vantage.is_outside || report.away.contains(&address));
+    let is_lost = of_address().all(|(_, seen)| {
+        matches!(seen, Reachability::Unreachable | Reachability::NoRoute | Reachability::NoTool)
+    });
+    match () {
+        () if accepts_all => Some("something on the way accepts every connection"),
+        () if has_sign => None,
+        () if is_lost => Some("the address is not reached from there"),
+        () if is_far => Some("a private address of which nothing answers: it may be another's"),
+        () => None,
     }
 }
 
@@ -219,14 +311,17 @@ pub(crate) fn word(seen: Reachability) -> &'static str {
         Reachability::NotOpen => "closed",
         Reachability::Silent => "no answer",
         Reachability::NoRoute => "no route",
+        Reachability::Unreachable => "unreachable",
+        Reachability::NoTool => "no program",
         Reachability::NotChecked => "not checked",
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use freehold_docker::PublishedPort;
     use freehold_fleet::HostSocket;
-    use freehold_model::{FirewallPorts, InterfaceName, Network};
+    use freehold_model::{InterfaceName, Network};
     use freehold_plan::{GuardRule, InterfaceAddress};
 
     use super::*;
@@ -270,9 +365,14 @@ mod tests {
         }
     }
 
-    fn published() -> Vec<(PublishedPort, String)> {
+    fn published() -> Vec<PublishedBy> {
         let address = "0.0.0.0".parse().unwrap();
-        vec![(PublishedPort { address, port: 5432, container_port: 5432 }, "app-db".to_owned())]
+        let by = |protocol, port| PublishedBy {
+            protocol,
+            port: PublishedPort { address, port, container_port: port },
+            container: "app-db".to_owned(),
+        };
+        vec![by(PortProtocol::Tcp, 5432), by(PortProtocol::Udp, 5353)]
     }
 
     /// Tries all targets with one outcome for each port, and returns the meanings by address and port.
@@ -292,8 +392,9 @@ mod tests {
             report.seen.insert(target, known.unwrap_or(Reachability::Filtered));
         }
         let vantage = Vantage { name: "here".to_owned(), seen_as: None, is_outside };
-        let checks = subject.judge(&vantage, &report);
-        checks.into_iter().map(|c| ((c.target.address.to_string(), c.target.port), c.meaning)).collect()
+        let checks = subject.judge(&vantage, &report, &BTreeSet::new());
+        let tcp = checks.into_iter().filter(|check| check.target.protocol == PortProtocol::Tcp);
+        tcp.map(|c| ((c.target.address.to_string(), c.target.port), c.meaning)).collect()
     }
 
     #[test]
@@ -326,5 +427,56 @@ mod tests {
         let gateway =
             meanings("198.51.100.1", &[(5432, Reachability::Open), (CANARY, Reachability::Open)], true);
         assert_eq!(at(&gateway, "203.0.113.5"), Meaning::NotChecked);
+    }
+
+    /// Judges what one place saw of the published datagram port and of SSH at the public address.
+    fn judged(seen: &[(PortProtocol, u16, Reachability)], answering: bool) -> Vec<(String, Check)> {
+        let (state, rules, published) = (state(), rules(), published());
+        let subject = Subject { state: &state, rules: &rules, published: &published };
+        let address: IpAddr = "203.0.113.5".parse().unwrap();
+        let mut report = ReachReport::default();
+        report.sources.insert(address, "198.51.100.1".parse().unwrap());
+        let of = |protocol, port| ReachTarget { protocol, address, port };
+        report.seen = seen.iter().map(|(protocol, port, seen)| (of(*protocol, *port), *seen)).collect();
+        let answering = answering.then(|| of(PortProtocol::Udp, 5353)).into_iter().collect();
+        let vantage = Vantage { name: "here".to_owned(), seen_as: None, is_outside: true };
+        let checks = subject.judge(&vantage, &report, &answering);
+        checks.into_iter().map(|check| ("here".to_owned(), check)).collect()
+    }
+
+    #[test]
+    fn a_silent_datagram_port_is_filtered_where_another_place_got_an_answer() {
+        use PortProtocol::{Tcp, Udp};
+        let silent = [(Tcp, 22, Reachability::Open), (Udp, 5353, Reachability::Silent)];
+        let alone = judged(&silent, false);
+        assert_eq!(alone[1].1.meaning, Meaning::NotChecked);
+        assert_eq!(gaps(&alone)[0].why, "no answer");
+        let compared = judged(&silent, true);
+        assert_eq!((compared[1].1.seen, compared[1].1.meaning), (Reachability::Filtered, Meaning::Expected));
+        assert_eq!(gaps(&compared), []);
+        assert!(compared[1].1.behind.as_deref().is_some_and(|behind| behind.contains("app-db (5353)")));
+        let open = judged(&[(Udp, 5353, Reachability::Open)], true);
+        assert_eq!(open[0].1.meaning, Meaning::Exposed);
+    }
+
+    #[test]
+    fn what_could_not_be_tried_is_no_proof_and_is_told() {
+        use PortProtocol::{Tcp, Udp};
+        use Reachability::{NoRoute, NoTool, Unreachable};
+        for (seen, why) in [
+            (NoRoute, "no route to it"),
+            (NoTool, "there is no program that tries it"),
+            (Unreachable, "the address is not reached from there"),
+        ] {
+            let checks = judged(&[(Tcp, 22, seen), (Tcp, 5432, seen), (Udp, 5353, seen)], false);
+            assert!(checks.iter().all(|(_, check)| !check.is_proof()), "{seen:?}");
+            let told: Vec<_> = gaps(&checks).into_iter().map(|gap| (gap.kind, gap.why)).collect();
+            let told: Vec<_> = told.iter().map(|(kind, why)| (kind.as_str(), why.as_str())).collect();
+            assert_eq!(told, [("TCP over IPv4", why), ("UDP over IPv4", why)]);
+        }
+        // A firewall that says no, of a host that answers elsewhere.
+        let rejected = judged(&[(Tcp, 22, Reachability::Open), (Tcp, 5432, Unreachable)], false);
+        assert_eq!(rejected[1].1.meaning, Meaning::Expected);
+        assert!(rejected[1].1.is_proof());
     }
 }

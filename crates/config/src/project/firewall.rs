@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_model::{
     Accessory, AccessoryName, Firewall, FirewallInterfaces, FirewallPorts, FirewallRule, FirewallSource,
-    HostName, InterfaceName, Network, PublishedPorts, Role, RoleName, is_database_image,
+    HostName, InterfaceName, Network, PublishedPorts, Role, RoleName, UnguardedPublish, is_database_image,
 };
 
 use crate::field::{Field, Section};
@@ -234,8 +234,11 @@ impl Context<'_> {
         }
     }
 
-    /// Refuses ports on every address, which Docker opens past most firewalls.
+    /// Refuses ports on every address, which Docker opens past most firewalls, and those for which there is no rule.
     fn check(&self, firewall: &Firewall, report: &mut Report) {
+        for (text, path) in self.all_published() {
+            self.refuse_unguarded(text, &path, report);
+        }
         for (name, accessory) in self.accessories {
             let is_database = is_database_image(&accessory.image.to_string());
             let is_forced = firewall.published_accessories.contains(name) && !is_database;
@@ -258,6 +261,38 @@ impl Context<'_> {
                 );
             }
         }
+    }
+
+    /// Everything that is published, with the path of its key.
+    fn all_published(&self) -> Vec<(&String, Vec<&str>)> {
+        let mut found = Vec::new();
+        for (name, accessory) in self.accessories {
+            let path = |rest: &[&'static str]| [&["accessories", name.as_str()], rest].concat();
+            found.extend(accessory.publish.iter().map(|text| (text, path(&["port"]))));
+            let more = accessory.options.publish.iter();
+            found.extend(more.map(|text| (text, path(&["options", "publish"]))));
+        }
+        for (name, role) in self.roles {
+            let path = vec!["servers", name.as_str(), "options", "publish"];
+            found.extend(role.options.publish.iter().map(|text| (text, path.clone())));
+        }
+        found
+    }
+
+    fn refuse_unguarded(&self, text: &str, path: &[&str], report: &mut Report) {
+        let Some(gap) = UnguardedPublish::of(text) else { return };
+        let message = format!("publishes {gap}: the guard has no rule for `{text}`");
+        let help = match gap {
+            UnguardedPublish::ChosenPort => {
+                let container = text.rsplit(':').next().unwrap_or(text);
+                let port = container.split('/').next().unwrap_or(container);
+                format!("say the address and the port of the host: `127.0.0.1:{port}:{container}`")
+            }
+            UnguardedPublish::Protocol => {
+                "publish it at the loopback address, or use the host's network and close it there".to_owned()
+            }
+        };
+        report.mistake(Finding::new(self.place(path), path.join("/"), message).help(help));
     }
 
     fn refuse(&self, text: &str, path: &[&str], force: Option<&str>, report: &mut Report) {

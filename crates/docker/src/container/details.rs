@@ -102,6 +102,8 @@ pub struct ContainerDetails {
     pub ip_addresses: BTreeMap<String, IpAddr>,
     /// The host's ports that lead to it while it runs.
     pub published: Vec<PublishedPort>,
+    /// Those for datagrams.
+    pub published_udp: Vec<PublishedPort>,
     /// The ports that the image or the options expose, such as `80/tcp`.
     pub exposed_ports: Vec<String>,
     /// The names, never the values, of its environment variables.
@@ -300,10 +302,10 @@ struct RawBinding {
 }
 
 impl RawNetworkSettings {
-    fn published(&self) -> Vec<PublishedPort> {
+    fn published(&self, protocol: &str) -> Vec<PublishedPort> {
         let mut found: Vec<PublishedPort> = Vec::new();
         for (port, bindings) in &self.ports {
-            let Some(container_port) = port.strip_suffix("/tcp").and_then(|port| port.parse().ok()) else {
+            let Some(container_port) = port.strip_suffix(protocol).and_then(|port| port.parse().ok()) else {
                 continue;
             };
             for binding in bindings.iter().flatten() {
@@ -370,7 +372,8 @@ impl From<RawDetails> for ContainerDetails {
             started_at: time(&state.started_at),
             finished_at: time(&state.finished_at),
             restart_count: raw.restart_count,
-            published: raw.network_settings.published(),
+            published: raw.network_settings.published("/tcp"),
+            published_udp: raw.network_settings.published("/udp"),
             ip_addresses: addresses.collect(),
             exposed_ports: raw.config.exposed_ports.into_keys().collect(),
             env_names,

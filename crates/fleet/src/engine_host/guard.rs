@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_docker::{ContainerScope, PublishedPort};
-use freehold_model::{Diagnose, ErrorKind, HostName};
+use freehold_model::{Diagnose, ErrorKind, HostName, PortProtocol};
 use freehold_plan::GuardPolicy;
 use tokio::time::Instant;
 
+use crate::engine_host::guard_scripts::Loading;
 use crate::engine_host::link::open_shell;
 use crate::engine_host::shell::ShellOutput;
 use crate::engine_host::{EngineHost, guard_scripts, guard_state};
@@ -28,6 +29,32 @@ pub struct GuardChange {
     pub ruleset: String,
     /// After how long the change undoes itself unless it is confirmed.
     pub undo_after: Duration,
+    /// The digest of what was stored on the host when the change was made: [`GuardState::digest`].
+    pub surveyed: String,
+}
+
+/// A port that a container publishes on its host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishedBy {
+    /// The protocol.
+    pub protocol: PortProtocol,
+    /// The ports, and the address of the host: unspecified for all.
+    pub port: PublishedPort,
+    /// The container's name.
+    pub container: String,
+}
+
+/// What became of a change that could not be confirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GuardUndo {
+    /// The host has again what it had before.
+    Undone,
+    /// What it had before could not be loaded.
+    Stuck,
+    /// It was confirmed and stored, but not all that belongs to it was done.
+    Kept,
+    /// It is not known; the timer goes on.
+    Unknown,
 }
 
 /// Why a host's guard is not as it should be.
@@ -48,13 +75,27 @@ pub enum GuardFailure {
         /// The host.
         host: HostName,
     },
+    /// What is stored on the host changed since it was looked at.
+    #[error("the guard of host `{host}` was changed meanwhile, by another project or by hand")]
+    Moved {
+        /// The host.
+        host: HostName,
+    },
+    /// No token can be made.
+    #[error("the change of the guard of host `{host}` cannot be named")]
+    Token {
+        /// The host.
+        host: HostName,
+        /// Why.
+        source: std::io::Error,
+    },
     /// A new connection did not get through.
-    #[error("host `{host}` let no new SSH connection in under the new rules: {}", outcome(*is_undone, *undo_after))]
+    #[error("host `{host}` let no new SSH connection in under the new rules: {}", outcome(*undo, *undo_after))]
     LockedOut {
         /// The host.
         host: HostName,
-        /// Whether the rules are undone already.
-        is_undone: bool,
+        /// What became of the rules.
+        undo: GuardUndo,
         /// When they undo themselves otherwise.
         undo_after: Duration,
         /// What became of the connection.
@@ -77,10 +118,17 @@ pub enum GuardFailure {
     },
 }
 
-fn outcome(is_undone: bool, undo_after: Duration) -> String {
-    match is_undone {
-        true => "they are undone".to_owned(),
-        false => format!("they undo themselves within {} s", undo_after.as_secs()),
+fn outcome(undo: GuardUndo, undo_after: Duration) -> String {
+    match undo {
+        GuardUndo::Undone => "they are undone".to_owned(),
+        GuardUndo::Stuck => "the table before could not be loaded again, so that they hold".to_owned(),
+        GuardUndo::Kept => "they were stored all the same, and hold".to_owned(),
+        GuardUndo::Unknown => {
+            format!(
+                "whether they are undone is not known; they undo themselves within {} s",
+                undo_after.as_secs()
+            )
+        }
     }
 }
 
@@ -89,8 +137,8 @@ impl Diagnose for GuardFailure {
         match self {
             Self::Host(error) => error.kind(),
             Self::NoRoot { .. } => ErrorKind::NotPermitted,
-            Self::Busy { .. } => ErrorKind::Locked,
-            Self::LockedOut { .. } | Self::TooLate { .. } => ErrorKind::Failed,
+            Self::Busy { .. } | Self::Moved { .. } => ErrorKind::Locked,
+            Self::LockedOut { .. } | Self::TooLate { .. } | Self::Token { .. } => ErrorKind::Failed,
             Self::Policy { .. } => ErrorKind::Bug,
         }
     }
@@ -102,11 +150,15 @@ impl Diagnose for GuardFailure {
                 vec!["log in as root, or let the user run `sudo` without a password".to_owned()]
             }
             Self::Busy { .. } => vec!["it ends by itself; try again in a minute".to_owned()],
+            Self::Moved { .. } => vec!["nothing was changed; try again".to_owned()],
+            Self::LockedOut { undo: GuardUndo::Stuck, .. } => {
+                vec!["log in by the console of the host and run `nft delete table inet freehold`".to_owned()]
+            }
             Self::LockedOut { .. } => {
                 vec!["add where you come from to `firewall: {ssh: […]}`, or leave `ssh` out".to_owned()]
             }
             Self::TooLate { .. } => vec!["give it more time: `--undo-after 120`".to_owned()],
-            Self::Policy { .. } => Vec::new(),
+            Self::Policy { .. } | Self::Token { .. } => Vec::new(),
         }
     }
 }
@@ -131,12 +183,11 @@ impl EngineHost {
         Ok(self.link().await?.has_guard)
     }
 
-    /// Returns which containers publish which ports on the host: the host's address, unspecified for all, its port, and
-    /// the container's name with its own port.
+    /// Returns which containers publish which ports on the host.
     ///
     /// # Errors
     /// [`HostError`] when the engine does not answer.
-    pub async fn published_ports(&self) -> Result<Vec<(PublishedPort, String)>, HostError> {
+    pub async fn published_ports(&self) -> Result<Vec<PublishedBy>, HostError> {
         let link = self.link().await?;
         let error = |error| self.engine_error("list containers", error);
         let all =
@@ -144,8 +195,11 @@ impl EngineHost {
         let mut found = Vec::new();
         for container in all {
             let details = link.engine.inspect_container(container.id.as_str()).await.map_err(error)?;
-            let published = details.map(|details| details.published).unwrap_or_default();
-            found.extend(published.into_iter().map(|port| (port, container.name.clone())));
+            let Some(details) = details else { continue };
+            let tcp = details.published.into_iter().map(|port| (PortProtocol::Tcp, port));
+            let udp = details.published_udp.into_iter().map(|port| (PortProtocol::Udp, port));
+            let by = |(protocol, port)| PublishedBy { protocol, port, container: container.name.clone() };
+            found.extend(tcp.chain(udp).map(by));
         }
         Ok(found)
     }
@@ -174,31 +228,57 @@ impl EngineHost {
         let policy = change.policy.as_ref().map(serde_json::to_string).transpose();
         let policy = policy.map_err(|source| GuardFailure::Policy { host: self.name.clone(), source })?;
         let operation = "load the guard";
-        let output = self.script(operation, &guard_scripts::load(&change.ruleset, change.undo_after)).await?;
+        let token = self.token()?;
+        let loading = Loading {
+            token: &token,
+            surveyed: &change.surveyed,
+            ruleset: &change.ruleset,
+            undo_after: change.undo_after,
+        };
+        let output = self.script(operation, &guard_scripts::load(&loading)).await?;
         self.checked(operation, &output)?;
-        let confirmation = guard_scripts::confirm(&change.stem, policy.as_deref());
+        let confirmation = guard_scripts::confirm(&token, &change.stem, policy.as_deref());
         match self.by_new_connection(&confirmation, change.undo_after).await {
             Ok(output) => self.checked("confirm the guard", &output),
             Err(source) => {
                 // The old connection goes on under the new rules, so that nobody has to wait for the timer.
-                let undone =
-                    tokio::time::timeout(DEADLINE, self.script("undo the guard", &guard_scripts::undo()))
-                        .await;
-                let is_undone = matches!(&undone, Ok(Ok(output)) if output.code == 0);
+                let undo = guard_scripts::undo(&token);
+                let output = tokio::time::timeout(DEADLINE, self.script("undo the guard", &undo)).await;
+                let word = match &output {
+                    Ok(Ok(output)) if output.code == 0 => output.stdout.trim(),
+                    _ => "",
+                };
+                let undo = match word {
+                    // The confirmation came through, and only its answer did not.
+                    "confirmed" => return Ok(()),
+                    "undone" => GuardUndo::Undone,
+                    "stuck" => GuardUndo::Stuck,
+                    "stored" => GuardUndo::Kept,
+                    _ => GuardUndo::Unknown,
+                };
                 let (host, undo_after) = (self.name.clone(), change.undo_after);
-                Err(GuardFailure::LockedOut { host, is_undone, undo_after, source })
+                Err(GuardFailure::LockedOut { host, undo, undo_after, source })
             }
         }
     }
 
-    /// Takes the guard off the host, with all that was stored for it.
+    /// Takes the guard off the host, with all that was stored for it, if that is still what was seen.
     ///
     /// # Errors
     /// [`GuardFailure`] with what the host said.
-    pub async fn remove_guard(&self) -> Result<(), GuardFailure> {
+    pub async fn remove_guard(&self, surveyed: &str) -> Result<(), GuardFailure> {
         let operation = "remove the guard";
-        let output = self.script(operation, &guard_scripts::remove()).await?;
+        let script = guard_scripts::remove(&self.token()?, surveyed);
+        let output = self.script(operation, &script).await?;
         self.checked(operation, &output)
+    }
+
+    /// Names a change, so that a timer or a client that comes late touches no other.
+    fn token(&self) -> Result<String, GuardFailure> {
+        let mut random = [0_u8; 8];
+        let error = |source| GuardFailure::Token { host: self.name.clone(), source };
+        getrandom::fill(&mut random).map_err(std::io::Error::other).map_err(error)?;
+        Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// Runs a script over a connection that is made for it.
@@ -229,6 +309,7 @@ impl EngineHost {
             0 => Ok(()),
             guard_scripts::NO_ROOT => Err(GuardFailure::NoRoot { host }),
             guard_scripts::BUSY => Err(GuardFailure::Busy { host }),
+            guard_scripts::MOVED => Err(GuardFailure::Moved { host }),
             guard_scripts::TOO_LATE => Err(GuardFailure::TooLate { host }),
             _ => Err(self.refused(operation, output).into()),
         }

@@ -17,6 +17,8 @@ pub struct GuardState {
     pub loaded: LoadedGuard,
     /// Whether it is loaded at every boot.
     pub is_enabled: bool,
+    /// The digest of the stored table and policies, by which a change is sure to be made from what was seen.
+    pub digest: String,
     /// Whether a change waits for its confirmation.
     pub is_pending: bool,
     /// The policies of all projects of the host, by the stem of their names.
@@ -58,6 +60,8 @@ pub enum LoadedGuard {
     Changed,
     /// It is loaded; whether it was changed cannot be told, because another `nft` lists it now.
     Unknown,
+    /// Only root can see whether it is.
+    NotSeen,
 }
 
 /// A socket that takes connections or datagrams.
@@ -102,6 +106,7 @@ pub(super) fn parse(text: &str) -> GuardState {
             "loaded" => body.trim().clone_into(&mut loaded),
             "counters" => state.dropped = counters(body),
             "enabled" => state.is_enabled = is_there,
+            "digest" => body.trim().clone_into(&mut state.digest),
             "pending" => state.is_pending = is_there,
             "firewalls" => state.firewalls = body.lines().map(str::to_owned).collect(),
             "sockets" => {
@@ -122,7 +127,10 @@ pub(super) fn parse(text: &str) -> GuardState {
             }
         }
     }
-    state.loaded = compare(&stored, &loaded);
+    state.loaded = match state.means.is_root {
+        true => compare(&stored, &loaded),
+        false => LoadedGuard::NotSeen,
+    };
     state
 }
 
@@ -216,7 +224,7 @@ mod tests {
         \u{1e}connection\n172.30.1.1 40000 172.30.1.11 22\n\
         \u{1e}ruleset\ntable inet freehold\n\u{1e}stored\nnftables v1\ntable\n\u{1e}loaded\nnftables v1\ntable\n\
         \u{1e}counters\n{\"nftables\": [{\"metainfo\": {}}, {\"counter\": {\"name\": \"closed\", \"packets\": 7}}]}\n\
-        \u{1e}enabled\nyes\n\u{1e}pending\n\u{1e}firewalls\nufw\n\
+        \u{1e}enabled\nyes\n\u{1e}digest\nabc\n\u{1e}pending\n\u{1e}firewalls\nufw\n\
         \u{1e}sockets\ntcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:((\"sshd\",pid=1,fd=3))\n\
         tcp LISTEN 0 128 [::]:22 [::]:* users:((\"sshd\",pid=1,fd=4))\n\
         udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:*\ntcp LISTEN 0 9 *:80 *:*\n\
@@ -248,6 +256,9 @@ mod tests {
         assert_eq!(state.loaded, LoadedGuard::AsStored);
         assert_eq!(state.dropped.get("closed"), Some(&7));
         assert!(state.is_enabled && !state.is_pending);
+        assert_eq!(state.digest, "abc");
+        let as_user = parse(&SEEN.replace("user\n0\n", "user\n1000\n"));
+        assert_eq!(as_user.loaded, LoadedGuard::NotSeen, "nothing that only root sees is told");
         assert_eq!(state.firewalls, ["ufw"]);
         assert_eq!(state.policies.keys().collect::<Vec<_>>(), ["app"]);
         assert_eq!(state.unreadable.len(), 1);

@@ -41,6 +41,10 @@ pub enum Reachability {
     Silent,
     /// There is no route.
     NoRoute,
+    /// Something on the way, or a firewall, says that it cannot be reached.
+    Unreachable,
+    /// The host from which it was to be tried has no program for it.
+    NoTool,
     /// It was not tried.
     NotChecked,
 }
@@ -133,9 +137,10 @@ fn of_error(error: &io::Error) -> Reachability {
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::AddrNotAvailable | io::ErrorKind::NetworkDown => {
             Reachability::NoRoute
         }
-        io::ErrorKind::HostUnreachable | io::ErrorKind::TimedOut | io::ErrorKind::PermissionDenied => {
-            Reachability::Filtered
-        }
+        io::ErrorKind::HostUnreachable => Reachability::Unreachable,
+        io::ErrorKind::TimedOut => Reachability::Filtered,
+        // A firewall of this computer itself: nothing was sent.
+        io::ErrorKind::PermissionDenied => Reachability::NotChecked,
         _ => Reachability::NotOpen,
     }
 }
@@ -195,6 +200,8 @@ fn parse(text: &str) -> ReachReport {
                     ("silent", PortProtocol::Tcp) => Reachability::Filtered,
                     ("silent", PortProtocol::Udp) => Reachability::Silent,
                     ("closed", _) => Reachability::NotOpen,
+                    ("unreachable", _) => Reachability::Unreachable,
+                    ("no-tool", _) => Reachability::NoTool,
                     _ => Reachability::NotChecked,
                 };
                 report.seen.insert(ReachTarget { protocol, address, port }, seen);
@@ -228,10 +235,17 @@ mod tests {
     fn what_a_host_prints_is_read() {
         let report = parse(
             "src 10.0.0.2 10.0.0.1\nseen tcp 10.0.0.2 22 open\nseen tcp 10.0.0.2 80 silent\n\
-             seen udp 10.0.0.2 53 silent\nnoise\n",
+             seen tcp 10.0.0.2 81 unreachable\nseen udp 10.0.0.2 53 silent\nseen udp 10.0.0.2 54 no-tool\nnoise\n",
         );
         let seen: Vec<Reachability> = report.seen.values().copied().collect();
-        assert_eq!(seen, [Reachability::Open, Reachability::Filtered, Reachability::Silent]);
+        let expected = [
+            Reachability::Open,
+            Reachability::Filtered,
+            Reachability::Unreachable,
+            Reachability::Silent,
+            Reachability::NoTool,
+        ];
+        assert_eq!(seen, expected);
         assert_eq!(report.sources.len(), 1);
     }
 }

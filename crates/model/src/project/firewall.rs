@@ -179,6 +179,44 @@ pub struct PublishedPorts {
     pub ports: FirewallPorts,
 }
 
+/// Why the guard has no rule for a published port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UnguardedPublish {
+    /// The engine chooses the host's port.
+    ChosenPort,
+    /// The protocol is neither TCP nor UDP.
+    Protocol,
+}
+
+impl UnguardedPublish {
+    /// Looks at what a `--publish` of `docker run` opens; none where the guard has a rule for it, and where other hosts cannot
+    /// reach it.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        let (ports, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+        let (rest, _container) = ports.rsplit_once(':').unwrap_or(("", ports));
+        let (address, host) = rest.rsplit_once(':').unwrap_or(("", rest));
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        if address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback()) {
+            return None;
+        }
+        match (protocol, host) {
+            ("tcp" | "udp", "") => Some(Self::ChosenPort),
+            ("tcp" | "udp", _) => None,
+            _ => Some(Self::Protocol),
+        }
+    }
+}
+
+impl fmt::Display for UnguardedPublish {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(match self {
+            Self::ChosenPort => "a port of the host that the engine chooses",
+            Self::Protocol => "a protocol that is neither TCP nor UDP",
+        })
+    }
+}
+
 impl PublishedPorts {
     /// Reads `[[ADDRESS:][HOST_PORTS]:]CONTAINER_PORTS[/PROTOCOL]`; none where the engine chooses the host's port, and for
     /// a protocol other than TCP and UDP.
@@ -249,6 +287,32 @@ pub fn is_database_image(image: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_guard_has_no_rule_for_is_known() {
+        use UnguardedPublish::{ChosenPort, Protocol};
+        for (text, gap) in [
+            ("5432", Some(ChosenPort)),
+            ("53/udp", Some(ChosenPort)),
+            ("10.0.0.5::5432", Some(ChosenPort)),
+            ("[fd00::5]::5432", Some(ChosenPort)),
+            ("127.0.0.1::5432", None),
+            ("[::1]::5432", None),
+            ("5432:5432", None),
+            ("10.0.0.5:5432:5432/udp", None),
+            ("9899:9899/sctp", Some(Protocol)),
+            ("9899/sctp", Some(Protocol)),
+            ("127.0.0.1:9899:9899/sctp", None),
+        ] {
+            assert_eq!(UnguardedPublish::of(text), gap, "{text}");
+            assert!(
+                gap.is_some()
+                    || PublishedPorts::parse(text).is_some()
+                    || text.contains("::")
+                    || text.contains("sctp")
+            );
+        }
+    }
 
     #[test]
     fn ports_are_read_and_written() {

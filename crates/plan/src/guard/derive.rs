@@ -1,8 +1,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use freehold_model::{
-    Diagnose, ErrorKind, Firewall, FirewallInterfaces, FirewallPorts, FirewallSource, HostName,
-    InterfaceName, Network, PortProtocol, Project, PublishedPorts,
+    AddressScope, Diagnose, ErrorKind, Firewall, FirewallInterfaces, FirewallPorts, FirewallSource, HostName,
+    InterfaceName, Network, PortProtocol, Project, PublishedPorts, UnguardedPublish,
 };
 
 use super::network::HostNetwork;
@@ -65,6 +65,30 @@ impl Diagnose for GuardError {
     }
 }
 
+/// Returns what containers of a project publish on a host and the guard has no rule for, each with the reason: closed on closed
+/// interfaces, and open on others.
+#[must_use]
+pub fn unguarded(project: &Project, host: &HostName) -> Vec<String> {
+    let gap = |(name, text): (String, &String)| {
+        UnguardedPublish::of(text).map(|gap| format!("{name} publishes `{text}`, {gap}"))
+    };
+    published_texts(project, host).into_iter().filter_map(gap).collect()
+}
+
+/// Returns what containers of a project publish on a host, and which.
+fn published_texts<'a>(project: &'a Project, host: &HostName) -> Vec<(String, &'a String)> {
+    let mut found = Vec::new();
+    for accessory in project.accessories.values().filter(|accessory| accessory.hosts.contains(host)) {
+        let texts = accessory.publish.iter().chain(&accessory.options.publish);
+        found.extend(texts.map(|text| (format!("accessory {}", accessory.name), text)));
+    }
+    let runs_here = |role: &&freehold_model::Role| role.hosts.iter().any(|entry| entry.name == *host);
+    for role in project.roles.values().filter(runs_here) {
+        found.extend(role.options.publish.iter().map(|text| (format!("role {}", role.name), text)));
+    }
+    found
+}
+
 /// Decides what each host of a project lets in.
 ///
 /// Open are: SSH, on the port of our connection; the proxy's ports where it runs; the ports of accessories and roles, from
@@ -116,7 +140,8 @@ impl Context<'_> {
         })
     }
 
-    /// Returns the interfaces on which only what is allowed comes in.
+    /// Returns the interfaces on which only what is allowed comes in: those of the default routes, and every other that has
+    /// a public address, which the internet reaches without one.
     fn interfaces(&self, host: &HostName) -> Result<BTreeSet<InterfaceName>, GuardError> {
         let network = self.network(host)?;
         let said = match &self.firewall.interfaces {
@@ -141,7 +166,8 @@ impl Context<'_> {
             };
         }
         if network.default_routes.is_empty()
-            && let Some(entry) = network.own_addresses().find(|entry| is_public(entry.address))
+            && let Some(entry) =
+                network.own_addresses().find(|entry| AddressScope::of(entry.address) == AddressScope::Public)
         {
             return Err(GuardError::NoDefaultRoute {
                 host: host.clone(),
@@ -149,7 +175,10 @@ impl Context<'_> {
                 interface: entry.interface.clone(),
             });
         }
-        Ok(network.default_routes.clone())
+        let public =
+            network.own_addresses().filter(|entry| AddressScope::of(entry.address) == AddressScope::Public);
+        let public = public.map(|entry| entry.interface.clone());
+        Ok(network.default_routes.iter().cloned().chain(public).collect())
     }
 
     /// What the file allows.
@@ -167,16 +196,6 @@ impl Context<'_> {
 
     /// What containers publish on a host: for the hosts of the project.
     fn published(&self, host: &HostName) -> Result<Vec<GuardRule>, GuardError> {
-        let mut found: Vec<(String, &String)> = Vec::new();
-        for accessory in self.project.accessories.values().filter(|accessory| accessory.hosts.contains(host))
-        {
-            let texts = accessory.publish.iter().chain(&accessory.options.publish);
-            found.extend(texts.map(|text| (format!("accessory {}", accessory.name), text)));
-        }
-        let runs_here = |role: &&freehold_model::Role| role.hosts.iter().any(|entry| entry.name == *host);
-        for role in self.project.roles.values().filter(runs_here) {
-            found.extend(role.options.publish.iter().map(|text| (format!("role {}", role.name), text)));
-        }
         let hosts: Vec<FirewallSource> =
             self.project.all_hosts().into_iter().map(FirewallSource::Host).collect();
         let from = self.sources(&hosts)?;
@@ -184,7 +203,7 @@ impl Context<'_> {
             let published = PublishedPorts::parse(text).filter(|published| !published.is_loopback())?;
             Some(GuardRule { ports: published.ports, from: Some(from.clone()), reason })
         };
-        Ok(found.into_iter().filter_map(rule).collect())
+        Ok(published_texts(self.project, host).into_iter().filter_map(rule).collect())
     }
 
     /// The proxy's ports, where something is behind it.
@@ -247,19 +266,5 @@ impl Context<'_> {
         let own = self.networks.get(host).into_iter().flat_map(HostNetwork::sources);
         let written = host.as_str().parse().ok().map(Network::single);
         own.chain(written).collect()
-    }
-}
-
-/// Says whether an address is routed on the internet.
-fn is_public(address: std::net::IpAddr) -> bool {
-    match address {
-        std::net::IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            let is_shared = first == 100 && (64..128).contains(&second);
-            !(address.is_private() || address.is_loopback() || address.is_link_local() || is_shared)
-        }
-        std::net::IpAddr::V6(address) => {
-            !(address.is_unique_local() || address.is_loopback() || address.is_unicast_link_local())
-        }
     }
 }

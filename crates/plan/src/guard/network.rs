@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use freehold_model::{InterfaceName, Network};
+use freehold_model::{AddressScope, InterfaceName, Network};
 
 /// The beginnings of the names of interfaces that lead to containers of the host itself.
 pub(super) const CONTAINER_INTERFACES: [&str; 5] = ["docker", "br-", "veth", "podman", "cni"];
@@ -47,9 +47,10 @@ impl HostNetwork {
     /// Returns the addresses by which others know the host: not those of its containers' networks, and none that holds on
     /// one link only.
     pub fn own_addresses(&self) -> impl Iterator<Item = &InterfaceAddress> {
-        self.addresses
-            .iter()
-            .filter(|entry| !is_of_containers(entry.interface.as_str()) && !is_link_local(entry.address))
+        self.addresses.iter().filter(|entry| {
+            !is_of_containers(entry.interface.as_str())
+                && AddressScope::of(entry.address) != AddressScope::Link
+        })
     }
 
     /// Returns them as ranges of one address.
@@ -61,12 +62,5 @@ impl HostNetwork {
     #[must_use]
     pub fn interface_of(&self, address: IpAddr) -> Option<&InterfaceName> {
         self.addresses.iter().find(|entry| entry.address == address).map(|entry| &entry.interface)
-    }
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }

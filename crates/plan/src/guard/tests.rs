@@ -227,3 +227,38 @@ proptest! {
         prop_assert_eq!(at(GuardRules::of([&one, &other])) == GuardVerdict::Allowed, is_let_in);
     }
 }
+
+#[test]
+fn a_second_public_card_is_closed_without_a_route_of_its_own() {
+    let (project, mut networks) = project();
+    let web = networks.get_mut(&host("web-1")).unwrap();
+    for (name, address) in [("eth2", "203.0.113.77"), ("eth3", "2001:db8:1::5"), ("wg0", "100.64.0.7")] {
+        web.addresses
+            .push(InterfaceAddress { interface: interface(name), address: address.parse().unwrap() });
+    }
+    let rules = rules(&project, &networks, "web-1");
+    for (name, verdict_of_8080) in [
+        ("eth0", GuardVerdict::Closed),
+        ("eth2", GuardVerdict::Closed),
+        ("eth3", GuardVerdict::Closed),
+        ("eth1", GuardVerdict::Unguarded),
+        ("wg0", GuardVerdict::Unguarded),
+        ("docker0", GuardVerdict::Unguarded),
+    ] {
+        assert_eq!(verdict(&rules, name, 8080, "198.51.100.1"), verdict_of_8080, "{name}");
+    }
+    assert_eq!(verdict(&rules, "eth2", 443, "198.51.100.1"), GuardVerdict::Allowed);
+}
+
+#[test]
+fn what_has_no_rule_is_told() {
+    let (mut project, _) = project();
+    let role = project.roles.get_mut(&RoleName::web()).unwrap();
+    role.options.publish = ["8080", "127.0.0.1::9", "9899:9899/sctp", "80:80"].map(str::to_owned).to_vec();
+    let expected = [
+        "role web publishes `8080`, a port of the host that the engine chooses",
+        "role web publishes `9899:9899/sctp`, a protocol that is neither TCP nor UDP",
+    ];
+    assert_eq!(unguarded(&project, &host("web-1")), expected);
+    assert_eq!(unguarded(&project, &host("db-1")), [""; 0]);
+}

@@ -198,6 +198,46 @@ fn accessories_on_other_hosts_are_known_by_name_and_by_a_variable() {
 }
 
 #[test]
+fn roles_on_other_hosts_are_known_the_same_way() {
+    let script = Script::new(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]).with(|project| {
+        let web = project.roles.values_mut().next().expect("a role");
+        web.hosts.truncate(1);
+        let mut search = web.clone();
+        search.name = freehold_model::RoleName::parse("full-text").expect("a name");
+        search.hosts = ["10.0.0.2", "10.0.0.3"]
+            .map(|name| freehold_model::RoleHost { name: host(name), environment: Environment::default() })
+            .to_vec();
+        search.proxy = None;
+        search.options.publish = vec!["9200:9200".to_owned()];
+        let mut jobs = search.clone();
+        jobs.name = freehold_model::RoleName::parse("jobs").expect("a name");
+        jobs.options.publish = vec!["127.0.0.1:9:9".to_owned()];
+        project.roles.insert(search.name.clone(), search);
+        project.roles.insert(jobs.name.clone(), jobs);
+    });
+    let plan = script.plan("1").expect("a plan");
+    let addresses = BTreeMap::from([("FREEHOLD_FULL_TEXT_HOSTS".to_owned(), "10.0.0.2,10.0.0.3".to_owned())]);
+    assert_eq!(introduced(&plan, "app-web-1"), (vec!["app-full-text:10.0.0.2".to_owned()], addresses));
+    let own = introduced(&plan, "app-full-text-1");
+    assert_eq!(own, (Vec::new(), BTreeMap::new()), "web publishes nothing, jobs to its own host alone");
+    assert_eq!(introduced(&plan, "app-jobs-1"), (Vec::new(), BTreeMap::new()), "the role runs here, too");
+
+    // An accessory of the same name goes first.
+    let mut db = database();
+    (db.name, db.container) = (
+        AccessoryName::parse("full-text").expect("a name"),
+        ContainerName::parse("app-full-text").expect("a name"),
+    );
+    (db.hosts, db.publish) = (vec![host("10.0.0.11")], Some("5432:5432".to_owned()));
+    let script = script.with(|project| {
+        project.accessories = [(db.name.clone(), db.clone())].into();
+    });
+    let (lines, variables) = introduced(&script.plan("1").expect("a plan"), "app-web-1");
+    assert_eq!(lines, ["app-full-text:10.0.0.11"]);
+    assert_eq!(variables["FREEHOLD_FULL_TEXT_HOSTS"], "10.0.0.11");
+}
+
+#[test]
 fn accessories_know_each_other_unless_they_share_the_network_of_a_container() {
     let mut db = database();
     db.hosts = vec![host("10.0.0.11")];

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use freehold_fleet::Host;
-use freehold_model::{Accessory, Diagnose, ErrorKind, HostName, Project};
+use freehold_model::{Accessory, Diagnose, ErrorKind, FirewallPorts, HostName, Project};
 use freehold_plan::{AccessoryRequest, AccessoryStep, AccessoryVerb, ObservedAccessories, Plan, accessory};
 use serde::Serialize;
 
@@ -10,6 +10,7 @@ use crate::audit::Act;
 use crate::change::{Change, Done};
 use crate::context::Context;
 use crate::error::CommandError;
+use crate::guard::short;
 use crate::hosts::Hosts;
 use crate::ui::{Line, Tone, counted_items, span};
 
@@ -125,7 +126,9 @@ impl<'a> Setup<'a> {
     /// # Errors
     /// What went wrong.
     pub(crate) async fn boot(&self) -> Result<(), CommandError> {
-        self.0.change.carry_out(async |_| self.0.plan().await).await.map(drop)
+        self.0.change.carry_out(async |_| self.0.plan().await).await?;
+        self.0.try_ports().await;
+        Ok(())
     }
 }
 
@@ -189,8 +192,25 @@ impl<'a> Operation<'a> {
     /// What went wrong.
     pub(super) async fn carry_out(&self) -> Result<(), CommandError> {
         let done = self.change.carry_out(async |_| self.plan().await).await?;
+        self.try_ports().await;
         self.show(&done);
         Ok(())
+    }
+
+    /// Tries from this computer whether the ports of what was started are open to those only who should have them.
+    async fn try_ports(&self) {
+        if !matches!(self.verb, AccessoryVerb::Boot | AccessoryVerb::Reboot) {
+            return;
+        }
+        let mut concerned = short::Concerned::new();
+        for (accessory, hosts) in &self.chosen {
+            let texts = accessory.publish.iter().chain(&accessory.options.publish);
+            let ports: Vec<FirewallPorts> = texts.filter_map(|text| short::opened(text)).collect();
+            for host in hosts.iter().filter(|_| !ports.is_empty()) {
+                concerned.entry(host.clone()).or_default().extend(ports.iter().copied());
+            }
+        }
+        short::after(&self.change, &concerned).await;
     }
 
     async fn plan(&self) -> Result<Plan, CommandError> {

@@ -8,6 +8,7 @@ use crate::change::Change;
 use crate::context::Context;
 use crate::error::CommandError;
 use crate::filter;
+use crate::guard::short::{self, ShortProof};
 use crate::guard::{Boot, Standing, Survey};
 use crate::ui::{Line, Tone, counted_items};
 
@@ -15,7 +16,8 @@ use crate::ui::{Line, Tone, counted_items};
 ///
 /// The new table is loaded in one transaction. Then a new SSH connection is made the same way; only if it gets through is the
 /// table kept and loaded at every boot. Otherwise, and also if this computer or the connection dies, the host goes back to
-/// what it had before, by itself.
+/// what it had before, by itself. At the end the ports that rules are about are tried from this computer; exits with 1 when
+/// one of them is not as the deploy file says.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  freehold firewall apply\n  freehold firewall apply -h 'db-*'")]
 pub(crate) struct Args {
@@ -32,6 +34,7 @@ pub(crate) struct Args {
 struct Applied {
     changed: Vec<String>,
     in_step: Vec<String>,
+    tried: ShortProof,
 }
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
@@ -47,13 +50,16 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
                 context.ui.note(line);
             }
         }
-        survey.apply(context, &change.hosts, (&names, boot, undo_after)).await
+        let changed = survey.apply(context, &change.hosts, (&names, boot, undo_after)).await?;
+        Ok((changed, survey))
     };
-    let changed = change.with_lock(work).await?;
+    let (changed, survey) = change.with_lock(work).await?;
     let acts = changed
         .iter()
         .filter_map(|name| Some((Arc::clone(change.hosts.get(name)?), "Applied firewall".to_owned())));
     audit::write_down(context, whole, &change.author.email, acts).await;
+    let concerned = changed.iter().map(|name| (name.clone(), survey.concerned(name))).collect();
+    let tried = short::try_ports(context, whole, (&change.hosts, &survey), &concerned).await?;
     context.ui.close();
     let text = match changed.len() {
         0 => " every host is in step with the deploy file".to_owned(),
@@ -62,6 +68,10 @@ pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), Comma
     context.ui.result(&[Line::new().add(Tone::Good, context.ui.done_mark()).plain(text)]);
     let in_step = names.iter().filter(|name| !changed.contains(name)).map(ToString::to_string).collect();
     let changed = changed.iter().map(ToString::to_string).collect();
-    context.ui.result_json(context.command, &Applied { changed, in_step });
-    Ok(())
+    let checked = tried.check();
+    if checked.is_ok() {
+        tried.show(context);
+    }
+    context.ui.result_json(context.command, &Applied { changed, in_step, tried });
+    Ok(checked?)
 }

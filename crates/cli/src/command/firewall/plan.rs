@@ -34,6 +34,8 @@ struct PlannedHost {
     gone: Vec<String>,
     come: Vec<String>,
     locks_out: bool,
+    /// What containers publish and no rule is about.
+    unguarded: Vec<String>,
     other_firewalls: Vec<String>,
     table: String,
 }
@@ -66,6 +68,7 @@ pub(super) fn host_lines(survey: &Survey, name: &HostName) -> Vec<Line> {
         Standing::InStep => (Tone::Good, "in step with the deploy file"),
         Standing::Absent => (Tone::Warn, "has no guard of this project"),
         Standing::Behind => (Tone::Warn, "differs from the deploy file"),
+        Standing::Unseen => (Tone::Warn, "was applied; whether it is loaded only root can see"),
         Standing::Drifted => (Tone::Warn, "was changed on the host, or is not loaded; it will be as stored"),
     };
     let mut lines = vec![Line::new().add(Tone::Strong, name.as_str()).plain("  ").add(tone, word)];
@@ -73,6 +76,10 @@ pub(super) fn host_lines(survey: &Survey, name: &HostName) -> Vec<Line> {
     if standing != Standing::InStep && survey.locks_out(name) {
         let text = "  ! your own SSH connection is not let in: the change would undo itself";
         lines.push(Line::new().add(Tone::Bad, text));
+    }
+    for text in survey.unguarded(name) {
+        let text = format!("  ! {text}: closed where everything else is, open elsewhere");
+        lines.push(Line::new().add(Tone::Warn, text));
     }
     for firewall in survey.state(name).into_iter().flat_map(|state| &state.firewalls) {
         let text = format!("  {firewall} is at work, too: what it drops stays closed");
@@ -94,6 +101,7 @@ fn planned(survey: &Survey, name: &HostName) -> PlannedHost {
         gone: before.difference(&after).cloned().collect(),
         come: after.difference(&before).cloned().collect(),
         locks_out: survey.locks_out(name),
+        unguarded: survey.unguarded(name).to_vec(),
         other_firewalls: survey.state(name).map(|state| state.firewalls.clone()).unwrap_or_default(),
         table: ruleset(&survey.wanted(name)),
     }

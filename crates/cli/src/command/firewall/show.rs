@@ -62,6 +62,7 @@ fn loaded(state: &GuardState) -> &'static str {
         LoadedGuard::AsStored => "as stored",
         LoadedGuard::Changed => "changed",
         LoadedGuard::Unknown => "yes",
+        LoadedGuard::NotSeen => "not known: only root sees it",
     }
 }
 
