@@ -32,6 +32,10 @@ pub(crate) const SECTIONS: &[Section] = &[
         (ACME, from Let's Encrypt unless another directory is named). An order needs a name that leads to the host, and \
         port 80 or 443 of it open to the authority.",
     },
+    Section {
+        name: "proxy/target_tls",
+        doc: "How containers are known that speak TLS. Their certificates are always looked at.",
+    },
     Section { name: "proxy/healthcheck", doc: "How the proxy finds out that a container is healthy." },
     Section {
         name: "proxy/passive_health",
