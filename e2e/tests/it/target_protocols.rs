@@ -80,7 +80,7 @@ async fn an_application_by_http2_is_served_without_tls_and_over_it_if_it_can_be_
     scene.expect_serving("2").await;
     scene.expect_clean("2").await;
 
-    scene.run(&["rollback", "1"]).await.expect_code(0).unwrap();
+    scene.run(&["rollback"]).await.expect_code(0).unwrap();
     scene.expect_serving("1").await;
     assert_eq!(settings(&host).await["target_protocol"], "h2c");
 }
