@@ -1,6 +1,6 @@
 //! Debian's registry as people run one: TLS with an authority of its own, a password or tokens, a disk that fills up.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -69,7 +72,7 @@ impl RealRegistry {
                 let place = token_server(gateway, folder.path().to_owned(), Arc::clone(&mode));
                 let bundle = at("authority.crt").display().to_string();
                 let text = format!(
-                    "token: {{realm: 'http://{place}/token', service: test, issuer: test, rootcertbundle: {bundle}}}"
+                    "token: {{realm: 'https://{place}/token', service: test, issuer: test, rootcertbundle: {bundle}}}"
                 );
                 (text, Some(mode))
             }
@@ -203,17 +206,30 @@ fn certificates(folder: &Path, address: Ipv4Addr) {
     ));
 }
 
+/// What the server of tokens shows: the registry's certificate, which is for the same address.
+fn server_settings(folder: &Path) -> Arc<ServerConfig> {
+    let certificate = CertificateDer::from_pem_file(folder.join("registry.crt")).unwrap();
+    let key = PrivateKeyDer::from_pem_file(folder.join("registry.key")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    Arc::new(builder.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
+}
+
 /// Gives tokens as the specification of the distribution's token authentication has them, to ann with the right password.
 fn token_server(address: Ipv4Addr, folder: PathBuf, mode: Arc<AtomicU8>) -> String {
     let listener = TcpListener::bind((address, 0)).unwrap();
     let place = listener.local_addr().unwrap().to_string();
+    let settings = server_settings(&folder);
     // It ends with the process of the test.
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let mut stream = stream;
-            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+            let connection = ServerConnection::new(Arc::clone(&settings)).unwrap();
+            let mut reader = BufReader::new(StreamOwned::new(connection, stream));
+            let mut lines = reader.by_ref().lines().map_while(Result::ok);
             let request = lines.next().unwrap_or_default();
             let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let mut stream = reader.into_inner();
             let known = format!("basic {}", STANDARD.encode("ann:right$").to_lowercase());
             let is_engine = head.iter().any(|line| line.to_lowercase().starts_with("user-agent: docker"));
             let is_push = request.contains("push");
@@ -231,7 +247,10 @@ fn token_server(address: Ipv4Addr, folder: PathBuf, mode: Arc<AtomicU8>) -> Stri
                 "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
                 body.len()
             );
-            if let Err(error) = stream.write_all(answer.as_bytes()) {
+            let mut written = stream.write_all(answer.as_bytes());
+            stream.conn.send_close_notify();
+            written = written.and_then(|()| stream.flush());
+            if let Err(error) = written {
                 println!("{error}");
             }
         }
