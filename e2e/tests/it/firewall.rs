@@ -280,7 +280,8 @@ async fn what_is_not_seen_is_not_told_and_what_answers_is_named() {
     // Datagrams are swallowed by something that is not ours: that proves nothing, and is said.
     database.exec("iptables -I INPUT ! -i lo -p udp -j DROP").await.unwrap();
     let run = guarded.run(&["firewall", "verify", "-h", "database", "--timeout", "1"]).await;
-    let clean = "iptables -D INPUT ! -i lo -p udp -j DROP; systemctl stop fake-postgres fake-redis fake-mysql";
+    let clean =
+        "iptables -D INPUT ! -i lo -p udp -j DROP; systemctl stop fake-postgres fake-redis fake-mysql";
     database.exec(clean).await.unwrap();
     let run = run.expect_code(1).unwrap();
     for (port, name) in [
