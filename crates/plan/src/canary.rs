@@ -96,10 +96,34 @@ impl ObservedHost {
         splits.any(|canary| canary.percent.is_some()).then_some(tried)
     }
 
+    /// Returns the release that is tried where the proxy does not run, so that nobody can tell whether visitors go there: what
+    /// the proxy has stored it does again as soon as it starts.
+    #[must_use]
+    pub fn canary_in_doubt(&self) -> Option<&Release> {
+        let tried = self.canary.as_ref()?;
+        let is_proxied = tried.roles.values().any(|recorded| recorded.role.proxy.is_some());
+        let runs = matches!(self.proxy, ObservedProxy::Running { .. });
+        (is_proxied && !runs).then_some(tried)
+    }
+
     /// Says whether a container belongs to the release that is tried.
     #[must_use]
     pub fn is_tried(&self, container: &ObservedContainer) -> bool {
-        self.canary.as_ref().is_some_and(|tried| container.release.as_ref() == Some(&tried.id))
+        let is_of_it = |tried: &Release| container.release.as_ref() == Some(&tried.id);
+        self.canary.as_ref().is_some_and(is_of_it) && !self.serves_what_was_tried()
+    }
+
+    /// Says whether the release that is noted as tried is the one that serves: it was promoted, and the note is still there.
+    fn serves_what_was_tried(&self) -> bool {
+        let Some(tried) = &self.canary else { return false };
+        let services = tried.roles.values().map(|recorded| &recorded.role.proxy_service);
+        let targets = services.filter_map(|service| self.route(service)).flat_map(|route| &route.targets);
+        targets.filter_map(|target| target.split(':').next()).any(|host| {
+            self.containers.iter().any(|container| {
+                container.release.as_ref() == Some(&tried.id)
+                    && (container.id.starts_with(host) || container.name.as_str() == host)
+            })
+        })
     }
 }
 
@@ -272,6 +296,7 @@ fn tried_project(project: &Project, observed: &Observed) -> Result<(Project, Rel
     let mut whole = Project { jobs: BTreeMap::new(), ..project.clone() };
     for host in project.hosts() {
         let seen = seen(observed, &host)?;
+        check_proxy(&host, seen)?;
         let release = seen.canary.as_ref().filter(|release| release.id == tried.id);
         let release = release
             .ok_or_else(|| CanaryError::Elsewhere { host: host.clone(), version: tried.version.clone() })?;
@@ -282,14 +307,28 @@ fn tried_project(project: &Project, observed: &Observed) -> Result<(Project, Rel
                 None => drop(roles.insert(name.clone(), recorded.role.clone())),
             }
             let service = &recorded.role.proxy_service;
-            let verdict = seen.canary_of(service).and_then(|canary| canary.verdict.as_ref());
+            let canary = seen.canary_of(service);
+            let verdict = canary.and_then(|canary| canary.verdict.as_ref());
             if let Some(verdict) = verdict.filter(|verdict| verdict.state == VerdictState::Aborted) {
                 return Err(CanaryError::GivenUp { host: host.clone(), why: verdict.why.clone() });
+            }
+            // A proxy that starts again no longer knows why it has given the release up, but that it has.
+            if recorded.role.proxy.is_some() && canary.is_none_or(|canary| canary.percent.is_none()) {
+                let why = "it sends nobody there any more".to_owned();
+                return Err(CanaryError::GivenUp { host: host.clone(), why });
             }
         }
     }
     whole.roles = roles;
     Ok((whole, tried))
+}
+
+/// Refuses to decide about a canary whose proxy cannot be asked.
+fn check_proxy(host: &HostName, seen: &ObservedHost) -> Result<(), CanaryError> {
+    match seen.canary_in_doubt() {
+        Some(tried) => Err(CanaryError::ProxyDown { host: host.clone(), version: tried.version.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Returns what was seen, as if the release that is tried were not there.
@@ -336,7 +375,7 @@ fn start_again(
 /// Plans giving up the release that is tried: nobody goes there any more, and its containers are removed.
 ///
 /// # Errors
-/// [`CanaryError::Nothing`] where none is tried on any host.
+/// [`CanaryError::Nothing`] where none is tried on any host, [`CanaryError::ProxyDown`] where visitors may go to it again.
 pub fn canary_abort(project: &Project, id: ReleaseId, observed: &Observed) -> Result<Plan, CanaryError> {
     let hosts = project.hosts();
     let tried = |host: &HostName| observed.hosts.get(host).and_then(|seen| seen.canary.as_ref());
@@ -348,6 +387,7 @@ pub fn canary_abort(project: &Project, id: ReleaseId, observed: &Observed) -> Re
     stages.begin(StageKind::Retire, OnFailure::GoOn);
     for host in &hosts {
         if let Some(seen) = observed.hosts.get(host) {
+            check_proxy(host, seen)?;
             end(&mut stages, project, (host, seen));
         }
     }
@@ -363,23 +403,25 @@ pub fn canary_abort(project: &Project, id: ReleaseId, observed: &Observed) -> Re
     })
 }
 
-/// Takes the targets that are tried out of the proxy, and forgets that anything is tried. Nothing is done where nothing is.
+/// Takes the targets that are tried out of the proxy, and forgets that anything is tried. Nothing is done where nothing is. Every
+/// proxy service is told, whatever was seen of it: nothing may be forgotten or removed that visitors could be sent to.
 pub(crate) fn clear(stages: &mut Stages, project: &Project, (host, seen): (&HostName, &ObservedHost)) {
     let Some(tried) = &seen.canary else { return };
-    for recorded in tried.roles.values() {
+    for recorded in tried.roles.values().filter(|recorded| recorded.role.proxy.is_some()) {
         let service = recorded.role.proxy_service.clone();
-        if seen.canary_of(&service).is_some() {
-            let action = Action::EndCanary { service, drain: project.timeouts.drain };
-            stages.step(host, action, Undo::Impossible);
-        }
+        let action = Action::EndCanary { service, drain: project.timeouts.drain };
+        stages.step(host, action, Undo::Impossible);
     }
     stages.step(host, Action::ForgetCanary, Undo::Impossible);
 }
 
-/// Removes the release that is tried with its containers, jobs and files.
+/// Removes the release that is tried with its containers, jobs and files; one that serves by now only ends being tried.
 pub(crate) fn end(stages: &mut Stages, project: &Project, (host, seen): (&HostName, &ObservedHost)) {
     let Some(tried) = &seen.canary else { return };
     clear(stages, project, (host, seen));
+    if seen.serves_what_was_tried() {
+        return;
+    }
     let mut removed: Vec<ContainerName> = Vec::new();
     for container in seen.containers.iter().filter(|container| seen.is_tried(container)) {
         let Some(role) = &container.role else { continue };

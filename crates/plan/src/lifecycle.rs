@@ -125,15 +125,20 @@ pub fn stop(project: &Project, id: ReleaseId, observed: &Observed) -> Plan {
     for host in project.hosts() {
         let Some(seen) = observed.hosts.get(&host) else { continue };
         schedule::pause(&mut stages, project, (&host, seen));
-        canary::end(&mut stages, project, (&host, seen));
+        // A proxy that does not run may send visitors there again: then the note stays, and so do the containers.
+        let is_in_doubt = seen.canary_in_doubt().is_some();
+        if !is_in_doubt {
+            canary::end(&mut stages, project, (&host, seen));
+        }
         for (role, _) in roles_on(project, &host) {
             if seen.route(&role.proxy_service).is_some() {
                 let action =
                     Action::RemoveTarget { service: role.proxy_service.clone(), proxy: seen.proxy.maker() };
                 stages.step(&host, action, Undo::Impossible);
             }
-            let runs =
-                |container: &&ObservedContainer| container.state.is_running() && !seen.is_tried(container);
+            let runs = |container: &&ObservedContainer| {
+                container.state.is_running() && (is_in_doubt || !seen.is_tried(container))
+            };
             for container in seen.containers_of(project, &role.name).filter(runs) {
                 let action = Action::StopContainer {
                     subject: (&role.name).into(),

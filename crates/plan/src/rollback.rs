@@ -12,7 +12,7 @@ use crate::naming::{assets_directory, container_version, latest_image};
 use crate::observed::{Observed, ObservedHost, ProxyMaker};
 use crate::plan::{Action, OnFailure, Plan, PlanKind, StageKind, Undo};
 use crate::request::AssetBridge;
-use crate::rollout::{CANARY_HELP, proxy_files, readiness, stop_timeout};
+use crate::rollout::{CANARY_HELP, PROXY_DOWN_HELP, proxy_files, readiness, stop_timeout};
 use crate::schedule::{self, ensure_agent, schedule_name};
 use crate::stages::Stages;
 
@@ -59,6 +59,16 @@ pub enum RollbackError {
         /// The version.
         version: ReleaseVersion,
     },
+    /// A release is tried, and whether visitors go there cannot be told.
+    #[error(
+        "version `{version}` is tried on host `{host}`, whose proxy does not run: it may send visitors there again"
+    )]
+    CanaryInDoubt {
+        /// The host.
+        host: HostName,
+        /// The version.
+        version: ReleaseVersion,
+    },
     /// A host lacks the container of the release.
     #[error("host `{host}` no longer has the container of role `{role}` of release `{release}`")]
     NoContainer {
@@ -97,6 +107,7 @@ impl Diagnose for RollbackError {
             Self::NoRelease { available, .. } => vec![format!("there are: {}", available.join(", "))],
             Self::Name(_) => vec!["use a shorter service, role or version".to_owned()],
             Self::Canary { .. } => vec![CANARY_HELP.to_owned()],
+            Self::CanaryInDoubt { .. } => vec![PROXY_DOWN_HELP.to_owned()],
             Self::AlreadyLive { .. } => vec!["see `freehold releases`".to_owned()],
             Self::NoContainer { release, .. } | Self::NoJobs { release, .. } => {
                 vec![format!(
@@ -120,8 +131,12 @@ pub fn rollback(
 ) -> Result<Plan, RollbackError> {
     let hosts = project.hosts();
     for host in &hosts {
-        if let Some(tried) = observed.hosts.get(host).and_then(ObservedHost::live_canary) {
+        let Some(seen) = observed.hosts.get(host) else { continue };
+        if let Some(tried) = seen.live_canary() {
             return Err(RollbackError::Canary { host: host.clone(), version: tried.version.clone() });
+        }
+        if let Some(tried) = seen.canary_in_doubt() {
+            return Err(RollbackError::CanaryInDoubt { host: host.clone(), version: tried.version.clone() });
         }
     }
     let chosen = choose(project, target, observed, &hosts)?;

@@ -15,7 +15,7 @@ use crate::stages::Stages;
 pub use check::RolloutError;
 
 pub(crate) use boot::{boot, readiness, release_commands};
-pub(crate) use check::{CANARY_HELP, check_host};
+pub(crate) use check::{CANARY_HELP, PROXY_DOWN_HELP, check_host};
 pub(crate) use deliver::{Extent, build_and_deliver, prepare_promotion};
 pub(crate) use files::{
     certificate_inside_proxy, kept_folders, proxy_files, users_inside_proxy, write_certificate, write_users,
@@ -99,6 +99,9 @@ pub fn rollout(request: &RolloutRequest<'_>, observed: &Observed) -> Result<Plan
         let seen = seen(observed, host)?;
         if let Some(tried) = seen.live_canary() {
             return Err(RolloutError::Canary { host: host.clone(), version: tried.version.clone() });
+        }
+        if let Some(tried) = seen.canary_in_doubt() {
+            return Err(RolloutError::CanaryInDoubt { host: host.clone(), version: tried.version.clone() });
         }
         check_host(request, host, seen)?;
     }

@@ -162,6 +162,19 @@ impl Action {
         }
     }
 
+    /// Says whether the action takes something away that visitors may need. It is not done where a canary of the host could not
+    /// be ended in the same stage: they may still be sent there.
+    #[must_use]
+    pub fn takes_away(&self) -> bool {
+        matches!(
+            self,
+            Self::ForgetCanary
+                | Self::StopContainer { .. }
+                | Self::RemoveContainer { .. }
+                | Self::RemoveDirectories { .. }
+        )
+    }
+
     /// Says whether the action only waits or makes what may be left half made, so that it can be cut short when the
     /// rollout fails elsewhere. Any other action is always let end.
     #[must_use]

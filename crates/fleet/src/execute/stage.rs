@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use freehold_model::{Diagnose, ErrorKind, HostName};
-use freehold_plan::{Lane, OnFailure, Stage, Step, StepId, Undo};
+use freehold_plan::{Action, Lane, OnFailure, Stage, Step, StepId, Undo};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +33,8 @@ struct Pass<'s> {
     journalled: BTreeSet<StepId>,
     /// The host cannot be reached.
     is_gone: bool,
+    /// A canary could not be ended: visitors may still be sent to what was tried.
+    still_tries: bool,
 }
 
 impl<'s> Pass<'s> {
@@ -87,19 +89,24 @@ impl Run<'_> {
     }
 
     async fn lane(&self, lane: &Lane, host: &Arc<dyn Host>, course: &Course<'_>) {
-        let mut pass = Pass { rest: &lane.steps, journalled: BTreeSet::new(), is_gone: false };
+        let mut pass =
+            Pass { rest: &lane.steps, journalled: BTreeSet::new(), is_gone: false, still_tries: false };
         while let Some(step) = pass.next() {
             if self.ledger.lock().is_done(step) {
                 continue;
             }
-            if pass.is_gone || course.halt.is_cancelled() {
+            let is_needed = pass.still_tries && step.action.takes_away();
+            if pass.is_gone || is_needed || course.halt.is_cancelled() {
                 course.ends.lock().is_stopped |= course.halt.is_cancelled();
                 self.finished(step, StepOutcome::Skipped, Instant::now());
                 continue;
             }
             match self.step(step, host, course, &mut pass).await {
                 Ok(()) => self.note_done(step),
-                Err(error) => pass.is_gone = Self::failed(step, error, course),
+                Err(error) => {
+                    pass.still_tries |= matches!(step.action, Action::EndCanary { .. });
+                    pass.is_gone = Self::failed(step, error, course);
+                }
             }
         }
     }

@@ -4,7 +4,9 @@ use freehold_fleet::{
     ExecuteError, Intent, Lease, PutBack, Report, Scope, Stop, World, execute, observe, recover,
 };
 use freehold_model::{Canary, SecretValues};
-use freehold_plan::{CanaryPromotion, Observed, OnFailure, Plan, canary_abort, canary_promote, canary_start};
+use freehold_plan::{
+    Action, CanaryPromotion, Observed, OnFailure, Plan, Step, canary_abort, canary_promote, canary_start,
+};
 use freehold_testkit::{Client, Fault, Harm, Moment, Point, ProjectFixture, rollout_id};
 
 use crate::harness::{Scene, WAIT, at_step, request, steps_of};
@@ -98,6 +100,35 @@ async fn it_is_given_up_without_a_trace() {
     scene.canary(&scene.fleet.client(), Verb::Abort).await.expect("an abort");
     assert_eq!(scene.snapshot(), before);
     scene.assert_no_outage("abort");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_visitors_may_be_sent_to_is_neither_forgotten_nor_removed() {
+    let scene = scene().await;
+    let before = scene.snapshot();
+    scene.canary(&scene.fleet.client(), Verb::Start).await.expect("a start");
+    let started = scene.snapshot();
+    let plan = scene.plan_of(Verb::Abort, &scene.seen(&scene.fleet.client().world()).await);
+    let steps = steps_of(&plan, OnFailure::GoOn);
+    let is_end =
+        |step: &&Step| step.host.as_str() == "one" && matches!(step.action, Action::EndCanary { .. });
+    let end = steps.iter().find(is_end).expect("the end of a canary").clone();
+    // It is tried again twice.
+    for _ in 0..3 {
+        scene.fleet.inject(at_step(&end, Moment::Before, Harm::Fail));
+    }
+    let error = scene.canary(&scene.fleet.client(), Verb::Abort).await.expect_err("it was not ended");
+    let ExecuteError::NeedsAttention { left, first, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(first.step, end.id);
+    let of_one = steps.iter().filter(|step| step.host == end.host && step.id >= end.id).count();
+    assert_eq!(left.len(), of_one, "all of it is left on that host: {left:?}");
+    assert_eq!(scene.tried().await, [true, false]);
+    let (now, started) = (&scene.snapshot()[&end.host], &started[&end.host]);
+    assert_eq!((&now.containers, &now.tried), (&started.containers, &started.tried));
+    assert_eq!((&now.routes, &now.schedules), (&started.routes, &started.schedules));
+    scene.recover().await;
+    assert_eq!(scene.snapshot(), before);
+    scene.assert_no_outage("an end that came late");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 use freehold_model::{Diagnose, ErrorKind, HostName, ReleaseVersion, RoleName};
 
-use crate::rollout::RolloutError;
+use crate::rollout::{PROXY_DOWN_HELP, RolloutError};
 
 /// Why a canary cannot be begun or ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +73,16 @@ pub enum CanaryError {
         /// Why.
         why: String,
     },
+    /// The proxy of a host does not run, and may send visitors there again.
+    #[error(
+        "the proxy on host `{host}` does not run: whether it sends visitors to version `{version}` cannot be told or changed"
+    )]
+    ProxyDown {
+        /// The host.
+        host: HostName,
+        /// The version.
+        version: ReleaseVersion,
+    },
     /// A host cannot take the release.
     #[error(transparent)]
     Rollout(#[from] RolloutError),
@@ -107,6 +117,7 @@ impl Diagnose for CanaryError {
                 "remove it: `freehold canary abort`".to_owned(),
                 "or let it serve all the same: `freehold deploy --skip-push --version VERSION`".to_owned(),
             ],
+            Self::ProxyDown { .. } => vec![PROXY_DOWN_HELP.to_owned()],
             Self::Rollout(error) => error.help(),
         }
     }

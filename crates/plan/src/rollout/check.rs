@@ -80,6 +80,16 @@ pub enum RolloutError {
         /// The version.
         version: ReleaseVersion,
     },
+    /// A release is tried, and whether visitors go there cannot be told.
+    #[error(
+        "version `{version}` is tried on host `{host}`, whose proxy does not run: it may send visitors there again"
+    )]
+    CanaryInDoubt {
+        /// The host.
+        host: HostName,
+        /// The version.
+        version: ReleaseVersion,
+    },
     /// Another application has a host that this one is to have.
     #[error("the proxy on host `{host}` serves a host and path of `{service}` for `{holder}`")]
     Taken {
@@ -114,6 +124,9 @@ pub enum RolloutError {
     Name(#[from] freehold_model::InvalidName),
 }
 
+/// What brings a proxy back that a canary was begun with.
+pub(crate) const PROXY_DOWN_HELP: &str = "start it: `freehold proxy start`, or `freehold proxy boot` where its container is gone; it goes on with what it has stored";
+
 /// What ends a canary, for whoever wants to do something else.
 pub(crate) const CANARY_HELP: &str =
     "end it first: `freehold canary promote` lets it serve, `freehold canary abort` removes it";
@@ -135,6 +148,7 @@ impl Diagnose for RolloutError {
             | Self::Closed { .. }
             | Self::Namesake { .. }
             | Self::Canary { .. }
+            | Self::CanaryInDoubt { .. }
             | Self::KamalCannot { .. } => ErrorKind::Failed,
         }
     }
@@ -171,6 +185,7 @@ impl Diagnose for RolloutError {
                 "or keep both: name another `proxy: host:` for this one".to_owned(),
             ],
             Self::Canary { .. } => vec![CANARY_HELP.to_owned()],
+            Self::CanaryInDoubt { .. } => vec![PROXY_DOWN_HELP.to_owned()],
             Self::KamalCannot { .. } => {
                 vec!["let Freehold's proxy take its place first: `freehold adopt`".to_owned()]
             }

@@ -159,6 +159,99 @@ fn what_would_get_in_its_way_is_refused_as_long_as_visitors_go_there() {
 }
 
 #[test]
+fn nothing_is_decided_or_forgotten_while_a_proxy_does_not_run() {
+    let mut script = Script::new(&["one", "two"]).deploy("v1").deploy("v2").try_out("v3");
+    let running_proxy = script.seen("two").proxy.clone();
+    let stopped =
+        ObservedProxy::Stopped { image: "proxy".to_owned(), maker: script.seen("two").proxy.maker() };
+    for proxy in [stopped, ObservedProxy::Absent] {
+        script.seen("two").proxy = proxy;
+        script.decide("one", VerdictState::Aborted);
+        let error = script.plan("v4").expect_err("in doubt");
+        assert_eq!(
+            error.to_string(),
+            "version `v3` is tried on host `two`, whose proxy does not run: it may send visitors there again"
+        );
+        let back = script.back(RollbackTarget::Previous).expect_err("in doubt");
+        assert_eq!((back.to_string(), back.help()), (error.to_string(), error.help()));
+        let error = script.abortion().expect_err("in doubt");
+        assert_eq!(
+            error.to_string(),
+            "the proxy on host `two` does not run: whether it sends visitors to version `v3` cannot be told or changed"
+        );
+        assert_eq!(
+            error.help(),
+            [
+                "start it: `freehold proxy start`, or `freehold proxy boot` where its container is gone; it goes on with \
+              what it has stored"
+            ]
+        );
+        let mut other = script.clone();
+        other.decide("one", VerdictState::Passed);
+        assert!(matches!(
+            other.promotion(),
+            Err(CanaryError::GivenUp { .. } | CanaryError::ProxyDown { .. })
+        ));
+        // The containers stop, and what is tried is still known.
+        let mut stopped = script.clone();
+        let plan = stop(&stopped.project, id(9), &stopped.observed);
+        stopped.happen(&plan);
+        assert_eq!(running(&mut stopped, "two"), [""; 0]);
+        assert_eq!(
+            (stopped.seen("one").canary.is_some(), stopped.seen("two").canary.is_some()),
+            (false, true)
+        );
+    }
+    script.seen("two").proxy = running_proxy;
+    script.abortion().expect("a plan");
+}
+
+#[test]
+fn a_proxy_that_shows_nothing_is_told_all_the_same() {
+    let mut script = Script::new(&["one"]).deploy("v1").try_out("v2");
+    let ObservedProxy::Running { routes, .. } = &mut script.seen("one").proxy else { panic!("no proxy") };
+    routes.values_mut().for_each(|route| route.canary = None);
+    for plan in [script.abortion().expect("a plan"), script.plan("v3").expect("a plan")] {
+        let mut actions = plan.steps().map(|step| &step.action);
+        assert!(actions.any(|action| matches!(action, Action::EndCanary { .. })), "{}", render(&plan));
+        assert!(actions.any(|action| matches!(action, Action::ForgetCanary)), "{}", render(&plan));
+    }
+}
+
+#[test]
+fn a_release_that_nobody_is_sent_to_is_not_promoted_also_where_the_verdict_is_forgotten() {
+    let mut script = Script::new(&["one"]).deploy("v1").try_out("v2");
+    script.decide("one", VerdictState::Aborted);
+    let ObservedProxy::Running { routes, .. } = &mut script.seen("one").proxy else { panic!("no proxy") };
+    routes.values_mut().filter_map(|route| route.canary.as_mut()).for_each(|canary| canary.verdict = None);
+    let error = script.promotion().expect_err("given up");
+    assert_eq!(
+        error.to_string(),
+        "the proxy on host `one` has given the release up: it sends nobody there any more"
+    );
+    assert!(error.help().join(" ").contains("freehold deploy --skip-push --version VERSION"));
+}
+
+#[test]
+fn a_note_that_a_promotion_has_left_removes_nothing_that_serves() {
+    let mut script = Script::new(&["one"]).role("jobs", &["one"], false).deploy("v1").try_out("v2");
+    let note = script.seen("one").canary.clone();
+    let plan = script.promotion().expect("a plan");
+    script.rollouts += 1;
+    script.happen(&plan);
+    script.seen("one").canary = note;
+    let plan = script.abortion().expect("a plan");
+    let all: Vec<String> = plan.steps().map(|step| step.action.to_string()).collect();
+    assert_eq!(all.len(), 2, "{all:?}");
+    let before = running(&mut script, "one");
+    script.happen(&plan);
+    assert_eq!((running(&mut script, "one"), script.seen("one").canary.clone()), (before, None));
+    let plan = stop(&script.project, id(9), &script.observed);
+    script.happen(&plan);
+    assert_eq!(running(&mut script, "one"), [""; 0]);
+}
+
+#[test]
 fn the_application_stops_and_goes_with_it() {
     let script = Script::new(&["one"]).deploy("v1").try_out("v2");
     let mut stopped = script.clone();

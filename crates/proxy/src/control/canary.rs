@@ -71,6 +71,8 @@ impl Control {
         ledger.generation = number;
         self.install(table);
         ledger.canary_checks.insert(name.clone(), checks);
+        // What was decided was about the targets before.
+        ledger.verdicts.remove(name);
         let limit = Duration::from_millis(request.drain_timeout_ms);
         let drained = before
             .map(|before| self.retire(&mut ledger, name, &before.generation, Some((limit, Duration::ZERO))));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use freehold_model::ProxyServiceName;
 use freehold_wire::{CanaryReply, ErrorCode, ErrorReply, SplitRequest, Verdict, VerdictState};
 
-use super::{Control, refusal, unknown};
+use super::{Control, Ledger, refusal, unknown};
 use crate::canary::Trial;
 use crate::canary::contest::Contest;
 use crate::log::Level;
@@ -45,7 +45,10 @@ impl Control {
     }
 
     /// Does what a verdict says. Where it cannot be stored, nothing is changed, and the next look decides again.
+    /// The lock of the ledger is held from the question whether the comparison is still the current one to the note of the
+    /// verdict: whoever splits anew in between would lose the split, or find a verdict about another comparison.
     fn act_on(self: &Arc<Self>, name: &ProxyServiceName, contest: &Arc<Contest>, verdict: Verdict) {
+        let mut ledger = self.ledger.lock();
         let (_, table) = self.shared.load();
         let is_ours = |service: &&Arc<Service>| {
             let current = service.canary.as_ref().and_then(|canary| canary.contest.as_ref());
@@ -56,9 +59,9 @@ impl Control {
         }
         let done = match verdict.state {
             VerdictState::Watching => return,
-            VerdictState::Promoted if contest.promotes() => self.promote(name),
-            VerdictState::Promoted | VerdictState::Passed => self.end_contest(name, true),
-            VerdictState::Aborted => self.end_contest(name, false),
+            VerdictState::Promoted if contest.promotes() => self.promote(&mut ledger, name),
+            VerdictState::Promoted | VerdictState::Passed => self.end_contest(&ledger, name, true),
+            VerdictState::Aborted => self.end_contest(&ledger, name, false),
         };
         let level = if verdict.state == VerdictState::Aborted { Level::Warn } else { Level::Info };
         match done {
@@ -71,7 +74,7 @@ impl Control {
                     ("tried_requests", &verdict.tried.requests),
                 ];
                 self.log.line(level, "Decided about rollout", &fields);
-                self.ledger.lock().verdicts.insert(name.clone(), verdict);
+                ledger.verdicts.insert(name.clone(), verdict);
             }
             Err(error) => {
                 let fields: [(&str, &dyn std::fmt::Display); 2] =
@@ -82,8 +85,7 @@ impl Control {
     }
 
     /// Ends a comparison, and lets visitors go on to the targets or not.
-    fn end_contest(&self, name: &ProxyServiceName, goes_on: bool) -> Result<(), ErrorReply> {
-        let ledger = self.ledger.lock();
+    fn end_contest(&self, ledger: &Ledger, name: &ProxyServiceName, goes_on: bool) -> Result<(), ErrorReply> {
         let (_, table) = self.shared.load();
         let service = table.service(name).ok_or_else(|| unknown(name))?;
         let Some(trial) = &service.canary else { return Ok(()) };
@@ -108,13 +110,12 @@ impl Control {
             return Err(refusal(ErrorCode::Invalid, "`split` has no place here: all visitors go there"));
         }
         self.raise_fence(name, request.fence)?;
-        self.promote(name)?;
+        self.promote(&mut self.ledger.lock(), name)?;
         Ok(CanaryReply { canary: None, drained: None })
     }
 
     /// Makes the targets that are tried the service's own; the earlier ones are drained.
-    fn promote(self: &Arc<Self>, name: &ProxyServiceName) -> Result<(), ErrorReply> {
-        let mut ledger = self.ledger.lock();
+    fn promote(self: &Arc<Self>, ledger: &mut Ledger, name: &ProxyServiceName) -> Result<(), ErrorReply> {
         let (_, table) = self.shared.load();
         let service = table.service(name).ok_or_else(|| unknown(name))?;
         let Some(trial) = &service.canary else {
@@ -136,7 +137,7 @@ impl Control {
             ledger.checks.insert(name.clone(), checks);
         }
         for generation in [Some(earlier), standby].into_iter().flatten() {
-            drop(self.retire(&mut ledger, name, &generation, Some((DRAIN_LIMIT, TUNNEL_LIMIT))));
+            drop(self.retire(ledger, name, &generation, Some((DRAIN_LIMIT, TUNNEL_LIMIT))));
         }
         self.log.info("Promoted rollout", &[("service", name)]);
         Ok(())

@@ -187,6 +187,31 @@ async fn what_a_target_answers_counts_and_a_verdict_may_be_said_only() {
 }
 
 #[tokio::test]
+async fn a_verdict_changes_nothing_that_was_split_anew() {
+    let limits = Limits { verdicts: Duration::from_millis(1), ..Limits::default() };
+    let (rig, own) = (Rig::with_limits(limits), Target::start("own").await);
+    let tried = Target::start("tried").await;
+    rig.deploy(&own).await;
+    try_out(&rig, &tried).await;
+    for round in 0..100 {
+        // It is given up at once, unless what comes next is there before.
+        split(&rig, judged(1, true)).await;
+        if round % 2 == 0 {
+            rig.wait_for(|status| status.last_verdict.is_some()).await;
+        }
+        split(&rig, share(round)).await;
+        let status = rig.status().await;
+        assert_eq!(last(&status), None, "round {round}");
+        let split = status.canary.and_then(|canary| canary.split);
+        assert_eq!(split.map(|split| split.percentage), Some(round));
+    }
+    split(&rig, judged(1, true)).await;
+    rig.wait_for(|status| status.last_verdict.is_some()).await;
+    try_out(&rig, &tried).await;
+    assert_eq!(last(&rig.status().await), None, "it was about the targets before");
+}
+
+#[tokio::test]
 async fn too_few_visitors_show_nothing_and_nonsense_is_refused() {
     let (rig, _own, _tried) = scene().await;
     split(&rig, judged(100, true)).await;
