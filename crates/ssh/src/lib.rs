@@ -34,7 +34,7 @@ mod text;
 pub use authenticate::{Authentication, AuthenticationError};
 pub use channel::{ByteStream, ChannelReader, ChannelWriter, ExitStatus};
 pub use command::{InvalidCommand, RemoteCommand, quote};
-pub use connect_error::{ConnectError, HopName};
+pub use connect_error::{ConnectError, HopError, HopFailure, HopName};
 pub use connector::Connector;
 pub use environment::{ClientEnvironment, FirstUse, NoPrompt, Prompt};
 pub use forward::{ForwardError, RemoteForward};

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use freehold_model::{Accessory, Diagnose, Project, RegistryPlace};
 use freehold_plan::doctor::{Check, Engine, Examined, Unreached, Vitals};
-use freehold_ssh::{ConnectError, OpenError, quote};
+use freehold_ssh::{ConnectError, HopFailure, OpenError, quote};
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::connection::{Connection, Reach};
@@ -162,19 +162,19 @@ fn registry(project: &Project) -> Option<String> {
 
 /// Says which step of the way failed.
 fn unreached(error: &ConnectError) -> Unreached {
-    let check = match error {
-        ConnectError::Route(_) | ConnectError::KnownHosts { .. } | ConnectError::NoHops => {
-            Check::Configuration
+    let check = match error.failure() {
+        None | Some(HopFailure::KnownHosts(_)) => Check::Configuration,
+        Some(
+            HopFailure::Lookup { .. } | HopFailure::LookupTimedOut { .. } | HopFailure::NoAddress { .. },
+        ) => Check::Name,
+        Some(HopFailure::Tcp { source, .. }) if source.kind() == io::ErrorKind::ConnectionRefused => {
+            Check::Port
         }
-        ConnectError::Lookup { .. }
-        | ConnectError::LookupTimedOut { .. }
-        | ConnectError::NoAddress { .. } => Check::Name,
-        ConnectError::Tcp { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => Check::Port,
-        ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => Check::Route,
-        ConnectError::ProxyCommand { .. } | ConnectError::Jump { .. } => Check::Jump,
-        ConnectError::Handshake { .. } | ConnectError::HandshakeTimedOut { .. } => Check::Handshake,
-        ConnectError::HostKey { .. } => Check::HostKey,
-        ConnectError::Authentication { .. } | ConnectError::AuthenticationTimedOut { .. } => {
+        Some(HopFailure::Tcp { .. } | HopFailure::TimedOut { .. }) => Check::Route,
+        Some(HopFailure::ProxyCommand { .. } | HopFailure::Jump { .. }) => Check::Jump,
+        Some(HopFailure::Handshake { .. } | HopFailure::HandshakeTimedOut { .. }) => Check::Handshake,
+        Some(HopFailure::HostKey(_)) => Check::HostKey,
+        Some(HopFailure::Authentication(_) | HopFailure::AuthenticationTimedOut { .. }) => {
             Check::Authentication
         }
     };

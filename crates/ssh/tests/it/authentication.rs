@@ -1,5 +1,5 @@
 use freehold_model::{Diagnose, ErrorKind, HostName};
-use freehold_ssh::{Authentication, AuthenticationError, ConnectError};
+use freehold_ssh::{Authentication, AuthenticationError, ConnectError, HopError, HopFailure};
 
 use crate::support::{Agent, Client, Key, Pretender, Rules, Sshd, authority_signs};
 
@@ -12,7 +12,7 @@ fn origin(authentication: &Authentication) -> &str {
 
 async fn refusal(client: &Client) -> AuthenticationError {
     match client.connect().await {
-        Err(ConnectError::Authentication { source, .. }) => source,
+        Err(ConnectError::Hop(HopError { failure: HopFailure::Authentication(source), .. })) => source,
         other => panic!("{other:?}"),
     }
 }
@@ -198,8 +198,8 @@ async fn a_refusal_says_what_was_tried_and_what_the_host_accepts() {
     let error = client.connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     assert_eq!(error.to_string(), "`127.0.0.1` did not let us in");
-    let ConnectError::Authentication { source, .. } = error else { panic!("{error:?}") };
-    let AuthenticationError::Refused { tried, accepts, .. } = &source else { panic!("{source:?}") };
+    let Some(HopFailure::Authentication(source)) = error.failure() else { panic!("{error:?}") };
+    let AuthenticationError::Refused { tried, accepts, .. } = source else { panic!("{source:?}") };
     assert_eq!(*tried, [format!("key file {}", client.ssh().join("id_ed25519").display())]);
     assert_eq!(accepts, &["publickey"]);
     fs_err::remove_file(client.ssh().join("id_ed25519")).unwrap();

@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use freehold_model::{Diagnose, ErrorKind};
-use freehold_ssh::{ConnectError, FirstUse, HostKeyError, Session};
+use freehold_ssh::{ConnectError, FirstUse, HopError, HopFailure, HostKeyError, Session};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ async fn with(client: &Client, server: &Sshd, lines: &str) -> Result<Session, Ho
 async fn outcome(client: &Client) -> Result<Session, HostKeyError> {
     match client.connect().await {
         Ok(session) => Ok(session),
-        Err(ConnectError::HostKey { source, .. }) => Err(source),
+        Err(ConnectError::Hop(HopError { failure: HopFailure::HostKey(source), .. })) => Err(source),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -222,7 +222,7 @@ async fn a_list_of_revoked_keys_counts_and_a_binary_one_is_refused() {
     assert!(matches!(&error, HostKeyError::Revoked { by, .. } if by.line == 2), "{error:?}");
     fs_err::write(&list, "SSHKRL\n\0\0\0\0\x01").unwrap();
     let error = client.connect().await.unwrap_err();
-    assert!(matches!(error, ConnectError::KnownHosts { .. }), "{error:?}");
+    assert!(matches!(error.failure(), Some(HopFailure::KnownHosts(_))), "{error:?}");
 }
 
 #[tokio::test]
