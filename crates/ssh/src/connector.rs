@@ -141,22 +141,27 @@ impl Plan {
             let way = hops.get(..=index).unwrap_or(hops);
             let place =
                 way.iter().map(|hop| format!("{}:{}", hop.address, hop.port)).collect::<Vec<_>>().join(" ");
-            // Whoever reads through a connection that only carries others may let them wait.
-            let stage = Stage {
-                plan: self,
-                hop,
-                name,
-                place,
-                prompt,
-                overflow: if jump.is_some() { Overflow::Wait } else { overflow },
-                deadline: Deadline::after(hop.connect_timeout),
-            };
+            let before = previous.take();
+            // The deadline begins when this is awaited: who waits for another's outcome has begun nothing yet.
+            let open = Box::pin(async {
+                let stage = Stage {
+                    plan: self,
+                    hop,
+                    name,
+                    place,
+                    prompt,
+                    // Whoever reads through a connection that only carries others may let them wait.
+                    overflow: if jump.is_some() { Overflow::Wait } else { overflow },
+                    deadline: Deadline::after(hop.connect_timeout),
+                };
+                stage.connect(before).await
+            });
             previous = Some(match jump {
                 // Sessions never let the host wait, so that they can share what carries them. The others cannot.
                 Some(target) if overflow == Overflow::Close => {
-                    self.ways.carriers.through(way).get(target, Box::pin(stage.connect(previous))).await?
+                    self.ways.carriers.through(way).get(target, open).await?
                 }
-                _ => Box::pin(stage.connect(previous)).await?,
+                _ => open.await?,
             });
         }
         previous.ok_or(ConnectError::NoHops)

@@ -1,7 +1,7 @@
 use freehold_model::{Diagnose, ErrorKind, HostName};
 use freehold_ssh::{Authentication, AuthenticationError, ConnectError, HopError, HopFailure};
 
-use crate::support::{Agent, Client, Key, Pretender, Rules, Sshd, authority_signs};
+use crate::support::{Agent, Client, Key, Pretender, Rules, Sshd, TokenAgent, authority_signs};
 
 fn origin(authentication: &Authentication) -> &str {
     match authentication {
@@ -286,4 +286,54 @@ async fn methods_that_openssh_is_told_not_to_use_are_not_used() {
     client.config("PasswordAuthentication no\n");
     refusal(&client).await;
     assert!(client.person.asked().is_empty());
+}
+
+/// The agent is made by hand, and its token is software; what verifies the signature is sshd itself.
+#[tokio::test]
+async fn a_security_key_lets_us_in_through_an_agent_if_it_is_touched() {
+    let mut client = Client::bare();
+    let touched = TokenAgent::start(client.home.path(), true);
+    let untouched = TokenAgent::start(client.home.path(), false);
+    let server = Sshd::builder().authorize(&touched.public()).authorize(&untouched.public()).start();
+    client.knows(&server);
+    client.environment.ssh_auth_sock = Some(touched.socket.clone());
+    let session = client.connect().await.unwrap();
+    assert_eq!(origin(session.authentication()), "agent key `token`");
+    assert_eq!(touched.signatures(), 1);
+    session.reconnect().await.unwrap();
+    assert_eq!(touched.signatures(), 2, "each connection asks for a touch of its own");
+    client.environment.ssh_auth_sock = Some(untouched.socket.clone());
+    let error = refusal(&client).await;
+    assert!(matches!(error, AuthenticationError::Refused { .. }), "{error:?}");
+    assert_eq!(untouched.signatures(), 1);
+}
+
+/// Each host asks the agent that OpenSSH's configuration names for it, and no other.
+#[tokio::test]
+async fn hosts_with_agents_of_their_own_are_let_in_by_them() {
+    let mut client = Client::bare();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut servers = Vec::new();
+    let mut agents = Vec::new();
+    for name in ["one", "two"] {
+        let key = Key::new(elsewhere.path(), name, "ed25519");
+        let agent = Agent::start(elsewhere.path(), &format!("agent-{name}"));
+        agent.add(&key);
+        let server = Sshd::builder().authorize(&key.public()).config("MaxAuthTries 1").start();
+        client.remember(&server.known_as(&format!("[127.0.0.1]:{}", server.port)));
+        client.config(&format!(
+            "Host {name}\n  HostName 127.0.0.1\n  Port {}\n  IdentityAgent {}\n",
+            server.port,
+            agent.socket.display()
+        ));
+        servers.push(server);
+        agents.push(agent);
+    }
+    client.settings.port = None;
+    let connector = client.connector();
+    for name in ["one", "two"] {
+        let host = HostName::parse(name).unwrap();
+        let session = connector.connect(&host, &client.settings, &[]).await.unwrap();
+        assert_eq!(origin(session.authentication()), format!("agent key `{name}`"));
+    }
 }

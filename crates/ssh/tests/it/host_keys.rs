@@ -158,7 +158,14 @@ async fn a_certificate_is_as_good_as_its_authority_its_names_and_its_time() {
         }
         // Another authority says nothing; then the key itself counts.
         let unknown = with(&client, &running, &format!("@cert-authority * {other}")).await.unwrap_err();
-        assert!(matches!(unknown, HostKeyError::Unknown { .. }), "{unknown:?}");
+        let HostKeyError::Unknown { seen, .. } = &unknown else { panic!("{unknown:?}") };
+        let (signer, asked) = (authority.fingerprint(), client.known_hosts());
+        assert_eq!(seen.signed_by.as_ref(), Some(&signer));
+        let said = format!(
+            "; its certificate is signed by {signer}, which is none of the authorities known for it: {}:1",
+            asked.display()
+        );
+        assert!(unknown.to_string().ends_with(&said), "{unknown}");
         let known =
             with(&client, &running, &format!("@cert-authority * {other}\nNAME {}", host.public())).await;
         assert!(known.is_ok(), "{known:?}");
@@ -274,7 +281,7 @@ async fn accepting_does_not_extend_to_hosts_whose_other_keys_are_known() {
     client.first_use = FirstUse::Accept;
     let rsa = Key::new(&client.ssh(), "rsa", "rsa").public();
     let error = with(&client, &server, &format!("NAME {rsa}")).await.unwrap_err();
-    assert!(matches!(&error, HostKeyError::Unknown { others, .. } if others.len() == 1), "{error:?}");
+    assert!(matches!(&error, HostKeyError::Unknown { seen, .. } if seen.others.len() == 1), "{error:?}");
     assert!(with(&client, &server, "").await.is_ok());
     assert!(!client.read_known_hosts().is_empty());
 }
