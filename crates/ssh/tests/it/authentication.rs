@@ -260,6 +260,16 @@ async fn questions_of_the_host_are_asked_with_their_echo() {
     assert!(asked[1].starts_with("secret: ") && asked[1].ends_with("Two questions\nCode"), "{asked:?}");
 }
 
+/// As in CI. A host that waits for its answers is asked nothing else, which it might not answer either.
+#[tokio::test]
+async fn questions_that_nobody_answers_are_a_refusal() {
+    let questions = vec![("Code: ", false, "123456")];
+    let (client, _server) = pretender(Rules { questions, ..Rules::default() }).await;
+    let error = refusal(&client).await;
+    let AuthenticationError::Refused { tried, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*tried, ["keyboard-interactive (nobody answered)"]);
+}
+
 #[tokio::test]
 async fn nothing_at_all_is_enough_for_a_host_that_knows_us_otherwise() {
     let (client, _server) = pretender(Rules { none: true, ..Rules::default() }).await;
