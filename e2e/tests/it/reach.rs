@@ -1,6 +1,9 @@
 //! Hosts that only a jump host reaches, by every way in which people get to theirs.
 
+mod images;
+mod logins;
 mod many;
+mod rootless;
 mod seed;
 mod ways;
 
