@@ -5,6 +5,7 @@
 //!
 //! Start with [`lab::Lab`] and [`project::Project`]. The tests run the executable that the variable `FREEHOLD_EXECUTABLE` names.
 
+pub mod crowd;
 pub mod executable;
 pub mod lab;
 pub mod load;

@@ -287,6 +287,21 @@ pub enum HostError {
         #[source]
         source: Arc<dyn Diagnose + Send + Sync>,
     },
+    /// Ports below a number are root's, and the engine is not root.
+    #[error(
+        "the engine of host `{host}` is rootless and may publish no port below {first_free}: not port {port}"
+    )]
+    PrivilegedPort {
+        /// The host.
+        host: HostName,
+        /// The port that was to be published.
+        port: u16,
+        /// The first one that it may publish.
+        first_free: u16,
+        /// What the engine said.
+        #[source]
+        source: Arc<dyn Diagnose + Send + Sync>,
+    },
     /// A stored file cannot be understood.
     #[error("cannot understand `{path}` on host `{host}`: {message}")]
     Stored {
@@ -306,7 +321,10 @@ impl Diagnose for HostError {
             Self::Lost { .. } => ErrorKind::Unreachable,
             Self::Fenced { .. } => ErrorKind::Locked,
             Self::Engine { source, .. } => source.kind(),
-            Self::Refused { .. } | Self::DiskFull { .. } | Self::Stored { .. } => ErrorKind::Failed,
+            Self::Refused { .. }
+            | Self::DiskFull { .. }
+            | Self::PrivilegedPort { .. }
+            | Self::Stored { .. } => ErrorKind::Failed,
         }
     }
 
@@ -318,7 +336,17 @@ impl Diagnose for HostError {
             Self::DiskFull { host, .. } => {
                 vec![format!("free some space: `ssh {host} 'df -h; docker system df'` shows what takes it")]
             }
-            Self::Refused { .. } | Self::Stored { .. } => Vec::new(),
+            Self::PrivilegedPort { host, port, .. } => vec![
+                "give the proxy other ports: `proxy: {run: {http_port: 8080, https_port: 8443}}`".to_owned(),
+                format!(
+                    "or let everybody have them: `net.ipv4.ip_unprivileged_port_start = {port}` in a file of \
+                     /etc/sysctl.d on {host}, then `sysctl --system` as root"
+                ),
+            ],
+            Self::Stored { host, path, .. } => vec![format!(
+                "move it aside if it is of no use any more: `ssh {host} mv {path} {path}.aside`"
+            )],
+            Self::Refused { .. } => Vec::new(),
         }
     }
 }

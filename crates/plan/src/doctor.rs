@@ -37,6 +37,8 @@ pub enum Check {
     HostKey,
     /// Whether a host lets us in.
     Authentication,
+    /// Whether the login shell runs commands.
+    Shell,
     /// Root's rights, where they are needed.
     Sudo,
     /// Whether the container engine answers.
@@ -45,6 +47,8 @@ pub enum Check {
     EngineVersion,
     /// Whether the processor is one that the image is built for.
     Architecture,
+    /// What the host says of itself: disks, memory, clock.
+    System,
     /// Free space.
     Disk,
     /// Free inodes.
@@ -103,10 +107,10 @@ pub struct Finding {
     pub fix: Vec<String>,
 }
 
-/// A host that was not reached.
+/// Something that could not be looked at: a host that was not reached, or a part of one that does not answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreached {
-    /// What failed on the way.
+pub struct Unseen {
+    /// What was to be looked at, or what failed on the way.
     pub check: Check,
     /// What failed, one line, with the hop.
     pub finding: String,
@@ -123,22 +127,24 @@ pub struct Examined {
     pub jumps: Vec<String>,
     /// How the host let us in.
     pub authentication: String,
-    /// What the host says of itself.
-    pub vitals: Vitals,
+    /// What the host says of itself; none if it did not say it.
+    pub vitals: Option<Vitals>,
     /// What its engine says, or why it does not.
     pub engine: Engine,
-    /// The service on it; none without an engine.
+    /// The service on it; none if it was not seen, such as without an engine.
     pub observed: Option<ObservedHost>,
-    /// The accessories on it.
-    pub accessories: BTreeMap<AccessoryName, ObservedAccessory>,
+    /// The accessories on it; none if they were not seen.
+    pub accessories: Option<BTreeMap<AccessoryName, ObservedAccessory>>,
     /// Who holds the deploy lock; only of the host that keeps it.
     pub lock: Option<String>,
     /// Whether the journal of a rollout is there.
     pub has_unfinished_rollout: bool,
+    /// The parts that could not be looked at. Nothing is said of them but that.
+    pub unseen: Vec<Unseen>,
 }
 
 /// The container engine of a host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Engine {
     /// It answers.
     Answers {
@@ -146,6 +152,8 @@ pub enum Engine {
         version: String,
         /// Whether it is Podman in Docker's place.
         is_podman: bool,
+        /// Whether it runs without root's rights.
+        is_rootless: bool,
     },
     /// It does not.
     Silent {
@@ -154,12 +162,9 @@ pub enum Engine {
         /// What to try.
         fix: Vec<String>,
     },
-}
-
-impl Default for Engine {
-    fn default() -> Self {
-        Self::Silent { cause: "it was not asked".to_owned(), fix: Vec::new() }
-    }
+    /// It was not asked, as the connection broke before.
+    #[default]
+    NotAsked,
 }
 
 /// What is the same for every host.
@@ -176,23 +181,15 @@ pub struct Surroundings<'a> {
 pub fn examine(
     around: Surroundings<'_>,
     host: &HostName,
-    seen: &Result<Box<Examined>, Unreached>,
+    seen: &Result<Box<Examined>, Unseen>,
 ) -> Vec<Finding> {
     let mut findings = Findings { host: Some(host.clone()), all: Vec::new() };
     match seen {
-        Err(unreached) => findings.all.push(Finding {
-            host: Some(host.clone()),
-            check: unreached.check,
-            verdict: Verdict::Fault,
-            finding: unreached.finding.clone(),
-            cause: unreached.cause.clone(),
-            fix: unreached.fix.clone(),
-        }),
+        Err(unseen) => findings.unseen(unseen),
         Ok(seen) => {
             system::examine(&mut findings, around, host, seen);
-            if let Some(observed) = &seen.observed {
-                service::examine(&mut findings, around.project, host, (seen, observed));
-            }
+            seen.unseen.iter().for_each(|unseen| findings.unseen(unseen));
+            service::examine(&mut findings, around.project, host, seen);
         }
     }
     findings.all
@@ -227,7 +224,7 @@ pub fn examine_names(names: &BTreeMap<String, Result<Vec<IpAddr>, String>>) -> V
 #[must_use]
 pub fn compare(
     around: Surroundings<'_>,
-    seen: &BTreeMap<HostName, Result<Box<Examined>, Unreached>>,
+    seen: &BTreeMap<HostName, Result<Box<Examined>, Unseen>>,
 ) -> Vec<Finding> {
     let mut findings = Findings { host: None, all: Vec::new() };
     service::compare(&mut findings, around.project, seen);
@@ -262,6 +259,19 @@ impl Findings {
         let host = self.host.clone();
         self.all.push(Finding { host, check, verdict, finding, cause: None, fix: Vec::new() });
         Open(self.all.last_mut())
+    }
+
+    /// Something that should have been looked at.
+    fn unseen(&mut self, unseen: &Unseen) {
+        let Unseen { check, finding, cause, fix } = unseen.clone();
+        self.all.push(Finding {
+            host: self.host.clone(),
+            check,
+            verdict: Verdict::Fault,
+            finding,
+            cause,
+            fix,
+        });
     }
 
     fn good(&mut self, check: Check, finding: impl Into<String>) {

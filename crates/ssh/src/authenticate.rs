@@ -123,6 +123,8 @@ enum Outcome {
     /// It was right, but the host wants more.
     Partial,
     Refused,
+    /// Nobody answered the host's questions. It waits for that, and takes nothing else.
+    Unanswered,
 }
 
 /// The methods that prove who we are, in the order in which they are tried.
@@ -189,6 +191,7 @@ impl<'a> Authenticator<'a> {
         let mut candidates = self.candidates().await.into_iter();
         // Each round ends with something that the host took as a part of what it wants.
         let mut again = true;
+        let mut is_asked = false;
         while std::mem::take(&mut again) {
             for method in Method::ALL {
                 if !(self.is_enabled(method) && self.may_help(method)) {
@@ -206,12 +209,16 @@ impl<'a> Authenticator<'a> {
                         break;
                     }
                     Outcome::Refused => {}
+                    Outcome::Unanswered => {
+                        is_asked = true;
+                        break;
+                    }
                 }
             }
         }
         // Last, because some servers punish a failed `none` by a delay of seconds. One that ends the connection for it
         // has told before what it thinks of the rest.
-        if !self.none_tried {
+        if !self.none_tried && !is_asked {
             match self.none().await {
                 Ok(Outcome::In(way)) => return Ok(way),
                 Err(error) if self.accepts.is_none() => return Err(error),

@@ -79,3 +79,35 @@ impl Carrier {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_for_another_begins_nothing_until_its_turn() {
+        let carrier = Carrier::default();
+        let target = HostName::parse("web").unwrap();
+        let mut first = Box::pin(carrier.get(&target, std::future::pending()));
+        let begun = AtomicBool::new(false);
+        let mut second = Box::pin(carrier.get(&target, async {
+            // Here its deadline begins.
+            begun.store(true, Ordering::SeqCst);
+            Err(ConnectError::NoHops)
+        }));
+        std::future::poll_fn(|context| {
+            assert!(first.as_mut().poll(context).is_pending());
+            assert!(second.as_mut().poll(context).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert!(!begun.load(Ordering::SeqCst));
+        // Its caller gives up; the next one begins.
+        drop(first);
+        assert!(matches!(second.await, Err(ConnectError::NoHops)));
+        assert!(begun.load(Ordering::SeqCst));
+    }
+}

@@ -28,133 +28,166 @@ impl std::fmt::Display for HopName {
     }
 }
 
-/// No session to a host came about; each variant is a stage of one hop.
+/// No session to a host came about.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConnectError {
     /// The way to the host is not known.
     #[error(transparent)]
     Route(#[from] RouteError),
+    /// A hop on the way failed.
+    #[error(transparent)]
+    Hop(#[from] HopError),
+    /// A route without hops: our bug.
+    #[error("the way to the host is empty; please report this")]
+    NoHops,
+}
+
+/// A hop at which the way to a host ended.
+#[derive(Debug, Clone)]
+pub struct HopError {
+    /// The hop.
+    pub hop: HopName,
+    /// What failed.
+    pub failure: HopFailure,
+}
+
+/// What fails at a hop; each variant is a stage.
+#[derive(Debug, Clone)]
+pub enum HopFailure {
     /// The name does not resolve.
-    #[error("cannot resolve `{address}`, the address of {hop}")]
     Lookup {
-        /// The hop.
-        hop: HopName,
         /// The name.
         address: String,
         /// Why.
         source: Arc<io::Error>,
     },
     /// The name did not resolve in time.
-    #[error("resolving `{address}`, the address of {hop}, took longer than {} s", after.as_secs_f32())]
     LookupTimedOut {
-        /// The hop.
-        hop: HopName,
         /// The name.
         address: String,
         /// The deadline.
         after: Duration,
     },
     /// The name has no address of the wanted family.
-    #[error("`{address}`, the address of {hop}, has no usable IP address")]
     NoAddress {
-        /// The hop.
-        hop: HopName,
         /// The name.
         address: String,
     },
     /// No address takes connections.
-    #[error("cannot connect to {hop} at {address}")]
     Tcp {
-        /// The hop.
-        hop: HopName,
         /// The address that was tried last.
         address: SocketAddr,
         /// Why.
         source: Arc<io::Error>,
     },
     /// No address answered in time.
-    #[error("{hop} at {} did not answer within {} s", addresses_of(addresses), after.as_secs_f32())]
     TimedOut {
-        /// The hop.
-        hop: HopName,
         /// The addresses.
         addresses: Vec<SocketAddr>,
         /// The deadline.
         after: Duration,
     },
     /// The proxy command cannot be started.
-    #[error("cannot start the proxy command `{command}` of {hop}")]
     ProxyCommand {
-        /// The hop.
-        hop: HopName,
         /// The command.
         command: String,
         /// Why.
         source: Arc<io::Error>,
     },
-    /// A jump host does not reach the next hop.
-    #[error("cannot reach {hop} through `{through}`")]
+    /// A jump host does not reach the hop.
     Jump {
-        /// The hop.
-        hop: HopName,
         /// The jump host.
         through: HostName,
         /// Why.
         source: OpenError,
     },
     /// A known hosts file cannot be read.
-    #[error("cannot read the known keys of {hop}")]
-    KnownHosts {
-        /// The hop.
-        hop: HopName,
-        /// Why.
-        source: Arc<io::Error>,
-    },
+    KnownHosts(Arc<io::Error>),
     /// What answers does not speak SSH with us.
-    #[error("the SSH handshake with {hop} did not succeed{}", in_parentheses(complaints))]
     Handshake {
-        /// The hop.
-        hop: HopName,
         /// What a proxy command wrote to standard error.
         complaints: String,
         /// Why.
         source: Arc<russh::Error>,
     },
     /// Something took the connection and then said nothing, or not enough.
-    #[error("{hop} took the connection but did not finish the SSH handshake within {} s", after.as_secs_f32())]
     HandshakeTimedOut {
-        /// The hop.
-        hop: HopName,
         /// The deadline.
         after: Duration,
     },
     /// The host's key was not accepted.
-    #[error("the identity of {hop} is not certain")]
-    HostKey {
-        /// The hop.
-        hop: HopName,
-        /// Why.
-        source: HostKeyError,
-    },
+    HostKey(HostKeyError),
     /// The host did not let us in.
-    #[error("{hop} did not let us in")]
-    Authentication {
-        /// The hop.
-        hop: HopName,
-        /// What was tried.
-        source: AuthenticationError,
-    },
+    Authentication(AuthenticationError),
     /// The host, or an agent, did not answer in time.
-    #[error("authentication with {hop} took longer than {} s", after.as_secs_f32())]
     AuthenticationTimedOut {
-        /// The hop.
-        hop: HopName,
         /// The deadline.
         after: Duration,
     },
-    /// A route without hops: our bug.
-    #[error("the way to the host is empty; please report this")]
-    NoHops,
+}
+
+impl std::fmt::Display for HopError {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let hop = &self.hop;
+        match &self.failure {
+            HopFailure::Lookup { address, .. } => {
+                write!(formatter, "cannot resolve `{address}`, the address of {hop}")
+            }
+            HopFailure::LookupTimedOut { address, after } => {
+                let seconds = after.as_secs_f32();
+                write!(formatter, "resolving `{address}`, the address of {hop}, took longer than {seconds} s")
+            }
+            HopFailure::NoAddress { address } => {
+                write!(formatter, "`{address}`, the address of {hop}, has no usable IP address")
+            }
+            HopFailure::Tcp { address, .. } => write!(formatter, "cannot connect to {hop} at {address}"),
+            HopFailure::TimedOut { addresses, after } => {
+                let (addresses, seconds) = (addresses_of(addresses), after.as_secs_f32());
+                write!(formatter, "{hop} at {addresses} did not answer within {seconds} s")
+            }
+            HopFailure::ProxyCommand { command, .. } => {
+                write!(formatter, "cannot start the proxy command `{command}` of {hop}")
+            }
+            HopFailure::Jump { through, .. } => write!(formatter, "cannot reach {hop} through `{through}`"),
+            HopFailure::KnownHosts(_) => write!(formatter, "cannot read the known keys of {hop}"),
+            HopFailure::Handshake { complaints, .. } => {
+                let complaints = in_parentheses(complaints);
+                write!(formatter, "the SSH handshake with {hop} did not succeed{complaints}")
+            }
+            HopFailure::HandshakeTimedOut { after } => {
+                let seconds = after.as_secs_f32();
+                write!(
+                    formatter,
+                    "{hop} took the connection but did not finish the SSH handshake within {seconds} s"
+                )
+            }
+            HopFailure::HostKey(_) => write!(formatter, "the identity of {hop} is not certain"),
+            HopFailure::Authentication(_) => write!(formatter, "{hop} did not let us in"),
+            HopFailure::AuthenticationTimedOut { after } => {
+                write!(formatter, "authentication with {hop} took longer than {} s", after.as_secs_f32())
+            }
+        }
+    }
+}
+
+impl std::error::Error for HopError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.failure {
+            HopFailure::Lookup { source, .. }
+            | HopFailure::Tcp { source, .. }
+            | HopFailure::ProxyCommand { source, .. }
+            | HopFailure::KnownHosts(source) => Some(source),
+            HopFailure::Jump { source, .. } => Some(source),
+            HopFailure::Handshake { source, .. } => Some(source),
+            HopFailure::HostKey(source) => Some(source),
+            HopFailure::Authentication(source) => Some(source),
+            HopFailure::LookupTimedOut { .. }
+            | HopFailure::NoAddress { .. }
+            | HopFailure::TimedOut { .. }
+            | HopFailure::HandshakeTimedOut { .. }
+            | HopFailure::AuthenticationTimedOut { .. } => None,
+        }
+    }
 }
 
 fn addresses_of(addresses: &[SocketAddr]) -> String {
@@ -166,58 +199,20 @@ fn in_parentheses(text: &str) -> String {
 }
 
 impl ConnectError {
-    pub(crate) fn with_complaints(mut self, text: String) -> Self {
-        if let Self::Handshake { complaints, .. } = &mut self {
-            *complaints = text;
-        }
-        self
-    }
-
     /// Says the same of another host whose way leads over the same jump host.
     pub(crate) fn on_the_way_to(mut self, other: &HostName) -> Self {
-        if let Some(target) = self.hop_mut().and_then(|hop| hop.target.as_mut()) {
+        if let Self::Hop(HopError { hop: HopName { target: Some(target), .. }, .. }) = &mut self {
             other.clone_into(target);
         }
         self
     }
 
-    fn hop_mut(&mut self) -> Option<&mut HopName> {
-        match self {
-            Self::Route(_) | Self::NoHops => None,
-            Self::Lookup { hop, .. }
-            | Self::LookupTimedOut { hop, .. }
-            | Self::NoAddress { hop, .. }
-            | Self::Tcp { hop, .. }
-            | Self::TimedOut { hop, .. }
-            | Self::ProxyCommand { hop, .. }
-            | Self::Jump { hop, .. }
-            | Self::KnownHosts { hop, .. }
-            | Self::Handshake { hop, .. }
-            | Self::HandshakeTimedOut { hop, .. }
-            | Self::HostKey { hop, .. }
-            | Self::Authentication { hop, .. }
-            | Self::AuthenticationTimedOut { hop, .. } => Some(hop),
-        }
-    }
-
-    /// Returns the hop at which it failed, unless the way was not known at all.
+    /// Returns what failed at a hop, unless the way was not known at all.
     #[must_use]
-    pub fn hop(&self) -> Option<&HopName> {
+    pub fn failure(&self) -> Option<&HopFailure> {
         match self {
+            Self::Hop(error) => Some(&error.failure),
             Self::Route(_) | Self::NoHops => None,
-            Self::Lookup { hop, .. }
-            | Self::LookupTimedOut { hop, .. }
-            | Self::NoAddress { hop, .. }
-            | Self::Tcp { hop, .. }
-            | Self::TimedOut { hop, .. }
-            | Self::ProxyCommand { hop, .. }
-            | Self::Jump { hop, .. }
-            | Self::KnownHosts { hop, .. }
-            | Self::Handshake { hop, .. }
-            | Self::HandshakeTimedOut { hop, .. }
-            | Self::HostKey { hop, .. }
-            | Self::Authentication { hop, .. }
-            | Self::AuthenticationTimedOut { hop, .. } => Some(hop),
         }
     }
 }
@@ -226,44 +221,59 @@ impl Diagnose for ConnectError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Route(error) => error.kind(),
+            Self::Hop(error) => error.kind(),
             Self::NoHops => ErrorKind::Bug,
-            Self::KnownHosts { .. } => ErrorKind::Configuration,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Route(error) => error.help(),
+            Self::Hop(error) => error.help(),
+            Self::NoHops => Vec::new(),
+        }
+    }
+}
+
+impl Diagnose for HopError {
+    fn kind(&self) -> ErrorKind {
+        match self.failure {
+            HopFailure::KnownHosts(_) => ErrorKind::Configuration,
             _ => ErrorKind::Unreachable,
         }
     }
 
     fn help(&self) -> Vec<String> {
-        let by_hand = |hop: &HopName| format!("try it by hand: `ssh {} true`", hop.name);
-        match self {
-            Self::Route(error) => error.help(),
-            Self::HostKey { source, .. } => source.help(),
-            Self::Authentication { source, hop } => {
+        let by_hand = || format!("try it by hand: `ssh {} true`", self.hop.name);
+        match &self.failure {
+            HopFailure::HostKey(source) => source.help(),
+            HopFailure::Authentication(source) => {
                 let mut help = source.help();
-                help.push(by_hand(hop));
+                help.push(by_hand());
                 help
             }
-            Self::Lookup { address, .. }
-            | Self::LookupTimedOut { address, .. }
-            | Self::NoAddress { address, .. } => {
+            HopFailure::Lookup { address, .. }
+            | HopFailure::LookupTimedOut { address, .. }
+            | HopFailure::NoAddress { address } => {
                 vec![format!("check the name: `getent ahosts {address}`")]
             }
-            Self::Tcp { source, address, .. } if source.kind() == io::ErrorKind::ConnectionRefused => {
+            HopFailure::Tcp { source, address } if source.kind() == io::ErrorKind::ConnectionRefused => {
                 vec![format!("nothing listens there: does sshd run on port {}?", address.port())]
             }
-            Self::Tcp { .. } | Self::TimedOut { .. } => {
+            HopFailure::Tcp { .. } | HopFailure::TimedOut { .. } => {
                 vec!["is the host up, and does a firewall let us in on that port?".to_owned()]
             }
-            Self::ProxyCommand { command, .. } => vec![format!("try the command by hand: `{command}`")],
-            Self::Jump { through, source, .. } => {
+            HopFailure::ProxyCommand { command, .. } => vec![format!("try the command by hand: `{command}`")],
+            HopFailure::Jump { through, source } => {
                 let mut help = source.help();
                 help.push(format!("try it by hand on `{through}`"));
                 help
             }
-            Self::KnownHosts { .. } | Self::NoHops => Vec::new(),
-            Self::Handshake { hop, .. } | Self::HandshakeTimedOut { hop, .. } => {
-                vec!["is it sshd that listens there, and is the host overloaded?".to_owned(), by_hand(hop)]
+            HopFailure::KnownHosts(_) => Vec::new(),
+            HopFailure::Handshake { .. } | HopFailure::HandshakeTimedOut { .. } => {
+                vec!["is it sshd that listens there, and is the host overloaded?".to_owned(), by_hand()]
             }
-            Self::AuthenticationTimedOut { hop, .. } => vec![by_hand(hop)],
+            HopFailure::AuthenticationTimedOut { .. } => vec![by_hand()],
         }
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::authenticate::{Authenticator, Means};
 use crate::carrier::Carriers;
 use crate::client::{Client, ClientError, Overflow, Shared};
-use crate::connect_error::{ConnectError, HopName};
+use crate::connect_error::{ConnectError, HopError, HopFailure, HopName};
 use crate::connection::{Connection, OpenFailure, Target};
 use crate::deadline::Deadline;
 use crate::dial::{self, DialError, Greeting, Heard, Lookups, ProxyCommand, Transport};
@@ -141,22 +141,27 @@ impl Plan {
             let way = hops.get(..=index).unwrap_or(hops);
             let place =
                 way.iter().map(|hop| format!("{}:{}", hop.address, hop.port)).collect::<Vec<_>>().join(" ");
-            // Whoever reads through a connection that only carries others may let them wait.
-            let stage = Stage {
-                plan: self,
-                hop,
-                name,
-                place,
-                prompt,
-                overflow: if jump.is_some() { Overflow::Wait } else { overflow },
-                deadline: Deadline::after(hop.connect_timeout),
-            };
+            let before = previous.take();
+            // The deadline begins when this is awaited: who waits for another's outcome has begun nothing yet.
+            let open = Box::pin(async {
+                let stage = Stage {
+                    plan: self,
+                    hop,
+                    name,
+                    place,
+                    prompt,
+                    // Whoever reads through a connection that only carries others may let them wait.
+                    overflow: if jump.is_some() { Overflow::Wait } else { overflow },
+                    deadline: Deadline::after(hop.connect_timeout),
+                };
+                stage.connect(before).await
+            });
             previous = Some(match jump {
                 // Sessions never let the host wait, so that they can share what carries them. The others cannot.
                 Some(target) if overflow == Overflow::Close => {
-                    self.ways.carriers.through(way).get(target, Box::pin(stage.connect(previous))).await?
+                    self.ways.carriers.through(way).get(target, open).await?
                 }
-                _ => Box::pin(stage.connect(previous)).await?,
+                _ => open.await?,
             });
         }
         previous.ok_or(ConnectError::NoHops)
@@ -178,6 +183,14 @@ struct Stage<'a> {
 impl Stage<'_> {
     /// Connects, again after a pause where the host drops us before it has said anything.
     async fn connect(&self, previous: Option<Arc<Connection>>) -> Result<Arc<Connection>, ConnectError> {
+        let connected = self.connect_patiently(previous).await;
+        connected.map_err(|failure| HopError { hop: self.name.clone(), failure }.into())
+    }
+
+    async fn connect_patiently(
+        &self,
+        previous: Option<Arc<Connection>>,
+    ) -> Result<Arc<Connection>, HopFailure> {
         let mut attempt = 0;
         loop {
             let turn = {
@@ -190,7 +203,7 @@ impl Stage<'_> {
                     turn.was_good();
                     return Ok(connection);
                 }
-                Err(error @ ConnectError::Handshake { .. })
+                Err(error @ HopFailure::Handshake { .. })
                     if heard.is_brushed_off()
                         && self.hop.proxy_command.is_none()
                         && attempt < pace::RETRIES =>
@@ -212,23 +225,21 @@ impl Stage<'_> {
         &self,
         previous: Option<&Arc<Connection>>,
         heard: &Heard,
-    ) -> Result<Arc<Connection>, ConnectError> {
+    ) -> Result<Arc<Connection>, HopFailure> {
         match (previous, &self.hop.proxy_command) {
             (Some(previous), _) => {
                 let stream = self.through(previous).await?;
                 self.handshake(Box::new(stream), heard).await
             }
             (None, Some(command)) => {
-                let failed = |source| ConnectError::ProxyCommand {
-                    hop: self.name.clone(),
-                    command: command.clone(),
-                    source: Arc::new(source),
-                };
+                let failed =
+                    |source| HopFailure::ProxyCommand { command: command.clone(), source: Arc::new(source) };
                 let stream = ProxyCommand::start(command).map_err(failed)?;
                 let complaints = stream.complaints();
                 match self.handshake(Box::new(stream), heard).await {
-                    Err(error @ ConnectError::Handshake { .. }) => {
-                        Err(error.with_complaints(complaints.text(&self.deadline).await))
+                    Err(HopFailure::Handshake { source, .. }) => {
+                        let complaints = complaints.text(&self.deadline).await;
+                        Err(HopFailure::Handshake { complaints, source })
                     }
                     result => result,
                 }
@@ -246,7 +257,7 @@ impl Stage<'_> {
         }
     }
 
-    async fn through(&self, previous: &Arc<Connection>) -> Result<ByteStream, ConnectError> {
+    async fn through(&self, previous: &Arc<Connection>) -> Result<ByteStream, HopFailure> {
         let target = Target::Tcp(self.hop.address.clone(), self.hop.port);
         let opened = self.deadline.within(previous.open(target)).await;
         let limit = self.deadline.limit();
@@ -254,8 +265,7 @@ impl Stage<'_> {
             Ok(guard) => Ok(ByteStream::new(&guard)),
             Err(failure) => {
                 let through = previous.hop().name.clone();
-                Err(ConnectError::Jump {
-                    hop: self.name.clone(),
+                Err(HopFailure::Jump {
                     source: crate::open::OpenError::of(
                         failure,
                         &through,
@@ -272,14 +282,14 @@ impl Stage<'_> {
         &self,
         stream: Box<dyn Transport>,
         heard: &Heard,
-    ) -> Result<Arc<Connection>, ConnectError> {
+    ) -> Result<Arc<Connection>, HopFailure> {
         let stream = Greeting::new(stream, heard);
         let hop = self.hop;
         let (policy, address, port) = (hop.host_key.clone(), hop.address.clone(), hop.port);
         let known = tokio::task::spawn_blocking(move || Known::read(&policy, &address, port)).await;
-        let known = known.unwrap_or_else(|error| Err(std::io::Error::other(error))).map_err(|source| {
-            ConnectError::KnownHosts { hop: self.name.clone(), source: Arc::new(source) }
-        })?;
+        let known = known
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|source| HopFailure::KnownHosts(Arc::new(source)))?;
         let config = Arc::new(self.config(&known));
         let shared = Shared::new(self.overflow);
         let client = Client {
@@ -295,23 +305,15 @@ impl Stage<'_> {
             prompt: Arc::clone(self.prompt),
             shared: Arc::clone(&shared),
         };
-        let hop_name = || self.name.clone();
         let mut handle = match self.deadline.within(connect_stream(config, stream, client)).await {
             None => {
-                return Err(ConnectError::HandshakeTimedOut {
-                    hop: hop_name(),
-                    after: self.deadline.limit(),
-                });
+                return Err(HopFailure::HandshakeTimedOut { after: self.deadline.limit() });
             }
             Some(Err(ClientError::HostKey(source))) => {
-                return Err(ConnectError::HostKey { hop: hop_name(), source });
+                return Err(HopFailure::HostKey(source));
             }
             Some(Err(ClientError::Ssh(source))) => {
-                return Err(ConnectError::Handshake {
-                    hop: hop_name(),
-                    complaints: String::new(),
-                    source: Arc::new(source),
-                });
+                return Err(HopFailure::Handshake { complaints: String::new(), source: Arc::new(source) });
             }
             Some(Ok(handle)) => handle,
         };
@@ -328,13 +330,12 @@ impl Stage<'_> {
         };
         let authentication: Authentication = match authentication {
             None => {
-                let after = self.deadline.limit();
-                return Err(ConnectError::AuthenticationTimedOut { hop: hop_name(), after });
+                return Err(HopFailure::AuthenticationTimedOut { after: self.deadline.limit() });
             }
             Some(Err(source)) => {
                 // What the host said when it closed is heard by the connection's task.
                 let said = shared.ended().borrow().clone();
-                return Err(ConnectError::Authentication { hop: hop_name(), source: source.because(said) });
+                return Err(HopFailure::Authentication(source.because(said)));
             }
             Some(Ok(authentication)) => authentication,
         };
@@ -353,18 +354,17 @@ impl Stage<'_> {
         }
     }
 
-    fn dial_error(&self, error: DialError) -> ConnectError {
-        let hop = self.name.clone();
+    fn dial_error(&self, error: DialError) -> HopFailure {
         let address = self.hop.address.clone();
         let after = self.deadline.limit();
         match error {
-            DialError::Lookup(source) => ConnectError::Lookup { hop, address, source: Arc::new(source) },
-            DialError::LookupTimedOut => ConnectError::LookupTimedOut { hop, address, after },
-            DialError::NoAddress => ConnectError::NoAddress { hop, address },
-            DialError::TimedOut(addresses) => ConnectError::TimedOut { hop, addresses, after },
+            DialError::Lookup(source) => HopFailure::Lookup { address, source: Arc::new(source) },
+            DialError::LookupTimedOut => HopFailure::LookupTimedOut { address, after },
+            DialError::NoAddress => HopFailure::NoAddress { address },
+            DialError::TimedOut(addresses) => HopFailure::TimedOut { addresses, after },
             DialError::Failed(mut errors) => match errors.pop() {
-                Some((address, source)) => ConnectError::Tcp { hop, address, source: Arc::new(source) },
-                None => ConnectError::NoAddress { hop, address },
+                Some((address, source)) => HopFailure::Tcp { address, source: Arc::new(source) },
+                None => HopFailure::NoAddress { address },
             },
         }
     }

@@ -1,6 +1,6 @@
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -22,7 +22,7 @@ mod line;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum HostKeyError {
     /// No file knows a key of this type for the host, and nobody said yes to it.
-    #[error("the {algorithm} key of `{name}` is not known: {fingerprint}{}", other_keys(others))]
+    #[error("the {algorithm} key of `{name}` is not known: {fingerprint}{}", seen.words())]
     Unknown {
         /// The host's name in known hosts files.
         name: String,
@@ -30,8 +30,8 @@ pub enum HostKeyError {
         algorithm: String,
         /// The SHA-256 fingerprint.
         fingerprint: String,
-        /// Keys of other types that are known for the host.
-        others: Vec<KnownKey>,
+        /// What is known of the host instead.
+        seen: Box<KnownOfHost>,
     },
     /// The host showed another key than the one that is known.
     #[error(
@@ -75,10 +75,45 @@ pub enum HostKeyError {
     },
 }
 
-fn other_keys(others: &[KnownKey]) -> String {
-    match others.first() {
-        Some(first) => format!(" (keys of other types are: {}:{})", first.file.display(), first.line),
-        None => String::new(),
+/// What known hosts files say of a host whose key none of them names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownOfHost {
+    /// Keys of other types that are known for the host.
+    pub others: Vec<KnownKey>,
+    /// Authorities that may sign its certificates.
+    pub authorities: Vec<KnownKey>,
+    /// The fingerprint of the authority that signed the certificate which the host showed, if it showed one.
+    pub signed_by: Option<String>,
+    /// The files that were read.
+    pub files: Vec<PathBuf>,
+}
+
+impl KnownOfHost {
+    /// Says which lines were considered, or that there are none.
+    fn words(&self) -> String {
+        let mut words = String::new();
+        if !self.others.is_empty() {
+            words.push_str(&format!(" (keys of other types are: {})", place(&self.others)));
+        }
+        match (self.authorities.is_empty(), &self.signed_by) {
+            (false, Some(signer)) => words.push_str(&format!(
+                "; its certificate is signed by {signer}, which is none of the authorities known for it: {}",
+                place(&self.authorities)
+            )),
+            (false, None) => words.push_str(&format!(
+                "; it shows no certificate of the authorities known for it: {}",
+                place(&self.authorities)
+            )),
+            (true, _) if !self.others.is_empty() => {}
+            (true, _) => {
+                let files: Vec<String> = self.files.iter().map(|file| file.display().to_string()).collect();
+                words.push_str(&match files.as_slice() {
+                    [] => "; there is no file of known hosts".to_owned(),
+                    files => format!("; no line of {} is about it", files.join(", ")),
+                });
+            }
+        }
+        words
     }
 }
 
@@ -154,7 +189,8 @@ impl Checker {
                     return Ok(key);
                 }
                 let algorithm = key.algorithm().to_string();
-                Err(HostKeyError::Unknown { name, algorithm, fingerprint, others })
+                let seen = Box::new(self.known.seen(others, presented));
+                Err(HostKeyError::Unknown { name, algorithm, fingerprint, seen })
             }
             Verdict::Changed(old) => Err(HostKeyError::Changed { name, fingerprint, old }),
             Verdict::Revoked(by) => Err(HostKeyError::Revoked { name, fingerprint, by }),

@@ -34,11 +34,11 @@ mod text;
 pub use authenticate::{Authentication, AuthenticationError};
 pub use channel::{ByteStream, ChannelReader, ChannelWriter, ExitStatus};
 pub use command::{InvalidCommand, RemoteCommand, quote};
-pub use connect_error::{ConnectError, HopName};
+pub use connect_error::{ConnectError, HopError, HopFailure, HopName};
 pub use connector::Connector;
 pub use environment::{ClientEnvironment, FirstUse, NoPrompt, Prompt};
 pub use forward::{ForwardError, RemoteForward};
-pub use host_key::{HostKeyError, KnownKey};
+pub use host_key::{HostKeyError, KnownKey, KnownOfHost};
 pub use open::{OpenError, SocketProblem};
 pub use process::{ExecError, Output, ProcessControl, Pty, RemoteProcess};
 pub use route::{

@@ -18,6 +18,7 @@ mod cron;
 mod cuts;
 mod delivery;
 mod deploy_file;
+mod doctor;
 mod error_pages;
 mod exec;
 mod faults;

@@ -1,7 +1,10 @@
 //! Hosts that only a jump host reaches, by every way in which people get to theirs.
 
+mod images;
+mod logins;
 mod many;
 mod names;
+mod rootless;
 mod seed;
 mod ways;
 

@@ -1,5 +1,8 @@
 //! Making hosts ready: Docker on one that has none and no way out to its package sources, and hardening.
 
+mod fedora;
+mod hardening;
+
 use freehold_e2e::lab::{Lab, Topology};
 use freehold_e2e::project::Project;
 

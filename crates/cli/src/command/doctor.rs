@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use freehold_fleet::{EngineHost, Examination};
 use freehold_model::{Accessory, Diagnose, ErrorKind, HostName, Project};
-use freehold_plan::doctor::{self, Check, Examined, Finding, Surroundings, Unreached, Verdict};
+use freehold_plan::doctor::{self, Check, Examined, Finding, Surroundings, Unseen, Verdict};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -58,7 +58,7 @@ impl Diagnose for Unwell {
     }
 }
 
-type Seen = BTreeMap<HostName, Result<Box<Examined>, Unreached>>;
+type Seen = BTreeMap<HostName, Result<Box<Examined>, Unseen>>;
 
 pub(crate) async fn run(context: &Context, arguments: &Args) -> Result<(), CommandError> {
     let sight = Sight::of_everything(context).await?;
@@ -94,6 +94,7 @@ fn kind(findings: &[Finding]) -> ErrorKind {
             Check::Handshake,
             Check::HostKey,
             Check::Authentication,
+            Check::Shell,
         ];
         finding.verdict == Verdict::Fault && way.contains(&finding.check)
     };
@@ -125,7 +126,7 @@ async fn examine(
     project: &Project,
     accessories: &[Accessory],
     keeps_lock: bool,
-) -> Result<Box<Examined>, Unreached> {
+) -> Result<Box<Examined>, Unseen> {
     let accessories: Vec<&Accessory> = accessories.iter().collect();
     engine.examine(Examination { project, accessories: &accessories, keeps_lock }).await
 }

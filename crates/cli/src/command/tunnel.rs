@@ -123,10 +123,15 @@ async fn find(context: &Context, arguments: &Args) -> Result<Way, CommandError> 
 
 /// Returns the host from which the target is reached, as a list for the filters of the command line.
 fn names(context: &Context, loaded: &Loaded, target: &Target) -> Result<Vec<HostName>, CommandError> {
+    let left = || filter::all_hosts(&loaded.whole, &loaded.chosen, &context.arguments);
     let found = match target {
         Target::Accessory { accessory, .. } => first_host(context, &loaded.whole, accessory),
+        Target::OfHost { host, port } if !left().contains(host) => {
+            return Err(TargetError::LeftOut { host: host.clone(), port: *port }.into());
+        }
         Target::OfHost { host, .. } => Some(host.clone()),
-        Target::Beyond { .. } => loaded.chosen.hosts().into_iter().next(),
+        // A filter may name a host that only accessories have.
+        Target::Beyond { .. } => loaded.chosen.hosts().into_iter().chain(left()).next(),
     };
     let none = || TargetError::NoHost { target: target.to_string() };
     Ok(vec![found.ok_or_else(none)?])

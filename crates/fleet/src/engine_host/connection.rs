@@ -183,7 +183,9 @@ impl Dial for SshDial {
             Some(words) => words,
             None => match self.session.open_unix_socket(&self.socket).await {
                 Ok(stream) => return Ok(Box::new(stream)),
-                Err(OpenError::UnixSocket { problem, .. }) if problem.may_work_by_command() => {
+                Err(OpenError::UnixSocket { problem, docker_command: true, .. })
+                    if problem.may_work_by_command() =>
+                {
                     let words = ["docker", "system", "dial-stdio"].map(str::to_owned);
                     self.command.get_or_init(|| words.to_vec())
                 }

@@ -2,8 +2,8 @@ use std::io;
 use std::time::Duration;
 
 use freehold_model::{Accessory, Diagnose, Project, RegistryPlace};
-use freehold_plan::doctor::{Check, Engine, Examined, Unreached, Vitals};
-use freehold_ssh::{ConnectError, OpenError, quote};
+use freehold_plan::doctor::{Check, Engine, Examined, Unseen, Vitals};
+use freehold_ssh::{ConnectError, HopFailure, OpenError, quote};
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::connection::{Connection, Reach};
@@ -55,6 +55,12 @@ if [ -n "$registry" ] && command -v curl >/dev/null 2>&1; then
 fi
 if [ -w . ] && (umask 077; : >.freehold-doctor-$$) 2>/dev/null; then echo write=yes; fi
 rm -f .freehold-doctor-$$
+PATH=$PATH:/usr/sbin:/sbin
+if first=$(cat /proc/sys/net/ipv4/ip_unprivileged_port_start); then
+  # What starts a rootless engine may have been given the right to ports of root's.
+  kit=$(command -v rootlesskit) && getcap "$kit" 2>/dev/null | grep -q cap_net_bind_service && first=0
+  echo "unprivileged=$first"
+fi 2>/dev/null
 if [ -e /var/run/reboot-required ]; then echo reboot=yes; fi
 :
 "#;
@@ -69,7 +75,7 @@ impl EngineHost {
     ///
     /// # Cancel safety
     /// Changes nothing.
-    pub async fn examine(&self, what: Examination<'_>) -> Result<Box<Examined>, Unreached> {
+    pub async fn examine(&self, what: Examination<'_>) -> Result<Box<Examined>, Unseen> {
         let connection = match &self.reach {
             Reach::Local { home, socket } => Connection::Local { home: home.clone(), socket: socket.clone() },
             Reach::Ssh(ssh) => {
@@ -82,56 +88,77 @@ impl EngineHost {
             let hops = session.route().hops().split_last().map(|(_, jumps)| jumps).unwrap_or_default();
             seen.jumps = hops.iter().map(|hop| format!("`{}`", hop.name)).collect();
         }
-        let link = self.link_over(connection).await.map_err(|error| self.no_shell(&error))?;
-        self.examine_over(&link, what, &mut seen).await.map_err(|error| self.no_shell(&error))?;
+        let link = self.link_over(connection.clone()).await.map_err(|error| {
+            if connection.is_open() { self.no_shell(&error) } else { part(&connection, Check::Shell, &error) }
+        })?;
+        let root = self.examine_engine(&link, what, &mut seen).await;
+        self.examine_system(&link, (what.project, &root), &mut seen).await;
+        self.examine_state(&link, what, &mut seen).await;
         Ok(Box::new(seen))
     }
 
-    async fn examine_over(
-        &self,
-        link: &Link,
-        what: Examination<'_>,
-        seen: &mut Examined,
-    ) -> Result<(), HostError> {
-        let mut root = String::new();
-        match link.engine.info().await {
-            Ok(info) => {
-                root = info.data_root.display().to_string();
-                seen.engine = Engine::Answers { version: info.version, is_podman: info.podman };
-                // A part that does not answer, such as an old proxy, is not known; the engine itself does answer.
-                match self.look(what.project).await {
-                    Ok(observed) => seen.observed = Some(observed),
-                    Err(error) => {
-                        seen.engine = Engine::Silent { cause: chain(&error), fix: error.help() };
-                    }
-                }
-                seen.accessories = self.look_at_accessories(what.accessories).await.unwrap_or_default();
-            }
-            Err(error) => {
+    /// Looks at the engine and at what runs in it. Returns the engine's folder, or nothing.
+    async fn examine_engine(&self, link: &Link, what: Examination<'_>, seen: &mut Examined) -> String {
+        let info = match link.engine.info().await {
+            Ok(info) => info,
+            Err(error) if link.connection.is_open() => {
                 let fix = innermost_help(&error).unwrap_or_else(|| error.help());
                 seen.engine = Engine::Silent { cause: chain(&error), fix };
+                return String::new();
             }
+            Err(error) => {
+                let error = self.engine_error("ask the engine", error);
+                seen.engine = Engine::NotAsked;
+                seen.unseen.push(part(&link.connection, Check::Engine, &error));
+                return String::new();
+            }
+        };
+        seen.engine =
+            Engine::Answers { version: info.version, is_podman: info.podman, is_rootless: info.rootless };
+        // A part that does not answer, such as an old proxy, is not known; the engine itself does answer.
+        match self.look(what.project).await {
+            Ok(observed) => seen.observed = Some(observed),
+            Err(error) => seen.unseen.push(part(&link.connection, Check::Service, &error)),
         }
-        let script = format!(
-            "root={}\nregistry={}\n{VITALS}",
-            quote(&root),
-            quote(&registry(what.project).unwrap_or_default())
-        );
-        let output = self.long_script("look at the host", &script, VITALS_DEADLINE).await?;
-        seen.vitals = Vitals::parse(&output.stdout);
-        let stem = what.project.stem();
-        if what.keeps_lock {
-            let held = self.lock_status(&stem).await?;
-            seen.lock = held.map(|held| held.details.lines().collect::<Vec<_>>().join(", "));
+        match self.look_at_accessories(what.accessories).await {
+            Ok(accessories) => seen.accessories = Some(accessories),
+            Err(error) => seen.unseen.push(part(&link.connection, Check::Accessory, &error)),
         }
-        // While somebody holds the lock, the journal is that of a rollout that goes on.
-        seen.has_unfinished_rollout = seen.lock.is_none() && self.stored_journal(&stem).await?.is_some();
-        Ok(())
+        info.data_root.display().to_string()
     }
 
-    fn no_shell(&self, error: &HostError) -> Unreached {
-        Unreached {
-            check: Check::Handshake,
+    /// Looks at the disks, the memory, the clock and all that the host says of itself.
+    async fn examine_system(&self, link: &Link, (project, root): (&Project, &str), seen: &mut Examined) {
+        let registry = registry(project).unwrap_or_default();
+        let script = format!("root={}\nregistry={}\n{VITALS}", quote(root), quote(&registry));
+        match self.long_script("look at the host", &script, VITALS_DEADLINE).await {
+            Ok(output) => seen.vitals = Some(Vitals::parse(&output.stdout)),
+            Err(error) => seen.unseen.push(part(&link.connection, Check::System, &error)),
+        }
+    }
+
+    /// Looks at what commands of ours left behind.
+    async fn examine_state(&self, link: &Link, what: Examination<'_>, seen: &mut Examined) {
+        let stem = what.project.stem();
+        if what.keeps_lock {
+            match self.lock_status(&stem).await {
+                Ok(held) => {
+                    seen.lock = held.map(|held| held.details.lines().collect::<Vec<_>>().join(", "));
+                }
+                // Whether the journal is of a rollout that goes on is not known either.
+                Err(error) => return seen.unseen.push(part(&link.connection, Check::Lock, &error)),
+            }
+        }
+        match self.stored_journal(&stem).await {
+            // While somebody holds the lock, the journal is that of a rollout that goes on.
+            Ok(journal) => seen.has_unfinished_rollout = seen.lock.is_none() && journal.is_some(),
+            Err(error) => seen.unseen.push(part(&link.connection, Check::Rollout, &error)),
+        }
+    }
+
+    fn no_shell(&self, error: &HostError) -> Unseen {
+        Unseen {
+            check: Check::Shell,
             finding: error.to_string(),
             cause: std::error::Error::source(error).map(chain),
             fix: vec![
@@ -142,6 +169,16 @@ impl EngineHost {
                 "no `ForceCommand`, and a shell that is not `nologin`".to_owned(),
             ],
         }
+    }
+}
+
+/// Says that a part of a host could not be looked at. Where the connection itself broke, that is it.
+fn part(connection: &Connection, check: Check, error: &HostError) -> Unseen {
+    Unseen {
+        check: if connection.is_open() { check } else { Check::Route },
+        finding: error.to_string(),
+        cause: std::error::Error::source(error).map(chain),
+        fix: error.help(),
     }
 }
 
@@ -161,24 +198,24 @@ fn registry(project: &Project) -> Option<String> {
 }
 
 /// Says which step of the way failed.
-fn unreached(error: &ConnectError) -> Unreached {
-    let check = match error {
-        ConnectError::Route(_) | ConnectError::KnownHosts { .. } | ConnectError::NoHops => {
-            Check::Configuration
+fn unreached(error: &ConnectError) -> Unseen {
+    let check = match error.failure() {
+        None | Some(HopFailure::KnownHosts(_)) => Check::Configuration,
+        Some(
+            HopFailure::Lookup { .. } | HopFailure::LookupTimedOut { .. } | HopFailure::NoAddress { .. },
+        ) => Check::Name,
+        Some(HopFailure::Tcp { source, .. }) if source.kind() == io::ErrorKind::ConnectionRefused => {
+            Check::Port
         }
-        ConnectError::Lookup { .. }
-        | ConnectError::LookupTimedOut { .. }
-        | ConnectError::NoAddress { .. } => Check::Name,
-        ConnectError::Tcp { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused => Check::Port,
-        ConnectError::Tcp { .. } | ConnectError::TimedOut { .. } => Check::Route,
-        ConnectError::ProxyCommand { .. } | ConnectError::Jump { .. } => Check::Jump,
-        ConnectError::Handshake { .. } | ConnectError::HandshakeTimedOut { .. } => Check::Handshake,
-        ConnectError::HostKey { .. } => Check::HostKey,
-        ConnectError::Authentication { .. } | ConnectError::AuthenticationTimedOut { .. } => {
+        Some(HopFailure::Tcp { .. } | HopFailure::TimedOut { .. }) => Check::Route,
+        Some(HopFailure::ProxyCommand { .. } | HopFailure::Jump { .. }) => Check::Jump,
+        Some(HopFailure::Handshake { .. } | HopFailure::HandshakeTimedOut { .. }) => Check::Handshake,
+        Some(HopFailure::HostKey(_)) => Check::HostKey,
+        Some(HopFailure::Authentication(_) | HopFailure::AuthenticationTimedOut { .. }) => {
             Check::Authentication
         }
     };
-    Unreached {
+    Unseen {
         check,
         finding: error.to_string(),
         cause: std::error::Error::source(error).map(chain),

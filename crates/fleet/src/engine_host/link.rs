@@ -63,6 +63,7 @@ struct Greeting {
     home: String,
     parent: Option<u32>,
     docker_host: Option<PathBuf>,
+    context: Option<PathBuf>,
     sockets: Vec<PathBuf>,
     has_guard: bool,
 }
@@ -73,6 +74,7 @@ impl Greeting {
             home: String::new(),
             parent: None,
             docker_host: None,
+            context: None,
             sockets: Vec::new(),
             has_guard: false,
         };
@@ -81,6 +83,12 @@ impl Greeting {
                 "home" => value.clone_into(&mut greeting.home),
                 "parent" => greeting.parent = value.parse().ok(),
                 "docker_host" => greeting.docker_host = value.strip_prefix("unix://").map(PathBuf::from),
+                // The context `default` is what counts without one.
+                "context" => {
+                    let place = value.split_once(' ').filter(|(name, _)| *name != "default");
+                    let socket = place.and_then(|(_, place)| place.strip_prefix("unix://"));
+                    greeting.context = socket.map(PathBuf::from);
+                }
                 "guard" => greeting.has_guard = value == "yes",
                 "socket" => greeting.sockets.push(PathBuf::from(value)),
                 _ => {}
@@ -92,6 +100,7 @@ impl Greeting {
     fn socket(&self) -> PathBuf {
         self.docker_host
             .clone()
+            .or_else(|| self.context.clone())
             .or_else(|| self.sockets.first().cloned())
             .unwrap_or_else(|| PathBuf::from("/var/run/docker.sock"))
     }
@@ -252,4 +261,22 @@ pub(super) async fn open_shell(connection: &Connection) -> std::io::Result<HostS
     let mut random = [0_u8; 16];
     getrandom::fill(&mut random).map_err(std::io::Error::other)?;
     Ok(HostShell::new(streams, format!("freehold-{:032x}", u128::from_le_bytes(random))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_socket_is_the_one_that_the_docker_command_would_use() {
+        let socket = |text: &str| Greeting::parse(text).socket().display().to_string();
+        let sockets = "socket=/run/user/1000/docker.sock\nsocket=/var/run/docker.sock\n";
+        let context = "context=own unix:///home/ann/own.sock\n";
+        let variable = "docker_host=unix:///home/ann/said.sock\n";
+        assert_eq!(socket(&[sockets, context, variable].concat()), "/home/ann/said.sock");
+        assert_eq!(socket(&["docker_host=\n", context, sockets].concat()), "/home/ann/own.sock");
+        let default = "context=default unix:///var/run/docker.sock\n";
+        assert_eq!(socket(&[default, sockets].concat()), "/run/user/1000/docker.sock");
+        assert_eq!(socket("home=/root\n"), "/var/run/docker.sock");
+    }
 }

@@ -6,9 +6,25 @@ use tokio::net::TcpStream;
 
 use crate::engine_host::EngineHost;
 use crate::engine_host::connection::Connection;
+use crate::engine_host::link::Link;
 use crate::host::HostError;
 
+/// Prints the first port that is not root's.
+const READ_FIRST_FREE: &str = "cat /proc/sys/net/ipv4/ip_unprivileged_port_start";
+
 impl EngineHost {
+    /// Returns the lowest of some ports that the engine may not publish because it is rootless, and the first that it may.
+    /// None if there is none, or if that is not known.
+    pub(super) async fn privileged_port(&self, link: &Link, ports: &[u16]) -> Option<(u16, u16)> {
+        let port = ports.iter().min().copied()?;
+        if !link.engine.info().await.ok()?.rootless {
+            return None;
+        }
+        let first_free = self.script("ask for the ports of root", READ_FIRST_FREE).await.ok()?;
+        let first_free: u16 = first_free.stdout.trim().parse().ok()?;
+        (port < first_free).then_some((port, first_free))
+    }
+
     /// Opens a stream to a port that the host reaches, over a connection of its own: one that is read slowly holds up no
     /// other.
     ///

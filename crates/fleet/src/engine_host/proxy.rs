@@ -184,9 +184,15 @@ impl EngineHost {
         context: &StepContext<'_>,
     ) -> Result<(), StepError> {
         self.write_keys(link, run, context).await?;
-        let started = link.engine.start_container(PROXY_CONTAINER).await;
-        started.map_err(|error| self.engine_error("start the proxy", error))?;
-        Ok(())
+        let Err(error) = link.engine.start_container(PROXY_CONTAINER).await else { return Ok(()) };
+        let ports = if run.publish { vec![run.http_port, run.https_port] } else { Vec::new() };
+        Err(match self.privileged_port(link, &ports).await {
+            Some((port, first_free)) => {
+                let (host, source) = (self.name.clone(), Arc::new(error));
+                HostError::PrivilegedPort { host, port, first_free, source }.into()
+            }
+            None => self.engine_error("start the proxy", error).into(),
+        })
     }
 
     /// Waits until the proxy answers on its control socket.

@@ -22,9 +22,14 @@ pub(super) const GREETING: &str = r#"
 printf 'home=%s\n' "$(pwd -P)"
 printf 'parent=%s\n' "$PPID"
 printf 'docker_host=%s\n' "${DOCKER_HOST-}"
+if [ -z "${DOCKER_HOST-}" ] && { [ -n "${DOCKER_CONTEXT-}" ] ||
+  grep -qs '"currentContext"' "${DOCKER_CONFIG:-$HOME/.docker}/config.json"; }; then
+  docker context inspect --format 'context={{.Name}} {{.Endpoints.docker.Host}}' 2>/dev/null
+fi
 if [ -e /etc/freehold/guard.nft ]; then echo guard=yes; fi
 for usable in -w -e; do
-  for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" /run/podman/podman.sock; do
+  for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" \
+    "$HOME/.docker/run/docker.sock" /run/podman/podman.sock; do
     if [ -S "$socket" ] && [ "$usable" "$socket" ]; then printf 'socket=%s\n' "$socket"; fi
   done
 done

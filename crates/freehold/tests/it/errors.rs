@@ -61,6 +61,22 @@ fn command_lines_of_the_proxy_that_are_wrong() {
     }
 }
 
+/// A port of a host itself is not reached from another host, whatever the filter says.
+#[test]
+fn a_tunnel_to_a_host_that_the_filter_leaves_out() {
+    let sandbox = Sandbox::with_deploy_file(
+        "service: shop\nimage: shop\nservers: [web-1.invalid, web-2.invalid]\nproxy: {app_port: 3000}\n\
+         builder: {context: .}\naccessories:\n  db: {image: postgres:16, host: db.invalid}\n",
+    );
+    for (name, words) in [
+        ("another host", &["tunnel", "web-1.invalid:6379", "-h", "web-2.invalid"][..]),
+        ("host of an accessory", &["tunnel", "db.invalid:5432", "--roles", "web"]),
+        ("a name without a port", &["tunnel", "web-1.invalid", "-h", "web-1.invalid"]),
+    ] {
+        insta::assert_snapshot!(snapshot_name("tunnel", name), sandbox.run(words));
+    }
+}
+
 #[test]
 fn deploy_files_that_are_wrong() {
     for (name, text) in [

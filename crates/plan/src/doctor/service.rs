@@ -1,17 +1,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
-use freehold_model::{HostName, Project, Role};
+use freehold_model::{AccessoryName, HostName, Project, Role};
 
-use super::{Check, Examined, Findings, Unreached};
-use crate::accessory::accessory_configuration;
+use super::{Check, Engine, Examined, Findings, Unseen};
+use crate::accessory::{ObservedAccessory, accessory_configuration};
 use crate::observed::{CertificateState, ContainerState, ObservedHost, ObservedProxy};
 
-pub(super) fn examine(
-    findings: &mut Findings,
-    project: &Project,
-    host: &HostName,
-    (seen, observed): (&Examined, &ObservedHost),
-) {
+pub(super) fn examine(findings: &mut Findings, project: &Project, host: &HostName, seen: &Examined) {
     if let Some(holder) = &seen.lock {
         findings.warning(Check::Lock, format!("the deploy lock is held: {holder}")).fix([
             "see whether that deploy still runs: `freehold lock status`".to_owned(),
@@ -24,6 +19,20 @@ pub(super) fn examine(
             .because("its client died, or lost its connection")
             .fix(["finish it: `freehold resume`".to_owned(), "or undo it: `freehold abort`".to_owned()]);
     }
+    if let Some(observed) = &seen.observed {
+        service(findings, project, host, (seen, observed));
+    }
+    if let Some(accessories) = &seen.accessories {
+        self::accessories(findings, project, host, accessories);
+    }
+}
+
+fn service(
+    findings: &mut Findings,
+    project: &Project,
+    host: &HostName,
+    (seen, observed): (&Examined, &ObservedHost),
+) {
     let roles: Vec<&Role> =
         project.roles.values().filter(|role| role.hosts.iter().any(|entry| entry.name == *host)).collect();
     ports(findings, project, host, (seen, observed));
@@ -32,7 +41,6 @@ pub(super) fn examine(
         self::role(findings, project, host, (role, observed));
     }
     certificates(findings, observed);
-    accessories(findings, project, host, seen);
 }
 
 /// Says whether anything on the host is behind the proxy.
@@ -54,8 +62,11 @@ fn ports(
     if !is_proxied(project, host) || !run.publish || matches!(observed.proxy, ObservedProxy::Running { .. }) {
         return;
     }
-    for port in [run.http_port, run.https_port] {
-        let Some(taken) = seen.vitals.listening.iter().find(|listening| listening.port == port) else {
+    let ports = [run.http_port, run.https_port];
+    privileged(findings, host, seen, &ports);
+    let listening = seen.vitals.as_ref().map(|vitals| vitals.listening.as_slice()).unwrap_or_default();
+    for port in ports {
+        let Some(taken) = listening.iter().find(|listening| listening.port == port) else {
             continue;
         };
         let who =
@@ -67,6 +78,22 @@ fn ports(
             "or give the proxy other ports: `proxy: {run: {http_port: …, https_port: …}}`".to_owned(),
         ]);
     }
+}
+
+/// An engine without root's rights publishes no port of root's, unless the system lets it.
+fn privileged(findings: &mut Findings, host: &HostName, seen: &Examined, ports: &[u16]) {
+    let first_free = seen.vitals.as_ref().and_then(|vitals| vitals.unprivileged_from);
+    let (Engine::Answers { is_rootless: true, .. }, Some(first_free)) = (&seen.engine, first_free) else {
+        return;
+    };
+    let Some(port) = ports.iter().find(|port| **port < first_free) else { return };
+    findings
+        .fault(Check::Ports, format!("the proxy needs port {port}, and a rootless engine may publish no port below {first_free}"))
+        .because("such ports are root's: `net.ipv4.ip_unprivileged_port_start`")
+        .fix([
+            "give the proxy other ports: `proxy: {run: {http_port: 8080, https_port: 8443}}`".to_owned(),
+            format!("or let everybody have them: `ssh {host} 'echo net.ipv4.ip_unprivileged_port_start={port} | sudo tee /etc/sysctl.d/60-ports.conf && sudo sysctl --system'`"),
+        ]);
 }
 
 fn proxy(findings: &mut Findings, project: &Project, host: &HostName, observed: &ObservedHost) {
@@ -162,10 +189,15 @@ fn certificates(findings: &mut Findings, observed: &ObservedHost) {
     }
 }
 
-fn accessories(findings: &mut Findings, project: &Project, host: &HostName, seen: &Examined) {
+fn accessories(
+    findings: &mut Findings,
+    project: &Project,
+    host: &HostName,
+    seen: &BTreeMap<AccessoryName, ObservedAccessory>,
+) {
     for accessory in project.accessories.values().filter(|accessory| accessory.hosts.contains(host)) {
         let name = &accessory.name;
-        let Some(found) = seen.accessories.get(name) else {
+        let Some(found) = seen.get(name) else {
             findings
                 .fault(Check::Accessory, format!("accessory `{name}` has no container"))
                 .fix([format!("`freehold accessory boot {name}`")]);
@@ -198,7 +230,7 @@ fn accessories(findings: &mut Findings, project: &Project, host: &HostName, seen
 pub(super) fn compare(
     findings: &mut Findings,
     project: &Project,
-    seen: &BTreeMap<HostName, Result<Box<Examined>, Unreached>>,
+    seen: &BTreeMap<HostName, Result<Box<Examined>, Unseen>>,
 ) {
     for role in project.roles.values() {
         let mut images: BTreeMap<&str, BTreeSet<&HostName>> = BTreeMap::new();

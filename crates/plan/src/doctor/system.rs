@@ -32,14 +32,8 @@ pub(super) fn examine(findings: &mut Findings, around: Surroundings<'_>, host: &
         [] => String::new(),
         jumps => format!(" through {}", jumps.join(", ")),
     };
-    let user = &seen.vitals.user;
-    findings.good(Check::Authentication, format!("in as `{user}`{way}, by {}", seen.authentication));
-    if !seen.vitals.can_write {
-        findings
-            .fault(Check::Disk, format!("`{user}` cannot write into its login directory"))
-            .because("the directory is not its own, or its file system is read-only or full")
-            .fix([format!("look at it: `ssh {host} 'ls -ld ~; mount | grep -w ro; df -h ~'`")]);
-    }
+    let user = seen.vitals.as_ref().map_or_else(String::new, |vitals| format!(" as `{}`", vitals.user));
+    findings.good(Check::Authentication, format!("in{user}{way}, by {}", seen.authentication));
     engine(findings, host, seen);
     if let Some(architecture) = seen.observed.as_ref().and_then(|observed| observed.architecture) {
         if is_built_for(around.project, architecture) {
@@ -56,14 +50,26 @@ pub(super) fn examine(findings: &mut Findings, around: Surroundings<'_>, host: &
                 )]);
         }
     }
-    for disk in &seen.vitals.disks {
+    if let Some(vitals) = &seen.vitals {
+        self::vitals(findings, around, host, vitals);
+    }
+}
+
+fn vitals(findings: &mut Findings, around: Surroundings<'_>, host: &HostName, vitals: &Vitals) {
+    if !vitals.can_write {
+        findings
+            .fault(Check::Disk, format!("`{}` cannot write into its login directory", vitals.user))
+            .because("the directory is not its own, or its file system is read-only or full")
+            .fix([format!("look at it: `ssh {host} 'ls -ld ~; mount | grep -w ro; df -h ~'`")]);
+    }
+    for disk in &vitals.disks {
         space(findings, host, disk);
         inodes(findings, host, disk);
     }
-    memory(findings, host, &seen.vitals);
-    clock(findings, host, (seen.vitals.seconds, around.now_seconds));
-    registry(findings, around, host, seen.vitals.registry.as_ref());
-    if seen.vitals.wants_reboot {
+    memory(findings, host, vitals);
+    clock(findings, host, (vitals.seconds, around.now_seconds));
+    registry(findings, around, host, vitals.registry.as_ref());
+    if vitals.wants_reboot {
         findings.warning(Check::Engine, "an update waits for the host to be restarted").fix([format!(
             "when it suits: `ssh {host} sudo reboot`; the containers come up again by themselves"
         )]);
@@ -71,14 +77,14 @@ pub(super) fn examine(findings: &mut Findings, around: Surroundings<'_>, host: &
 }
 
 fn engine(findings: &mut Findings, host: &HostName, seen: &Examined) {
-    let user = &seen.vitals.user;
     match &seen.engine {
+        Engine::NotAsked => {}
         Engine::Silent { cause, fix } => {
             findings
                 .fault(Check::Engine, "the container engine does not answer")
                 .because(cause)
                 .fix(fix.clone());
-            if seen.vitals.sudo == Sudo::No {
+            if let Some(Vitals { user, sudo: Sudo::No, .. }) = &seen.vitals {
                 findings
                     .warning(Check::Sudo, format!("`{user}` has no root's rights there"))
                     .because("`sudo` is not installed, or asks for a password")
@@ -87,14 +93,15 @@ fn engine(findings: &mut Findings, host: &HostName, seen: &Examined) {
                     )]);
             }
         }
-        Engine::Answers { version, is_podman: true } => {
+        Engine::Answers { version, is_podman: true, .. } => {
             findings.good(Check::Engine, format!("Podman {version}"));
         }
-        Engine::Answers { version, is_podman: false } => match parse(version) {
+        Engine::Answers { version, is_podman: false, is_rootless } => match parse(version) {
             Some(found) if found < OLDEST_ENGINE => findings
                 .fault(Check::EngineVersion, format!("Docker {version} is too old"))
                 .because(&format!("Freehold needs {}.{} or newer", OLDEST_ENGINE.0, OLDEST_ENGINE.1))
                 .fix([format!("`ssh {host} 'sudo apt-get update && sudo apt-get install docker.io'`")]),
+            _ if *is_rootless => findings.good(Check::Engine, format!("Docker {version}, rootless")),
             _ => findings.good(Check::Engine, format!("Docker {version}")),
         },
     }

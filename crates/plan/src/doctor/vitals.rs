@@ -13,6 +13,8 @@ pub struct Vitals {
     pub memory_kib: Option<u64>,
     /// What of it a new process can have without swapping, kibibytes.
     pub available_kib: Option<u64>,
+    /// The first port that is not root's, for what listens without root's rights.
+    pub unprivileged_from: Option<u16>,
     /// The ports on which anything listens.
     pub listening: Vec<Listening>,
     /// How the registry answered the host; none where it was not asked.
@@ -98,6 +100,7 @@ impl Vitals {
                 "seconds" => vitals.seconds = value.parse().ok(),
                 "memory" => vitals.memory_kib = value.parse().ok(),
                 "available" => vitals.available_kib = value.parse().ok(),
+                "unprivileged" => vitals.unprivileged_from = value.parse().ok(),
                 "disk" => vitals.disks.extend(disk(value)),
                 "inodes" => vitals.inodes(value),
                 "listen" => vitals.listening.extend(listening(value)),

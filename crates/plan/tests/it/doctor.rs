@@ -6,8 +6,8 @@ use freehold_model::{
     HostName, Logging, PlainSecret, Registry, RegistryCredentials, RegistryPlace, RemoteImage,
 };
 use freehold_plan::doctor::{
-    Check, Disk, Engine, Examined, Finding, Listening, RegistryAnswer, Sudo, Surroundings, Unreached,
-    Verdict, Vitals, compare, examine, examine_names,
+    Check, Disk, Engine, Examined, Finding, Listening, RegistryAnswer, Sudo, Surroundings, Unseen, Verdict,
+    Vitals, compare, examine, examine_names,
 };
 use freehold_plan::{
     CertificateState, ContainerState, ObservedAccessory, ObservedCertificate, ObservedHost, ObservedProxy,
@@ -42,7 +42,7 @@ fn database() -> Accessory {
 /// Two hosts on which everything is as it should be.
 struct Fleet {
     script: Script,
-    seen: BTreeMap<HostName, Result<Box<Examined>, Unreached>>,
+    seen: BTreeMap<HostName, Result<Box<Examined>, Unseen>>,
     names: BTreeMap<String, Result<Vec<IpAddr>, String>>,
 }
 
@@ -69,7 +69,7 @@ impl Fleet {
     }
 
     fn vitals(&mut self) -> &mut Vitals {
-        &mut self.one().vitals
+        self.one().vitals.as_mut().expect("it was looked at")
     }
 
     fn observed(&mut self) -> &mut ObservedHost {
@@ -122,27 +122,32 @@ fn examined(script: &Script, name: &str) -> Examined {
     Examined {
         jumps: vec!["`bastion`".to_owned()],
         authentication: "agent (SHA256:x)".to_owned(),
-        vitals: Vitals {
+        vitals: Some(Vitals {
             user: "root".to_owned(),
             sudo: Sudo::Root,
             seconds: Some(NOW + 1),
             disks: vec![disk("/root", 20 * GIB), disk("/var/lib/docker", 80 * GIB)],
             memory_kib: Some(2 * GIB),
             available_kib: Some(GIB),
+            unprivileged_from: Some(1024),
             listening: [22, 80, 443].map(|port| Listening { port, program: None }).to_vec(),
             registry: Some(RegistryAnswer::Answers),
             can_write: true,
             wants_reboot: false,
-        },
-        engine: Engine::Answers { version: "28.5.1".to_owned(), is_podman: false },
+        }),
+        engine: docker("28.5.1"),
         observed: script.observed.hosts.get(&host(name)).cloned(),
-        accessories: BTreeMap::from([(db.name.clone(), accessory)])
-            .into_iter()
-            .filter(|_| name == "one")
-            .collect(),
+        accessories: Some(
+            BTreeMap::from([(db.name.clone(), accessory)]).into_iter().filter(|_| name == "one").collect(),
+        ),
         lock: None,
         has_unfinished_rollout: false,
+        unseen: Vec::new(),
     }
+}
+
+fn docker(version: &str) -> Engine {
+    Engine::Answers { version: version.to_owned(), is_podman: false, is_rootless: false }
 }
 
 #[test]
@@ -156,7 +161,7 @@ fn a_healthy_fleet_has_no_finding_that_is_not_good() {
     (fleet.disk().inodes, fleet.disk().free_inodes) = (0, 0);
     fleet.vitals().seconds = Some(NOW - 5);
     fleet.vitals().registry = None;
-    fleet.one().engine = Engine::Answers { version: "4.3.1".to_owned(), is_podman: true };
+    fleet.one().engine = Engine::Answers { version: "4.3.1".to_owned(), is_podman: true, is_rootless: false };
     assert_eq!(fleet.bad(), []);
     let all = Fleet::healthy().findings();
     let about = |check| all.iter().filter(|finding| finding.check == check).count();
@@ -183,15 +188,15 @@ fn system_faults() -> Vec<Seed> {
         ("engine: not running", Check::Engine, Fault, "does not answer", |fleet| {
             fleet.one().engine = Engine::Silent { cause: "nobody listens".to_owned(), fix: vec!["start it".to_owned()] };
             fleet.one().observed = None;
-            fleet.one().accessories.clear();
+            fleet.one().accessories = None;
         }),
         ("engine: not for this user", Check::Sudo, Warning, "no root's rights", |fleet| {
             fleet.one().engine = Engine::Silent { cause: "the user may not use it".to_owned(), fix: Vec::new() };
             (fleet.vitals().user, fleet.vitals().sudo) = ("deploy".to_owned(), Sudo::No);
             fleet.one().observed = None;
         }),
-        ("engine: too old", Check::EngineVersion, Fault, "19.03.8", |fleet| fleet.one().engine = Engine::Answers { version: "19.03.8".to_owned(), is_podman: false }),
-        ("engine: much too old", Check::EngineVersion, Fault, "1.13.1", |fleet| fleet.one().engine = Engine::Answers { version: "1.13.1".to_owned(), is_podman: false }),
+        ("engine: too old", Check::EngineVersion, Fault, "19.03.8", |fleet| fleet.one().engine = docker("19.03.8")),
+        ("engine: much too old", Check::EngineVersion, Fault, "1.13.1", |fleet| fleet.one().engine = docker("1.13.1")),
         ("engine: a restart is due", Check::Engine, Warning, "restarted", |fleet| fleet.vitals().wants_reboot = true),
         ("architecture: built for another", Check::Architecture, Fault, "is arm64", |fleet| {
             fleet.script.project.builder.architectures = vec![Architecture::Amd64];
@@ -238,7 +243,8 @@ fn proxy(fleet: &mut Fleet, change: impl FnOnce(&mut ObservedProxy)) {
 }
 
 fn accessory(fleet: &mut Fleet) -> &mut ObservedAccessory {
-    fleet.one().accessories.values_mut().next().expect("the accessory")
+    let accessories = fleet.one().accessories.as_mut();
+    accessories.and_then(|accessories| accessories.values_mut().next()).expect("the accessory")
 }
 
 #[rustfmt::skip]
@@ -251,6 +257,13 @@ fn service_faults() -> Vec<Seed> {
             fleet.taken(8080);
             let run = freehold_model::ProxyRun { http_port: 8080, ..freehold_model::ProxyRun::default() };
             fleet.script.project.proxy_runs.insert(host("one"), run);
+        }),
+        ("ports: of root's, and the engine is not", Check::Ports, Fault, "no port below 1024", |fleet| {
+            fleet.observed().proxy = ObservedProxy::Absent;
+            fleet.observed().releases.clear();
+            fleet.vitals().listening.clear();
+            fleet.one().engine =
+                Engine::Answers { version: "28.5.1".to_owned(), is_podman: false, is_rootless: true };
         }),
         ("dns: no address", Check::Dns, Fault, "`app.example.com` has no address", |fleet| {
             fleet.names.insert("app.example.com".to_owned(), Err("Name or service not known".to_owned()));
@@ -287,7 +300,7 @@ fn service_faults() -> Vec<Seed> {
         ("service: another release than on the other host", Check::Service, Fault, "different releases", |fleet| {
             fleet.observed().containers[0].image = "acme/app:2".to_owned();
         }),
-        ("accessory: never booted", Check::Accessory, Fault, "has no container", |fleet| fleet.one().accessories.clear()),
+        ("accessory: never booted", Check::Accessory, Fault, "has no container", |fleet| fleet.one().accessories.as_mut().expect("they were seen").clear()),
         ("accessory: stopped", Check::Accessory, Fault, "does not run", |fleet| accessory(fleet).state = ContainerState::Exited),
         ("accessory: ends again and again", Check::Accessory, Fault, "again and again", |fleet| accessory(fleet).state = ContainerState::Restarting),
         ("accessory: another configuration", Check::Accessory, Warning, "another configuration", |fleet| accessory(fleet).configuration = Some("0123".to_owned())),
@@ -311,7 +324,7 @@ fn every_seeded_fault_is_named() {
     }
     for (title, check) in WAY {
         let mut fleet = Fleet::healthy();
-        let unreached = Unreached {
+        let unreached = Unseen {
             check,
             finding: title.to_owned(),
             cause: Some("refused".to_owned()),
@@ -324,4 +337,36 @@ fn every_seeded_fault_is_named() {
         count += 1;
     }
     assert!(count >= 50, "{count} faults");
+}
+
+/// What could not be looked at is told as that; nothing is made up about it, and nothing else is blamed.
+#[test]
+fn a_part_that_does_not_answer_is_told_alone() {
+    type Case = (Check, fn(&mut Examined));
+    let unseen = |check| Unseen {
+        check,
+        finding: "cannot read it".to_owned(),
+        cause: Some("line 3".to_owned()),
+        fix: vec!["move it aside".to_owned()],
+    };
+    let cases: [Case; 6] = [
+        (Check::Service, |seen| seen.observed = None),
+        (Check::Accessory, |seen| seen.accessories = None),
+        (Check::System, |seen| seen.vitals = None),
+        (Check::Lock, |seen| seen.lock = None),
+        (Check::Rollout, |seen| seen.has_unfinished_rollout = false),
+        (Check::Route, |seen| {
+            (seen.engine, seen.observed, seen.accessories) = (Engine::NotAsked, None, None);
+        }),
+    ];
+    for (check, seed) in cases {
+        let mut fleet = Fleet::healthy();
+        seed(fleet.one());
+        fleet.one().unseen.push(unseen(check));
+        let bad = fleet.bad();
+        assert_eq!(bad.len(), 1, "{check:?}: {bad:#?}");
+        let found = (bad[0].check, bad[0].verdict, bad[0].finding.as_str(), bad[0].cause.as_deref());
+        assert_eq!(found, (check, Verdict::Fault, "cannot read it", Some("line 3")));
+        assert_eq!(bad[0].host, Some(host("one")));
+    }
 }

@@ -39,7 +39,8 @@ impl Authenticator<'_> {
                     Response::InfoRequest { name, instructions, prompts } => {
                         let preface = [name, instructions].map(|text| printable(text.trim()));
                         let Some(answers) = self.answers(&preface, &prompts, attempt).await else {
-                            return Ok(Outcome::Refused);
+                            self.tried.push("keyboard-interactive (nobody answered)".to_owned());
+                            return Ok(Outcome::Unanswered);
                         };
                         answered |= !answers.is_empty();
                         let next = self.handle.authenticate_keyboard_interactive_respond(answers).await;

@@ -2,8 +2,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use russh::keys::ssh_key::certificate::CertType;
-use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey, PublicKeyOrCertificate};
 
+use super::KnownOfHost;
 use super::line::{Line, Marker};
 use crate::route::HostKeyPolicy;
 use crate::route::algorithms::same_type;
@@ -43,6 +44,8 @@ pub(crate) struct Known {
     principal: String,
     entries: Vec<Entry>,
     revoked: Vec<(KnownKey, PublicKey)>,
+    /// The files that were there to be read.
+    files: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -65,6 +68,9 @@ impl Known {
         for file in policy.user_files.iter().chain(&policy.global_files) {
             if let Some(text) = read_if_there(file)? {
                 known.add(file, &text);
+                if file != Path::new("/dev/null") {
+                    known.files.push(file.clone());
+                }
             }
         }
         if let Some(file) = &policy.revoked_keys {
@@ -119,6 +125,19 @@ impl Known {
     /// Says whether an authority is known that may sign certificates of the host.
     pub(crate) fn has_authority(&self) -> bool {
         self.entries.iter().any(|entry| entry.line.marker == Marker::Authority)
+    }
+
+    /// Returns what the files say of the host, for one whose key they do not name.
+    pub(super) fn seen(&self, others: Vec<KnownKey>, presented: &PublicKeyOrCertificate) -> KnownOfHost {
+        let authorities = self.entries.iter().filter(|entry| entry.line.marker == Marker::Authority);
+        let signed_by = match presented {
+            PublicKeyOrCertificate::PublicKey { .. } => None,
+            PublicKeyOrCertificate::Certificate(certificate) => {
+                Some(fingerprint(&PublicKey::new(certificate.signature_key().clone(), "")))
+            }
+        };
+        let authorities = authorities.map(|entry| entry.place.clone()).collect();
+        KnownOfHost { others, authorities, signed_by, files: self.files.clone() }
     }
 
     /// Judges a key without a certificate.

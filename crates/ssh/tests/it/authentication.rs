@@ -1,7 +1,7 @@
 use freehold_model::{Diagnose, ErrorKind, HostName};
-use freehold_ssh::{Authentication, AuthenticationError, ConnectError};
+use freehold_ssh::{Authentication, AuthenticationError, ConnectError, HopError, HopFailure};
 
-use crate::support::{Agent, Client, Key, Pretender, Rules, Sshd, authority_signs};
+use crate::support::{Agent, Client, Key, Pretender, Rules, Sshd, TokenAgent, authority_signs};
 
 fn origin(authentication: &Authentication) -> &str {
     match authentication {
@@ -12,7 +12,7 @@ fn origin(authentication: &Authentication) -> &str {
 
 async fn refusal(client: &Client) -> AuthenticationError {
     match client.connect().await {
-        Err(ConnectError::Authentication { source, .. }) => source,
+        Err(ConnectError::Hop(HopError { failure: HopFailure::Authentication(source), .. })) => source,
         other => panic!("{other:?}"),
     }
 }
@@ -198,8 +198,8 @@ async fn a_refusal_says_what_was_tried_and_what_the_host_accepts() {
     let error = client.connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unreachable);
     assert_eq!(error.to_string(), "`127.0.0.1` did not let us in");
-    let ConnectError::Authentication { source, .. } = error else { panic!("{error:?}") };
-    let AuthenticationError::Refused { tried, accepts, .. } = &source else { panic!("{source:?}") };
+    let Some(HopFailure::Authentication(source)) = error.failure() else { panic!("{error:?}") };
+    let AuthenticationError::Refused { tried, accepts, .. } = source else { panic!("{source:?}") };
     assert_eq!(*tried, [format!("key file {}", client.ssh().join("id_ed25519").display())]);
     assert_eq!(accepts, &["publickey"]);
     fs_err::remove_file(client.ssh().join("id_ed25519")).unwrap();
@@ -260,6 +260,16 @@ async fn questions_of_the_host_are_asked_with_their_echo() {
     assert!(asked[1].starts_with("secret: ") && asked[1].ends_with("Two questions\nCode"), "{asked:?}");
 }
 
+/// As in CI. A host that waits for its answers is asked nothing else, which it might not answer either.
+#[tokio::test]
+async fn questions_that_nobody_answers_are_a_refusal() {
+    let questions = vec![("Code: ", false, "123456")];
+    let (client, _server) = pretender(Rules { questions, ..Rules::default() }).await;
+    let error = refusal(&client).await;
+    let AuthenticationError::Refused { tried, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(*tried, ["keyboard-interactive (nobody answered)"]);
+}
+
 #[tokio::test]
 async fn nothing_at_all_is_enough_for_a_host_that_knows_us_otherwise() {
     let (client, _server) = pretender(Rules { none: true, ..Rules::default() }).await;
@@ -286,4 +296,54 @@ async fn methods_that_openssh_is_told_not_to_use_are_not_used() {
     client.config("PasswordAuthentication no\n");
     refusal(&client).await;
     assert!(client.person.asked().is_empty());
+}
+
+/// The agent is made by hand, and its token is software; what verifies the signature is sshd itself.
+#[tokio::test]
+async fn a_security_key_lets_us_in_through_an_agent_if_it_is_touched() {
+    let mut client = Client::bare();
+    let touched = TokenAgent::start(client.home.path(), true);
+    let untouched = TokenAgent::start(client.home.path(), false);
+    let server = Sshd::builder().authorize(&touched.public()).authorize(&untouched.public()).start();
+    client.knows(&server);
+    client.environment.ssh_auth_sock = Some(touched.socket.clone());
+    let session = client.connect().await.unwrap();
+    assert_eq!(origin(session.authentication()), "agent key `token`");
+    assert_eq!(touched.signatures(), 1);
+    session.reconnect().await.unwrap();
+    assert_eq!(touched.signatures(), 2, "each connection asks for a touch of its own");
+    client.environment.ssh_auth_sock = Some(untouched.socket.clone());
+    let error = refusal(&client).await;
+    assert!(matches!(error, AuthenticationError::Refused { .. }), "{error:?}");
+    assert_eq!(untouched.signatures(), 1);
+}
+
+/// Each host asks the agent that OpenSSH's configuration names for it, and no other.
+#[tokio::test]
+async fn hosts_with_agents_of_their_own_are_let_in_by_them() {
+    let mut client = Client::bare();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut servers = Vec::new();
+    let mut agents = Vec::new();
+    for name in ["one", "two"] {
+        let key = Key::new(elsewhere.path(), name, "ed25519");
+        let agent = Agent::start(elsewhere.path(), &format!("agent-{name}"));
+        agent.add(&key);
+        let server = Sshd::builder().authorize(&key.public()).config("MaxAuthTries 1").start();
+        client.remember(&server.known_as(&format!("[127.0.0.1]:{}", server.port)));
+        client.config(&format!(
+            "Host {name}\n  HostName 127.0.0.1\n  Port {}\n  IdentityAgent {}\n",
+            server.port,
+            agent.socket.display()
+        ));
+        servers.push(server);
+        agents.push(agent);
+    }
+    client.settings.port = None;
+    let connector = client.connector();
+    for name in ["one", "two"] {
+        let host = HostName::parse(name).unwrap();
+        let session = connector.connect(&host, &client.settings, &[]).await.unwrap();
+        assert_eq!(origin(session.authentication()), format!("agent key `{name}`"));
+    }
 }

@@ -2,7 +2,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use freehold_model::{Diagnose, ErrorKind};
-use freehold_ssh::{ConnectError, FirstUse, HostKeyError, Session};
+use freehold_ssh::{ConnectError, FirstUse, HopError, HopFailure, HostKeyError, Session};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ async fn with(client: &Client, server: &Sshd, lines: &str) -> Result<Session, Ho
 async fn outcome(client: &Client) -> Result<Session, HostKeyError> {
     match client.connect().await {
         Ok(session) => Ok(session),
-        Err(ConnectError::HostKey { source, .. }) => Err(source),
+        Err(ConnectError::Hop(HopError { failure: HopFailure::HostKey(source), .. })) => Err(source),
         Err(other) => panic!("{other:?}"),
     }
 }
@@ -158,7 +158,14 @@ async fn a_certificate_is_as_good_as_its_authority_its_names_and_its_time() {
         }
         // Another authority says nothing; then the key itself counts.
         let unknown = with(&client, &running, &format!("@cert-authority * {other}")).await.unwrap_err();
-        assert!(matches!(unknown, HostKeyError::Unknown { .. }), "{unknown:?}");
+        let HostKeyError::Unknown { seen, .. } = &unknown else { panic!("{unknown:?}") };
+        let (signer, asked) = (authority.fingerprint(), client.known_hosts());
+        assert_eq!(seen.signed_by.as_ref(), Some(&signer));
+        let said = format!(
+            "; its certificate is signed by {signer}, which is none of the authorities known for it: {}:1",
+            asked.display()
+        );
+        assert!(unknown.to_string().ends_with(&said), "{unknown}");
         let known =
             with(&client, &running, &format!("@cert-authority * {other}\nNAME {}", host.public())).await;
         assert!(known.is_ok(), "{known:?}");
@@ -222,7 +229,7 @@ async fn a_list_of_revoked_keys_counts_and_a_binary_one_is_refused() {
     assert!(matches!(&error, HostKeyError::Revoked { by, .. } if by.line == 2), "{error:?}");
     fs_err::write(&list, "SSHKRL\n\0\0\0\0\x01").unwrap();
     let error = client.connect().await.unwrap_err();
-    assert!(matches!(error, ConnectError::KnownHosts { .. }), "{error:?}");
+    assert!(matches!(error.failure(), Some(HopFailure::KnownHosts(_))), "{error:?}");
 }
 
 #[tokio::test]
@@ -274,7 +281,7 @@ async fn accepting_does_not_extend_to_hosts_whose_other_keys_are_known() {
     client.first_use = FirstUse::Accept;
     let rsa = Key::new(&client.ssh(), "rsa", "rsa").public();
     let error = with(&client, &server, &format!("NAME {rsa}")).await.unwrap_err();
-    assert!(matches!(&error, HostKeyError::Unknown { others, .. } if others.len() == 1), "{error:?}");
+    assert!(matches!(&error, HostKeyError::Unknown { seen, .. } if seen.others.len() == 1), "{error:?}");
     assert!(with(&client, &server, "").await.is_ok());
     assert!(!client.read_known_hosts().is_empty());
 }

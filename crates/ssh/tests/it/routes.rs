@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use freehold_model::{Diagnose, ErrorKind, HostName, JumpHost, SshConfigFiles};
-use freehold_ssh::{ConnectError, HostKeyError, RemoteCommand, Route, RouteError};
+use freehold_ssh::{HopFailure, HostKeyError, RemoteCommand, Route, RouteError};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{Agent, Client, Key, PATIENCE, Sshd, background, user, wait_until};
@@ -287,7 +287,7 @@ async fn a_failure_names_its_hop() {
     fs_err::write(chain.client.known_hosts(), known.replace(&chain.servers[1].host_key(), &other)).unwrap();
     let error = chain.client.connect_to("web").await.unwrap_err();
     assert_eq!(error.to_string(), "the identity of `inner` (on the way to `web`) is not certain");
-    assert!(matches!(error, ConnectError::HostKey { source: HostKeyError::Changed { .. }, .. }), "{error:?}");
+    assert!(matches!(error.failure(), Some(HopFailure::HostKey(HostKeyError::Changed { .. }))), "{error:?}");
     fs_err::write(chain.client.known_hosts(), known).unwrap();
     chain.client.settings.port = Some(1);
     let error = chain.client.connect_to("web").await.unwrap_err();

@@ -3,12 +3,14 @@ mod client;
 mod keys;
 mod pretender;
 mod server;
+mod token;
 
 pub(crate) use agent::Agent;
 pub(crate) use client::{Client, user};
 pub(crate) use keys::{Key, authority_signs, keygen};
 pub(crate) use pretender::{Pretender, Rules};
 pub(crate) use server::{Sshd, wait_until};
+pub(crate) use token::TokenAgent;
 
 /// How long anything in these tests may take that is expected to happen.
 pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);

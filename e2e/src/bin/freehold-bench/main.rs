@@ -4,6 +4,7 @@ mod deploy;
 mod executable;
 mod images;
 mod proxy;
+mod reach;
 mod times;
 
 use std::io::Write as _;
@@ -75,6 +76,15 @@ enum Verb {
         #[arg(long, value_name = "COUNT")]
         cuts: Option<u64>,
     },
+    /// Looks at many hosts behind one bastion with `MaxStartups 10:30:60`, and at one of them; fails past three times as long.
+    Reach {
+        /// How many hosts.
+        #[arg(long, default_value_t = 30)]
+        hosts: u16,
+        /// How often each is measured.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
     /// Start-up time and size of the executable; fails past the size limit.
     Executable,
 }
@@ -94,6 +104,7 @@ async fn main() -> ExitCode {
             let (megabytes, hosts) = if quick { (vec![100], vec![1]) } else { (megabytes, hosts) };
             images::measure(&images::Matrix { megabytes, hosts, links: link, beside_others: !alone }).await
         }
+        Verb::Reach { hosts, runs } => reach::measure(hosts, runs).await,
         Verb::Executable => executable::measure().await,
     };
     match outcome {

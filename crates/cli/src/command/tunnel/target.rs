@@ -27,6 +27,11 @@ pub(super) enum TargetError {
     /// The filters leave no host.
     #[error("no host matches from which `{target}` is reached")]
     NoHost { target: String },
+    /// The filters leave out the host whose own port it is.
+    #[error(
+        "port {port} is meant on host `{host}` itself, which `--hosts`, `--roles` or `--primary` leave out"
+    )]
+    LeftOut { host: HostName, port: u16 },
     /// The accessory has no container that runs.
     #[error("accessory `{name}` does not run on host `{host}`")]
     NothingRuns { name: String, host: HostName },
@@ -50,9 +55,11 @@ fn ports(known: &[u16]) -> String {
 impl Diagnose for TargetError {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Unknown { .. } | Self::Port { .. } | Self::NoHost { .. } | Self::WhichPort { .. } => {
-                ErrorKind::Usage
-            }
+            Self::Unknown { .. }
+            | Self::Port { .. }
+            | Self::NoHost { .. }
+            | Self::LeftOut { .. }
+            | Self::WhichPort { .. } => ErrorKind::Usage,
             Self::NothingRuns { .. } | Self::NoAddress { .. } => ErrorKind::Failed,
         }
     }
@@ -62,6 +69,10 @@ impl Diagnose for TargetError {
             Self::Unknown { accessories, .. } if !accessories.is_empty() => {
                 vec![format!("the accessories are: {}", accessories.join(", "))]
             }
+            Self::LeftOut { host, port } => vec![
+                format!("leave the filter out: `freehold tunnel {}`", place(host.as_str(), *port)),
+                format!("or name an address of `{host}` that the other host reaches, in place of its name"),
+            ],
             Self::NothingRuns { name, .. } => vec![format!("start it: `freehold accessory boot {name}`")],
             Self::WhichPort { name, known } => {
                 let port = known.first().map_or_else(|| "PORT".to_owned(), u16::to_string);

@@ -80,7 +80,7 @@ fetch_lists() {
   case $manager in
     # One source that is broken or gone is none of our business as long as others answer.
     apt) apt -o Acquire::Retries=0 update || grep -qE '^(Hit|Get):' "$said" || { ! is_locked || failed 1; false; } ;;
-    dnf) dnf --setopt=retries=0 makecache ;;
+    dnf) dnf makecache ;;
     *) echo 'neither apt-get nor dnf is there' >"$said"; failed 1 ;;
   esac || { [ -n "$proxy" ] || sources; failed 75; }
 }
@@ -88,7 +88,14 @@ fetch() {
   case $manager in
     apt) apt install --no-install-recommends "$@" ;;
     dnf) dnf install "$@" ;;
-  esac || failed 1
+  esac && return
+  # Fedora skips sources that it does not reach (skip_if_unavailable), and then misses the package.
+  missed=$(cat "$said")
+  if [ "$manager" = dnf ] && [ -z "$proxy" ] && ! dnf --setopt='*.skip_if_unavailable=False' makecache; then
+    sources; failed 75
+  fi
+  printf '%s\n' "$missed" >"$said"
+  failed 1
 }
 "#;
 

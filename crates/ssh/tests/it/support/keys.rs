@@ -29,6 +29,13 @@ impl Key {
         text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
     }
 
+    /// Returns the SHA-256 fingerprint, as `ssh-keygen` prints it.
+    pub(crate) fn fingerprint(&self) -> String {
+        let output = Command::new("ssh-keygen").arg("-lf").arg(&self.path).output().unwrap();
+        let listed = String::from_utf8(output.stdout).unwrap();
+        listed.split(' ').nth(1).unwrap().to_owned()
+    }
+
     pub(crate) fn private(&self) -> String {
         fs_err::read_to_string(&self.path).unwrap()
     }

@@ -145,7 +145,7 @@ impl Handler for Guard {
     }
 }
 
-struct Random;
+pub(crate) struct Random;
 
 impl russh::keys::ssh_key::rand_core::TryRng for Random {
     type Error = getrandom::Error;
