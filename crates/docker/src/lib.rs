@@ -59,8 +59,8 @@ pub use scratch_image::{
 };
 pub use signature::{ImageSignature, PublicKey, PublicKeyError, Untrusted, check_signatures, signature_name};
 pub use transfer::{
-    ExposedRegistry, IncomingConnections, LocalRegistry, PieceOnWay, PieceWriter, RegistryExposure, Reopen,
-    Room, Staging, StagingError, TELLING_BYTES, TransferError, TransferProgress, TransferStrategy,
-    TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
+    ExposedRegistry, IncomingConnections, LocalRegistry, Neighbours, PieceOnWay, PieceOrder, PieceWriter,
+    RegistryExposure, Reopen, Room, Staging, StagingError, TELLING_BYTES, TransferError, TransferProgress,
+    TransferStrategy, TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
 };
 pub use volume::ContainerFile;

@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) home: String,
     /// Whether the host had a guard when the link was opened.
     pub(super) has_guard: bool,
+    /// Whether a delivery that broke off had left a neighbour's key when the link was opened.
+    pub(super) has_left_key: bool,
     /// The process on the host that carries our SSH connection, if there is one.
     pub(super) session_pid: Option<u32>,
     pub(super) proxy: tokio::sync::Mutex<Option<ProxyClient>>,
@@ -65,6 +67,7 @@ struct Greeting {
     docker_host: Option<PathBuf>,
     sockets: Vec<PathBuf>,
     has_guard: bool,
+    has_left_key: bool,
 }
 
 impl Greeting {
@@ -75,12 +78,14 @@ impl Greeting {
             docker_host: None,
             sockets: Vec::new(),
             has_guard: false,
+            has_left_key: false,
         };
         for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
             match name {
                 "home" => value.clone_into(&mut greeting.home),
                 "parent" => greeting.parent = value.parse().ok(),
                 "docker_host" => greeting.docker_host = value.strip_prefix("unix://").map(PathBuf::from),
+                "neighbour" => greeting.has_left_key = value == "left",
                 "guard" => greeting.has_guard = value == "yes",
                 "socket" => greeting.sockets.push(PathBuf::from(value)),
                 _ => {}
@@ -153,6 +158,7 @@ impl EngineHost {
             socket,
             home: greeting.home,
             has_guard: greeting.has_guard,
+            has_left_key: greeting.has_left_key,
             session_pid,
             proxy: tokio::sync::Mutex::new(None),
             agent: tokio::sync::Mutex::new(None),

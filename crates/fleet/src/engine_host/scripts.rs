@@ -23,6 +23,7 @@ printf 'home=%s\n' "$(pwd -P)"
 printf 'parent=%s\n' "$PPID"
 printf 'docker_host=%s\n' "${DOCKER_HOST-}"
 if [ -e /etc/freehold/guard.nft ]; then echo guard=yes; fi
+if grep -q ' freehold-transfer [0-9a-f]*$' .ssh/authorized_keys 2>/dev/null; then echo neighbour=left; fi
 for usable in -w -e; do
   for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" /run/podman/podman.sock; do
     if [ -S "$socket" ] && [ "$usable" "$socket" ]; then printf 'socket=%s\n' "$socket"; fi
@@ -222,7 +223,10 @@ for file in {}/releases/*.json; do [ -e "$file" ] && cat "$file" && printf '\001
 printf '\002'
 if [ -e {canary} ]; then cat {canary}; fi
 printf '\002'
-for folder in{folders}; do if [ -d "$folder" ]; then printf '%s\n' "$folder"; fi; done
+for folder in{folders}; do
+  if [ -d "$folder" ] || grep -q " freehold-transfer ${{folder##*/}}\$" .ssh/authorized_keys 2>/dev/null
+  then printf '%s\n' "$folder"; fi
+done
 "#,
         quote(&state_directory(stem)),
         canary = quote(&canary_file(stem)),
