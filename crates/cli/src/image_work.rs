@@ -23,7 +23,8 @@ pub(crate) async fn show(
         Progress::Transfer { .. } => {}
     };
     let stop = &change.context.process.stop;
-    let outcome = act(Work { secrets: &change.secrets, progress: &progress, stop }).await?;
+    let stem = change.project().stem();
+    let outcome = act(Work { stem: &stem, secrets: &change.secrets, progress: &progress, stop }).await?;
     activity.done(note(&outcome));
     Ok(outcome)
 }

@@ -286,13 +286,18 @@ impl Engine {
         self.images(&[("label", vec![label.to_owned()])]).await
     }
 
-    /// Returns the layers of every image, also of those without a name that others are made of.
-    pub(crate) async fn all_layers(&self) -> Result<Vec<Vec<DiffId>>, EngineError> {
-        const AT_ONCE: usize = 16;
+    /// Returns the identifiers of all images, also of those without a name that others are made of.
+    pub(crate) async fn all_images(&self) -> Result<Vec<String>, EngineError> {
         let request = EngineRequest::get("list images", "/images/json").query("all", "1");
         let images: Vec<RawSummary> = self.read(request).await?;
+        Ok(images.into_iter().map(|image| image.id).collect())
+    }
+
+    /// Returns the layers of images.
+    pub(crate) async fn layers_of(&self, images: Vec<String>) -> Result<Vec<Vec<DiffId>>, EngineError> {
+        const AT_ONCE: usize = 16;
         let details: Vec<Option<ImageDetails>> = stream::iter(images)
-            .map(|image| async move { self.inspect_image(&image.id).await })
+            .map(|id| async move { self.inspect_image(&id).await })
             .buffer_unordered(AT_ONCE)
             .try_collect()
             .await?;

@@ -62,8 +62,8 @@ pub use signature::{
     Signers, TrustedRoot, TrustedRootError, Unreadable, Untrusted, check_signatures, signature_name,
 };
 pub use transfer::{
-    ExposedRegistry, IncomingConnections, LocalRegistry, PieceOnWay, PieceWriter, RegistryExposure, Reopen,
-    Room, Staging, StagingError, TELLING_BYTES, TransferError, TransferProgress, TransferStrategy,
-    TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
+    ExposedRegistry, IncomingConnections, LocalRegistry, Neighbours, PieceOnWay, PieceOrder, PieceWriter,
+    RegistryExposure, Reopen, Room, Staging, StagingError, TELLING_BYTES, TransferError, TransferProgress,
+    TransferStrategy, TransferTarget, TransferWay, Transferred, transfer, transfer_to_many,
 };
 pub use volume::ContainerFile;

@@ -5,6 +5,7 @@ use freehold_model::ImageReference;
 use crate::Engine;
 
 pub use error::TransferError;
+pub use neighbours::{Neighbours, PieceOrder};
 pub use piece::TELLING_BYTES;
 pub use registry::{ExposedRegistry, IncomingConnections, LocalRegistry, RegistryExposure};
 pub use staging::{PieceOnWay, PieceWriter, Reopen, Room, Staging, StagingError};
@@ -16,6 +17,7 @@ mod error;
 mod fan_out;
 mod job;
 mod layers;
+mod neighbours;
 mod patience;
 mod piece;
 mod registry;
@@ -87,7 +89,7 @@ pub enum TransferWay {
 }
 
 /// An image that is on an engine now, with its name, layers and configuration checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transferred {
     /// How.
     pub way: TransferWay,
@@ -99,6 +101,10 @@ pub struct Transferred {
     pub bytes_sent: u64,
     /// The bytes that came without being sent as they are: gzip's savings, and what an earlier try had brought.
     pub bytes_saved: u64,
+    /// Those of the bytes saved that came from a neighbour.
+    pub bytes_from_neighbour: u64,
+    /// Why a neighbour did not give all that it has, if it was asked.
+    pub neighbour_failed: Option<String>,
     /// How often the connection broke on the way.
     pub reconnects: usize,
 }
@@ -117,7 +123,7 @@ pub async fn transfer(
     progress: &(dyn Fn(TransferProgress) + Sync),
 ) -> Result<Transferred, TransferError> {
     let targets = std::slice::from_ref(target);
-    let outcomes = transfer_to_many(source, targets, reference, &|_, step| progress(step)).await?;
+    let outcomes = transfer_to_many(source, targets, None, reference, &|_, step| progress(step)).await?;
     outcomes
         .into_iter()
         .next()
@@ -131,6 +137,9 @@ pub async fn transfer(
 /// A target whose connection breaks is connected to again, for as long as that brings it further, and gets what it lacks
 /// by then in a reading of its own.
 ///
+/// Where targets are neighbours, what several of them lack goes to one of them, which hands it on. Whatever does not
+/// come that way is sent from here.
+///
 /// # Errors
 /// [`TransferError`] if the source does not have the image.
 ///
@@ -139,6 +148,7 @@ pub async fn transfer(
 pub async fn transfer_to_many(
     source: &Engine,
     targets: &[TransferTarget],
+    neighbours: Option<&dyn Neighbours>,
     reference: &ImageReference,
     progress: &(dyn Fn(usize, TransferProgress) + Sync),
 ) -> Result<Vec<Result<Transferred, TransferError>>, TransferError> {
@@ -152,6 +162,7 @@ pub async fn transfer_to_many(
         .layer_sizes(&image)
         .await
         .map_err(|error| TransferError::Source { reference: reference.clone(), cause: error.into() })?;
-    let job = Job { source, reference, image: &image, sizes, progress };
+    let copied = parking_lot::Mutex::default();
+    let job = Job { source, reference, image: &image, sizes, progress, neighbours, copied };
     Ok(job.run(targets).await)
 }

@@ -29,6 +29,8 @@ mod known;
 mod lease_file;
 mod link;
 mod local_registry;
+mod neighbour_scripts;
+mod neighbours;
 mod observe;
 mod one_off;
 mod packages;

@@ -128,13 +128,15 @@ impl StepContext<'_> {
     /// Returns what work with images needs of it.
     #[must_use]
     pub fn work(&self) -> Work<'_> {
-        Work { secrets: self.secrets, progress: self.progress, stop: self.stop }
+        Work { stem: &self.lease.stem, secrets: self.secrets, progress: self.progress, stop: self.stop }
     }
 }
 
 /// What building and moving images needs: no lock, because nothing that serves changes.
 #[derive(Clone, Copy)]
 pub struct Work<'a> {
+    /// The stem of the service and its destination: what waits on a host for them goes by it.
+    pub stem: &'a str,
     /// Values of the secrets that builds may mount.
     pub secrets: &'a SecretValues,
     /// Takes its progress.

@@ -66,6 +66,26 @@ pub(crate) fn retention(project: &Project, seen: &ObservedHost, version: &Releas
     }
 }
 
+/// Returns the tags of builds that never served: no container is made from them, no release, no schedule and no deploy that
+/// is under way needs them.
+pub(crate) fn never_served(
+    project: &Project,
+    seen: &ObservedHost,
+    version: &ReleaseVersion,
+) -> Vec<ImageReference> {
+    let is_used = |image: &ObservedImage| {
+        let name = image.reference.to_string();
+        seen.containers.iter().any(|container| container.image_id == image.id || container.image == name)
+            || seen.releases.iter().any(|release| release.image == image.reference)
+            || seen.agent.needs_image(&name, |_| true)
+    };
+    seen.images
+        .iter()
+        .filter(|image| is_ours(project, image, &[]) && image.reference.tag != *version && !is_used(image))
+        .map(|image| image.reference.clone())
+        .collect()
+}
+
 /// Says whether there is an image without a name that no container is made from.
 pub(crate) fn has_unused(unnamed: &[String], left: &[&ObservedContainer]) -> bool {
     unnamed.iter().any(|id| !left.iter().any(|container| container.image_id == *id))

@@ -24,6 +24,7 @@ mod environment;
 mod forward;
 mod host_key;
 mod memory;
+mod one_time_key;
 mod open;
 mod pace;
 mod process;
@@ -39,6 +40,7 @@ pub use connector::Connector;
 pub use environment::{ClientEnvironment, FirstUse, NoPrompt, Prompt};
 pub use forward::{ForwardError, RemoteForward};
 pub use host_key::{HostKeyError, KnownKey, KnownOfHost};
+pub use one_time_key::{OneTimeKey, OneTimeKeyError};
 pub use open::{OpenError, SocketProblem};
 pub use process::{ExecError, Output, ProcessControl, Pty, RemoteProcess};
 pub use route::{

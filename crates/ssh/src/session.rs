@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use freehold_model::{HostName, SshSettings};
+use russh::keys::PublicKey;
 use secrecy::SecretString;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
@@ -271,6 +272,14 @@ impl Session {
     pub fn host_key_fingerprint(&self) -> Option<String> {
         let key = self.connection.shared().seen().host_key?;
         Some(key.fingerprint(russh::keys::HashAlg::Sha256).to_string())
+    }
+
+    /// Returns the host's key, which was checked, as `known_hosts` has it behind a name: `ssh-ed25519 AAAA…`.
+    #[must_use]
+    pub fn host_key(&self) -> Option<String> {
+        let key = self.connection.shared().seen().host_key?;
+        let line = PublicKey::new(key.key_data().clone(), "").to_openssh().ok()?;
+        Some(line.trim().to_owned())
     }
 
     /// Returns the host's name.

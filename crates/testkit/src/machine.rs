@@ -174,6 +174,11 @@ impl Machine {
         self.state.lock().spoilt_commands.insert(version.to_owned());
     }
 
+    /// Takes the images of a version away, as a person would.
+    pub fn forget_image(&self, version: &str) {
+        self.state.lock().images.retain(|image, _| image.tag.as_str() != version);
+    }
+
     /// Says whether somebody has the deploy lock.
     #[must_use]
     pub fn is_locked(&self) -> bool {

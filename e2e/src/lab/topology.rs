@@ -125,6 +125,14 @@ impl Topology {
         Self { name: "bastion".to_owned(), hosts, families: Families::Ipv4 }
     }
 
+    /// A `bastion` in two networks, and behind it a given number of hosts, `h1`, `h2`, ...
+    #[must_use]
+    pub fn behind_bastion(count: usize) -> Self {
+        let private = (1..=count).map(|number| HostSpec::new(format!("h{number}"), Position::Private));
+        let hosts = std::iter::once(HostSpec::new("bastion", Position::Bastion)).chain(private).collect();
+        Self { name: format!("bastion+{count}"), hosts }
+    }
+
     /// Three hosts with an init system and ufw, `application`, `database` and `other`, each on the open and on the private
     /// network, by IPv4 and by IPv6.
     #[must_use]
@@ -137,7 +145,8 @@ impl Topology {
         }
     }
 
-    /// Reads a topology's name as a person types it: `one`, `three`, `bastion`, `guarded` or a number of hosts.
+    /// Reads a topology's name as a person types it: `one`, `three`, `bastion`, `guarded`, a number of hosts, or `bastion+`
+    /// and a number of hosts behind it.
     ///
     /// # Errors
     /// [`LabError::UnknownTopology`] for any other text.
@@ -147,10 +156,16 @@ impl Topology {
             "three" => Ok(Self::three()),
             "bastion" => Ok(Self::bastion()),
             "guarded" => Ok(Self::guarded()),
-            number => match number.parse() {
-                Ok(count @ 1..=16) => Ok(Self::hosts(count)),
-                _ => Err(LabError::UnknownTopology(number.to_owned())),
-            },
+            text => {
+                let (number, make): (&str, fn(usize) -> Self) = match text.strip_prefix("bastion+") {
+                    Some(number) => (number, Self::behind_bastion),
+                    None => (text, Self::hosts),
+                };
+                match number.parse() {
+                    Ok(count @ 1..=16) => Ok(make(count)),
+                    _ => Err(LabError::UnknownTopology(text.to_owned())),
+                }
+            }
         }
     }
 

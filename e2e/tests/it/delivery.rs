@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 use freehold_e2e::lab::{Lab, Relay, Topology};
 
+use crate::deploy_file::DeployFile;
 use crate::scene::{Scene, eventually};
 
 /// What a break may cost: a piece, and what the connection itself needs.
@@ -11,7 +12,7 @@ const PIECE: u64 = 4 * 1024 * 1024;
 const CONNECTION: u64 = 200_000;
 
 /// Gives the project a layer of random bytes, which nothing compresses.
-fn add_layer(scene: &Scene, name: &str, megabytes: usize) {
+pub(crate) fn add_layer(scene: &Scene, name: &str, megabytes: usize) {
     let mut file = fs_err::File::create(scene.project.folder().join(name)).unwrap();
     let mut block = vec![0; 1_000_000];
     for _ in 0..megabytes {
@@ -27,7 +28,7 @@ fn add_layer(scene: &Scene, name: &str, megabytes: usize) {
 }
 
 /// What the builder and a host say of an image: its identifier, and how many bytes they export.
-async fn exported(scene: &Scene, image: &str) -> [(String, u64); 2] {
+pub(crate) async fn exported(scene: &Scene, host: &str, image: &str) -> [(String, u64); 2] {
     let words = |what: &str| {
         format!("docker image inspect --format '{{{{.Id}}}}' {image} && docker save {image} | {what}")
     };
@@ -37,7 +38,7 @@ async fn exported(scene: &Scene, image: &str) -> [(String, u64); 2] {
         .args(["-c", &script])
         .output()
         .unwrap();
-    let there = scene.host("h1").exec(&script).await.unwrap();
+    let there = scene.host(host).exec(&script).await.unwrap();
     [String::from_utf8(here.stdout).unwrap(), there].map(|text| {
         let (id, size) = text.trim().split_once('\n').expect("identifier and size");
         (id.to_owned(), size.trim().parse().unwrap())
@@ -66,7 +67,7 @@ async fn a_delivery_goes_on_where_it_was_cut() {
         () = cuts => {}
     }
     let run = pull.await.expect_code(0).unwrap();
-    let [here, there] = exported(&scene, "hello:cut").await;
+    let [here, there] = exported(&scene, "h1", "hello:cut").await;
     assert_eq!(here, there);
     let limit = there.1 + 10 * (PIECE + CONNECTION) + CONNECTION;
     println!("{} bytes for an image of {}, at most {limit}: {}", relay.bytes(), there.1, run.stderr);
@@ -96,11 +97,53 @@ async fn a_killed_delivery_leaves_no_half_image_and_nothing_is_sent_again() {
     assert_eq!(modes.split_whitespace().collect::<Vec<_>>(), ["600", "700"]);
     let before = relay.bytes();
     let run = scene.run(&["build", "pull", "--version", "killed"]).await.expect_code(0).unwrap();
-    let [here, there] = exported(&scene, "hello:killed").await;
+    let [here, there] = exported(&scene, "h1", "hello:killed").await;
     assert_eq!(here, there);
     let more = relay.bytes() - before;
     assert!(more < there.1 - 30_000_000, "{more} bytes more: {}", run.stderr);
     host.exec("! test -e /root/.kamal/freehold/transfer").await.unwrap();
+}
+
+/// Issue 5: deploys that fail, one after another, leave one image and not a row of them; what serves and what can be gone
+/// back to stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_deploys_do_not_fill_the_disk() {
+    let scene = Scene::new(&["h1"]).await;
+    let host = scene.host("h1");
+    scene.deploy_well("good1").await;
+    scene.deploy_well("good2").await;
+    let broken = scene.file.clone().with_fault("h1", "HELLO_EXIT_AT_START", "3");
+    scene.write(&broken);
+    for number in 1..=10 {
+        let run = scene.deploy(&format!("bad{number}")).await;
+        assert_ne!(run.code, Some(0), "{}", run.stderr);
+        let tags = host.exec("docker image ls hello --format '{{.Tag}}' | sort").await.unwrap();
+        let mut tags: Vec<&str> = tags.lines().filter(|tag| !tag.starts_with("latest")).collect();
+        tags.sort_unstable();
+        assert_eq!(tags, [format!("bad{number}").as_str(), "good1", "good2"], "after {number}");
+    }
+    scene.expect_serving("good2").await;
+    scene.write(&scene.file);
+    scene.run(&["rollback", "good1"]).await.expect_code(0).unwrap();
+    scene.expect_serving("good1").await;
+}
+
+/// A person who reaches the engine only by `sudo docker` gets large images in pieces, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_image_comes_by_sudo() {
+    let scene = Scene::new(&["h1"]).await;
+    let host = scene.host("h1");
+    host.exec("gpasswd --delete deploy docker").await.unwrap();
+    let more = "ssh:\n  user: deploy\n".to_owned();
+    scene.write(&DeployFile { more, ..scene.file.clone() });
+    add_layer(&scene, "large", 20);
+    scene.run(&["build", "push", "--version", "sudo"]).await.expect_code(0).unwrap();
+    let run = scene.run(&["build", "pull", "--version", "sudo"]).await;
+    host.exec("gpasswd --add deploy docker").await.unwrap();
+    let run = run.expect_code(0).unwrap();
+    let [here, there] = exported(&scene, "h1", "hello:sudo").await;
+    assert_eq!(here, there, "{}", run.stderr);
+    host.exec("! test -e /home/deploy/.kamal/freehold/transfer").await.unwrap();
 }
 
 /// Issue 5: what a host of 2 GB holds stays bounded, whatever is deployed, and every retained release can be gone back to.

@@ -29,6 +29,7 @@ mod kamal;
 mod killed;
 mod local_registry;
 mod locks;
+mod neighbours;
 mod proxy;
 mod reach;
 mod real_registry;

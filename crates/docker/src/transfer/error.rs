@@ -73,6 +73,9 @@ pub enum TransferError {
     },
 }
 
+/// What helps where a disk is full.
+pub(super) const FREE_SPACE: &str = "free some space: `freehold prune` removes old releases, `docker system df` on that host shows what takes it";
+
 /// Rounds up, so that what is needed is never said to be less than it is.
 fn megabytes(bytes: u64) -> u64 {
     bytes.div_ceil(1_000_000)
@@ -99,10 +102,7 @@ impl Diagnose for TransferError {
                     reference.repository
                 )]
             }
-            Self::NoRoom { .. } => vec![
-                "free some space: `freehold prune` removes old releases, `docker system df` on that host shows what takes it"
-                    .to_owned(),
-            ],
+            Self::NoRoom { .. } => vec![FREE_SPACE.to_owned()],
             Self::Target { cause, .. } => cause.help(),
             Self::Staging { cause, .. } => cause.help(),
             Self::NotTheSame { .. } => vec!["try again; if it stays so, please report it".to_owned()],

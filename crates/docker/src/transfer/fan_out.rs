@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 
 use super::archive::{ArchiveReader, END, Entry};
 use super::layers::LayerNames;
+use super::neighbours::HandOn;
 use super::piece::{Cutter, Piece};
 use super::stager::{Item, Stager};
 use super::staging::{Staging, StagingError};
@@ -46,13 +47,15 @@ pub(super) struct Share {
 }
 
 /// One target of a reading.
-pub(super) struct Load {
+pub(super) struct Load<'a> {
     /// Its position, for the progress.
     pub(super) index: usize,
     pub(super) way: Way,
     /// How many layers from the bottom it has.
     pub(super) present: usize,
     pub(super) bytes_total: Option<u64>,
+    /// Others that get their pieces from it.
+    pub(super) hand_on: Option<HandOn<'a>>,
 }
 
 /// How a target takes an archive.
@@ -74,6 +77,8 @@ pub(super) enum LoadError {
     Source(Box<dyn std::error::Error + Send + Sync>),
     Target(EngineError),
     Staging(StagingError),
+    /// All pieces are there, but the engine did not load them.
+    NotLoaded(StagingError),
     /// The registry way broke on our side.
     Offer(io::Error),
     /// There is no room.
@@ -97,7 +102,7 @@ impl LoadError {
         match self {
             Self::Source(cause) => TransferError::Source { reference, cause },
             Self::Target(cause) => TransferError::Target { reference, cause },
-            Self::Staging(cause) => TransferError::Staging { reference, cause },
+            Self::Staging(cause) | Self::NotLoaded(cause) => TransferError::Staging { reference, cause },
             Self::Offer(cause) => TransferError::Offer { reference, cause },
             Self::NoRoom { path, needed_bytes, free_bytes } => {
                 TransferError::NoRoom { reference, path, needed_bytes, free_bytes }
@@ -117,7 +122,7 @@ pub(super) async fn load(
     source: &Engine,
     reference: &ImageReference,
     names: LayerNames,
-    loads: Vec<Load>,
+    loads: Vec<Load<'_>>,
     progress: &(dyn Fn(usize, TransferProgress) + Sync),
 ) -> Vec<Loaded> {
     let (mut outlets, mut running) = (Vec::new(), Vec::new());
@@ -135,7 +140,9 @@ pub(super) async fn load(
             }
             Way::Stage { staging, known } => {
                 let (sender, receiver) = mpsc::channel(WAITING_PIECES);
-                let stager = Stager { index, staging, known, layers_total, bytes_total, progress, share };
+                let hand_on = load.hand_on;
+                let stager =
+                    Stager { index, staging, known, layers_total, bytes_total, progress, share, hand_on };
                 let run = async move {
                     let (share, outcome) = stager.run(receiver).await;
                     (Some(share), outcome)

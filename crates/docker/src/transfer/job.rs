@@ -1,11 +1,16 @@
 //! One image on its way to several targets, round by round until each has it or has failed.
 
+use std::collections::BTreeMap;
+
 use freehold_model::{Diagnose, ErrorKind, ImageReference};
 use futures_util::future::{join, join_all};
+use parking_lot::Mutex;
 
 use super::fan_out::{self, Load, LoadError, Loaded, Share, Way};
 use super::layers::LayerNames;
+use super::neighbours::{Copied, HandOn, Neighbours, WORTH_A_COPY, Waiting};
 use super::patience::Patience;
+use super::piece::PIECE_BYTES;
 use super::registry;
 use super::survey::{Plan, clear};
 use super::{TransferError, TransferProgress, TransferTarget, TransferWay, Transferred};
@@ -19,6 +24,9 @@ pub(super) struct Job<'a> {
     pub(super) image: &'a ImageDetails,
     pub(super) sizes: LayerSizes,
     pub(super) progress: &'a (dyn Fn(usize, TransferProgress) + Sync),
+    pub(super) neighbours: Option<&'a dyn Neighbours>,
+    /// What has come from neighbours, by position.
+    pub(super) copied: Mutex<BTreeMap<usize, Copied>>,
 }
 
 /// One target on its way.
@@ -35,6 +43,8 @@ struct Delivery {
     sent_before: u64,
     reconnects: usize,
     patience: Patience,
+    /// The place of the neighbour whose pieces it waits for.
+    waits_for: Option<usize>,
 }
 
 impl Delivery {
@@ -48,7 +58,9 @@ impl Delivery {
     fn is_lost(&self) -> bool {
         match self.failure() {
             Some(LoadError::Target(error)) => error.kind() == ErrorKind::Unreachable,
-            Some(LoadError::Staging(error)) => error.kind() == ErrorKind::Unreachable,
+            Some(LoadError::Staging(error) | LoadError::NotLoaded(error)) => {
+                error.kind() == ErrorKind::Unreachable
+            }
             _ => false,
         }
     }
@@ -60,7 +72,7 @@ impl Delivery {
             Some((
                 _,
                 Err(LoadError::Target(EngineError::Failed { .. } | EngineError::Refused { .. })
-                    | LoadError::Staging(super::StagingError::Refused { .. }))
+                    | LoadError::NotLoaded(super::StagingError::Refused { .. }))
             ))
         )
     }
@@ -81,10 +93,12 @@ impl Job<'_> {
     pub(super) async fn run(&self, targets: &[TransferTarget]) -> Vec<Result<Transferred, TransferError>> {
         let begun = targets.iter().enumerate().map(|(index, target)| self.begin(index, target.clone()));
         let mut deliveries = join_all(begun).await;
+        self.gather(&mut deliveries);
         loop {
             self.round(&mut deliveries).await;
             let again = join_all(deliveries.iter_mut().map(|delivery| self.again(delivery))).await;
-            if !again.contains(&true) {
+            let served = self.serve_waiting(&mut deliveries, &again).await;
+            if !again.contains(&true) && !served {
                 break;
             }
         }
@@ -102,6 +116,7 @@ impl Job<'_> {
             sent_before: 0,
             reconnects: 0,
             patience: Patience::new(),
+            waits_for: None,
         };
         self.look(&mut delivery).await;
         if matches!(delivery.plan, Ok(Plan::Done(_))) {
@@ -127,6 +142,68 @@ impl Job<'_> {
             Ok(Plan::Load { .. } | Plan::Stage { .. }) => delivery.way = TransferWay::MissingLayers,
             Ok(Plan::Pull) => delivery.way = TransferWay::Registry,
         }
+    }
+
+    /// Lets those who lack much wait for the neighbour that lacks the most: it gets the pieces first.
+    fn gather(&self, deliveries: &mut [Delivery]) {
+        let Some(neighbours) = self.neighbours else { return };
+        let mut networks: BTreeMap<String, Vec<(u64, usize)>> = BTreeMap::new();
+        for (at, delivery) in deliveries.iter().enumerate() {
+            let Ok(Plan::Stage { present, known }) = &delivery.plan else { continue };
+            let there = (known.len() * PIECE_BYTES) as u64;
+            let missing = self.sizes.at_most(*present).saturating_sub(there);
+            if missing > WORTH_A_COPY
+                && let Some(network) = neighbours.network(delivery.index)
+            {
+                networks.entry(network).or_default().push((missing, at));
+            }
+        }
+        for members in networks.into_values() {
+            let Some(first) = members.iter().max_by_key(|(missing, at)| (*missing, std::cmp::Reverse(*at)))
+            else {
+                continue;
+            };
+            for (_, at) in &members {
+                if *at != first.1
+                    && let Some(delivery) = deliveries.get_mut(*at)
+                {
+                    delivery.waits_for = Some(first.1);
+                }
+            }
+        }
+    }
+
+    /// Lets those go on whose neighbour has no other round before it: with what has come from it they are looked at anew.
+    async fn serve_waiting(&self, deliveries: &mut [Delivery], again: &[bool]) -> bool {
+        let goes_on = |at: usize| again.get(at).copied().unwrap_or(false);
+        let looks = deliveries.iter_mut().filter_map(|delivery| {
+            let first = delivery.waits_for?;
+            (!goes_on(first)).then(|| async {
+                delivery.waits_for = None;
+                self.look(delivery).await;
+            })
+        });
+        !join_all(looks).await.is_empty()
+    }
+
+    /// Returns those who wait for a neighbour's pieces.
+    fn waiting_for(&self, at: usize, deliveries: &[Delivery]) -> Vec<Waiting> {
+        let waiting = deliveries.iter().filter(|delivery| delivery.waits_for == Some(at));
+        waiting
+            .filter_map(|delivery| {
+                let Ok(Plan::Stage { present, known }) = &delivery.plan else { return None };
+                Some(Waiting {
+                    index: delivery.index,
+                    missing: self.image.layers.get(*present..).unwrap_or_default().to_vec(),
+                    known: known.keys().cloned().collect(),
+                    progress: TransferProgress {
+                        layers_total: self.image.layers.len().saturating_sub(*present),
+                        bytes_total: self.bytes_total(*present),
+                        ..TransferProgress::default()
+                    },
+                })
+            })
+            .collect()
     }
 
     /// Decides whether a target has another round before it.
@@ -194,8 +271,10 @@ impl Job<'_> {
     async fn round(&self, deliveries: &mut [Delivery]) {
         let mut loads = Vec::new();
         let mut pulls = Vec::new();
+        let mut waiting: Vec<Vec<Waiting>> =
+            (0..deliveries.len()).map(|at| self.waiting_for(at, deliveries)).collect();
         for (at, delivery) in deliveries.iter_mut().enumerate() {
-            if delivery.loaded.is_some() {
+            if delivery.loaded.is_some() || delivery.waits_for.is_some() {
                 continue;
             }
             let engine = delivery.target.engine.clone();
@@ -212,9 +291,17 @@ impl Job<'_> {
                 _ => continue,
             };
             let bytes_total = self.bytes_total(present);
-            loads.push((at, Load { index: delivery.index, way, present, bytes_total }));
+            let to = waiting.get_mut(at).map(std::mem::take).unwrap_or_default();
+            let hand_on = self.neighbours.filter(|_| !to.is_empty()).map(|neighbours| HandOn {
+                neighbours,
+                from: delivery.index,
+                to,
+                copied: &self.copied,
+                progress: self.progress,
+            });
+            loads.push((at, Load { index: delivery.index, way, present, bytes_total, hand_on }));
         }
-        let (places, loads): (Vec<usize>, Vec<Load>) = loads.into_iter().unzip();
+        let (places, loads): (Vec<usize>, Vec<Load<'_>>) = loads.into_iter().unzip();
         let names = LayerNames::new(&self.image.layers);
         let load = async {
             if loads.is_empty() {
@@ -245,12 +332,15 @@ impl Job<'_> {
     async fn settle(&self, delivery: Delivery) -> Result<Transferred, TransferError> {
         let engine = &delivery.target.engine;
         let reference = self.reference.clone();
+        let copied = self.copied.lock().remove(&delivery.index).unwrap_or_default();
         let arrived = |share: Share| Transferred {
             way: delivery.way,
             layers_total: self.image.layers.len(),
             layers_sent: share.layers,
             bytes_sent: delivery.sent_before + share.bytes,
             bytes_saved: share.content.saturating_sub(delivery.sent_before + share.bytes),
+            bytes_from_neighbour: share.found.min((copied.pieces * PIECE_BYTES) as u64),
+            neighbour_failed: copied.failure.as_ref().map(ToString::to_string),
             reconnects: delivery.reconnects,
         };
         let sent = match (delivery.plan, delivery.loaded) {

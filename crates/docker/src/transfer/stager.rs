@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::future::join;
 use tokio::sync::mpsc;
 
 use super::TransferProgress;
 use super::fan_out::{LoadError, Share};
+use super::neighbours::HandOn;
 use super::piece::{Piece, Squeezing, TELLING_BYTES};
-use super::staging::{PieceOnWay, PieceWriter, Staging};
+use super::staging::{PieceOnWay, PieceWriter, Staging, StagingError};
 
 /// What a reading hands to a target that stages.
 pub(super) enum Item {
@@ -28,6 +30,8 @@ pub(super) struct Stager<'a> {
     pub(super) bytes_total: Option<u64>,
     pub(super) progress: &'a (dyn Fn(usize, TransferProgress) + Sync),
     pub(super) share: Share,
+    /// Others that get their pieces from this target.
+    pub(super) hand_on: Option<HandOn<'a>>,
 }
 
 /// What has become of the pieces so far.
@@ -56,10 +60,17 @@ impl Stager<'_> {
         if let Some(writer) = &mut course.writer {
             let finished = writer.finish().await;
             self.share.confirmed = writer.confirmed();
-            finished?;
+            finished.map_err(|error| self.with_need(error))?;
         }
         drop(course.writer.take());
-        self.staging.load(&course.order).await?;
+        let hand_on = async {
+            if let Some(hand_on) = &self.hand_on {
+                hand_on.run(&course.order).await;
+            }
+        };
+        // The pieces stay until the others have them.
+        let (loaded, ()) = join(self.staging.load(&course.order), hand_on).await;
+        loaded.map_err(LoadError::NotLoaded)?;
         if let Err(error) = self.staging.clear().await {
             tracing::warn!(error = &error as &dyn std::error::Error, "pieces of an image are left on a host");
         }
@@ -90,9 +101,20 @@ impl Stager<'_> {
         let sent = writer.send(way).await;
         self.share.confirmed = writer.confirmed();
         self.share.bytes += bytes.len() as u64;
-        sent?;
+        sent.map_err(|error| self.with_need(error))?;
         self.passed(piece, size);
         Ok(())
+    }
+
+    /// Says of a disk that is full how much more it has to take.
+    fn with_need(&self, error: StagingError) -> StagingError {
+        match error {
+            StagingError::Full { folder, free_bytes, needed_bytes } => {
+                let left = self.bytes_total.unwrap_or_default().saturating_sub(self.share.content);
+                StagingError::Full { folder, free_bytes, needed_bytes: needed_bytes.max(left) }
+            }
+            error => error,
+        }
     }
 
     fn passed(&mut self, piece: &Piece, size: u64) {

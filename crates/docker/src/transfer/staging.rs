@@ -129,6 +129,19 @@ pub enum StagingError {
         /// What it said, one line.
         message: String,
     },
+    /// Its disk is full. What it has taken stays.
+    #[error(
+        "the disk of the host is full: {} MB more are needed in `{folder}`, where {} MB are free",
+        needed_bytes.div_ceil(1_000_000), free_bytes / 1_000_000
+    )]
+    Full {
+        /// Where pieces wait.
+        folder: String,
+        /// What is still to come.
+        needed_bytes: u64,
+        /// The space that is free.
+        free_bytes: u64,
+    },
     /// It took too long.
     #[error("the host did not {action} within {} s", limit.as_secs())]
     Timeout {
@@ -153,7 +166,7 @@ impl Diagnose for StagingError {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Lost { .. } | Self::Timeout { .. } => ErrorKind::Unreachable,
-            Self::Refused { .. } => ErrorKind::Failed,
+            Self::Refused { .. } | Self::Full { .. } => ErrorKind::Failed,
         }
     }
 
@@ -162,6 +175,7 @@ impl Diagnose for StagingError {
             Self::Lost { .. } | Self::Timeout { .. } => {
                 vec!["deploy again: what has arrived is not sent a second time".to_owned()]
             }
+            Self::Full { .. } => vec![super::error::FREE_SPACE.to_owned()],
             Self::Refused { .. } => {
                 vec![
                     "look at the engine's log on that host (`journalctl -u docker`) and its disk (`df -h`)"

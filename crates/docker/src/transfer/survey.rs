@@ -10,6 +10,9 @@ use super::staging::{Room, StagingError};
 use super::{TransferStrategy, TransferTarget, TransferWay};
 use crate::{Engine, EngineError, ImageStore};
 
+/// Where an engine keeps images unless it was told otherwise.
+const USUAL_DATA_ROOT: &str = "/var/lib/docker";
+
 /// What an engine needs beside an image: containers write, logs grow.
 const MARGIN_BYTES: u64 = 32_000_000;
 
@@ -46,27 +49,36 @@ impl Job<'_> {
     pub(super) async fn survey(&self, target: &TransferTarget) -> Result<Survey, LoadError> {
         let engine = &target.engine;
         let name = self.reference.to_string();
-        let (info, there) =
-            tokio::try_join!(engine.info(), engine.inspect_image(&name)).map_err(LoadError::Target)?;
+        // All at once: what turns out not to be needed costs less than one more round trip.
+        let (info, there, same, images, usual_room) = tokio::join!(
+            engine.info(),
+            engine.inspect_image(&name),
+            engine.inspect_image(&self.image.id),
+            engine.all_images(),
+            Self::room(target, Path::new(USUAL_DATA_ROOT)),
+        );
+        let (info, there) = (info.map_err(LoadError::Target)?, there.map_err(LoadError::Target)?);
         let had_name = there.is_some();
         let survey = |plan| Ok(Survey { plan, had_name });
         if there.is_some_and(|there| there.fingerprint == self.image.fingerprint) {
             return survey(Plan::Done(TransferWay::AlreadyThere));
         }
         let engine_error = |error| LoadError::Target(error);
-        let looks = tokio::join!(
-            engine.inspect_image(&self.image.id),
-            self.present(engine),
-            Self::room(target, &info.data_root)
-        );
-        let (same, present, room) =
-            (looks.0.map_err(engine_error)?, looks.1.map_err(engine_error)?, looks.2?);
-        if let Some(same) = same
+        if let Some(same) = same.map_err(engine_error)?
             && same.fingerprint == self.image.fingerprint
         {
             engine.tag_image(&same.id, self.reference).await.map_err(engine_error)?;
             return survey(Plan::Done(TransferWay::Tagged));
         }
+        let room = async {
+            if info.data_root == Path::new(USUAL_DATA_ROOT) {
+                usual_room
+            } else {
+                Self::room(target, &info.data_root).await
+            }
+        };
+        let looks = tokio::join!(self.present(engine, images.map_err(engine_error)?), room);
+        let (present, room) = (looks.0.map_err(engine_error)?, looks.1?);
         let graph_driver = info.image_store == ImageStore::GraphDriver;
         let seen = Seen { graph_driver, present, room };
         let plan = self.decide(target, &seen, &info.data_root)?;
@@ -171,8 +183,8 @@ impl Job<'_> {
     }
 
     /// Counts the layers from the bottom that some image of the engine has in the same places.
-    async fn present(&self, engine: &Engine) -> Result<usize, EngineError> {
-        let images = engine.all_layers().await?;
+    async fn present(&self, engine: &Engine, images: Vec<String>) -> Result<usize, EngineError> {
+        let images = engine.layers_of(images).await?;
         let shared =
             |layers: &Vec<_>| layers.iter().zip(&self.image.layers).take_while(|(a, b)| a == b).count();
         Ok(images.iter().map(shared).max().unwrap_or(0))

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use freehold_docker::{
-    DiffId, Engine, EngineError, PieceOnWay, PieceWriter, Reopen, Room, ScratchImage, Staging, StagingError,
-    TransferError, TransferTarget, TransferWay, transfer,
+    DiffId, Engine, EngineError, Neighbours, PieceOnWay, PieceOrder, PieceWriter, Reopen, Room, ScratchImage,
+    Staging, StagingError, TransferError, TransferTarget, TransferWay, transfer, transfer_to_many,
 };
 use freehold_model::{Diagnose, ErrorKind, ImageReference};
 use futures_util::StreamExt;
@@ -34,6 +34,8 @@ struct State {
     breaks: Vec<u64>,
     /// The rate that writers tell, if they do.
     rate: Option<u64>,
+    /// After so many bytes on the wire its disk is full.
+    full_after: Option<u64>,
     on_the_wire: u64,
     compressed: usize,
     loads: usize,
@@ -148,6 +150,14 @@ impl PieceWriter for ShelfWriter {
             state.on_the_wire = limit.max(state.on_the_wire);
             return Err(broken());
         }
+        if state.full_after.is_some_and(|limit| limit < after) {
+            let needed_bytes = piece.size as u64;
+            return Err(StagingError::Full {
+                folder: "shelf".to_owned(),
+                needed_bytes,
+                free_bytes: 1_000_000,
+            });
+        }
         state.on_the_wire = after;
         state.compressed += usize::from(piece.gzip);
         fs_err::write(self.shelf.folder.path().join(piece.name), content).expect("a piece");
@@ -210,6 +220,131 @@ async fn pieces_survive_what_happens_to_connections() {
     leaves_no_name_and_no_byte_is_sent_twice_later(&source, &first).await;
     compresses_for_slow_links_only(&source, &first).await;
     sends_nothing_without_room(&source, &first).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_gets_full_ends_a_transfer() {
+    let (source, target) = tokio::join!(TestEngine::start(), TestEngine::start());
+    stops_where_the_disk_is_full(&source, &target).await;
+}
+
+#[tokio::test]
+async fn neighbours_hand_pieces_on() {
+    let (source, first, second) = tokio::join!(TestEngine::start(), TestEngine::start(), TestEngine::start());
+    goes_to_one_of_them_once(&source, [&first, &second]).await;
+    comes_from_here_where_a_neighbour_gives_nothing(&source, [&first, &second]).await;
+}
+
+/// Copies files from shelf to shelf.
+struct Street {
+    shelves: [Arc<Shelf>; 2],
+    works: bool,
+    orders: Mutex<Vec<(usize, usize, usize)>>,
+}
+
+#[async_trait]
+impl Neighbours for Street {
+    fn network(&self, _target: usize) -> Option<String> {
+        Some("street".to_owned())
+    }
+
+    async fn copy(
+        &self,
+        from: usize,
+        orders: &[PieceOrder],
+        copied: &(dyn Fn(usize) + Sync),
+    ) -> Vec<Result<(), StagingError>> {
+        let mut outcomes = Vec::new();
+        for PieceOrder { target, pieces } in orders {
+            self.orders.lock().push((from, *target, pieces.len()));
+            for name in pieces.iter().filter(|_| self.works) {
+                let [there, here] = [from, *target].map(|index| self.shelves[index].folder.path().join(name));
+                fs_err::copy(there, here).expect("the piece is there until it is handed on");
+                copied(*target);
+            }
+            let (action, message) = ("get pieces".to_owned(), "nobody opens".to_owned());
+            outcomes.push(if self.works { Ok(()) } else { Err(StagingError::Refused { action, message }) });
+        }
+        outcomes
+    }
+}
+
+fn street(targets: [&TestEngine; 2], works: bool, breaks: &[u64]) -> Street {
+    let shelf = |target, breaks: &[u64]| {
+        Shelf::new(target, State { room: roomy(), breaks: breaks.to_vec(), ..State::default() })
+    };
+    let shelves = [shelf(targets[0], breaks), shelf(targets[1], &[])];
+    Street { shelves, works, orders: Mutex::default() }
+}
+
+async fn goes_to_one_of_them_once(source: &TestEngine, targets: [&TestEngine; 2]) {
+    let image = put(source, large(11)).await;
+    // The other one waits also while the connection to the first breaks.
+    let street = street(targets, true, &[9_000_000, 22_000_000]);
+    let shelves = [street.shelves[0].target(), street.shelves[1].target()];
+    let steps = Mutex::new(Vec::new());
+    let note =
+        |index: usize, step: freehold_docker::TransferProgress| steps.lock().push((index, step.bytes_sent));
+    let sent = transfer_to_many(&source.engine, &shelves, Some(&street), &image, &note).await;
+    let sent: Vec<_> = must(sent).into_iter().map(must).collect();
+    for target in targets {
+        check(source, target, &image).await;
+    }
+    let wire = [0, 1].map(|index| street.shelves[index].state.lock().on_the_wire);
+    assert!(wire[0] > 40_000_000 && wire[1] == 0, "{wire:?}");
+    assert_eq!((sent[0].reconnects, sent[0].bytes_from_neighbour), (2, 0), "{sent:?}");
+    assert!(sent[1].bytes_from_neighbour > 40_000_000 && sent[1].bytes_sent == 0, "{sent:?}");
+    assert_eq!(sent[1].neighbour_failed, None);
+    assert_eq!(street.orders.lock().len(), 1, "{:?}", street.orders.lock());
+    assert!(steps.lock().iter().any(|(index, bytes)| *index == 1 && (1..40_000_000).contains(bytes)));
+    assert!(street.shelves.iter().all(|shelf| shelf.files().is_empty()), "nothing is left");
+    let again = transfer_to_many(&source.engine, &shelves, Some(&street), &image, &|_, _| {}).await;
+    assert!(must(again).into_iter().all(|sent| must(sent).way == TransferWay::AlreadyThere));
+    // What is small goes to each by itself.
+    let small = put(source, with_layer("small", vec![7; 9_000_000])).await;
+    must(transfer_to_many(&source.engine, &shelves, Some(&street), &small, &|_, _| {}).await);
+    assert_eq!(street.orders.lock().len(), 1);
+    for target in targets {
+        check(source, target, &small).await;
+    }
+}
+
+async fn comes_from_here_where_a_neighbour_gives_nothing(source: &TestEngine, targets: [&TestEngine; 2]) {
+    let image = put(source, large(12)).await;
+    let street = street(targets, false, &[]);
+    let shelves = [street.shelves[0].target(), street.shelves[1].target()];
+    let sent = transfer_to_many(&source.engine, &shelves, Some(&street), &image, &|_, _| {}).await;
+    let sent: Vec<_> = must(sent).into_iter().map(must).collect();
+    for target in targets {
+        check(source, target, &image).await;
+    }
+    let wire = [0, 1].map(|index| street.shelves[index].state.lock().on_the_wire);
+    assert!(wire.iter().all(|bytes| *bytes > 40_000_000), "{wire:?}");
+    let said = sent[1].neighbour_failed.as_deref().expect("why");
+    assert!(said.contains("nobody opens"), "{said}");
+    assert_eq!((sent[1].bytes_from_neighbour, sent[0].neighbour_failed.as_deref()), (0, None));
+}
+
+/// A disk that gets full on the way is no reason to send everything again.
+async fn stops_where_the_disk_is_full(source: &TestEngine, target: &TestEngine) {
+    let mut image = large(13);
+    let base = put(source, with_layer("base", vec![3; 100_000])).await;
+    must(transfer(&source.engine, &TransferTarget::new(target.engine.clone()), &base, &|_| {}).await);
+    image.layers.truncate(2);
+    let image = put(source, image).await;
+    let state = State { room: roomy(), full_after: Some(20_000_000), ..State::default() };
+    let shelf = Shelf::new(target, state);
+    let error = transfer(&source.engine, &shelf.target(), &image, &|_| {}).await.unwrap_err();
+    let TransferError::Staging { cause: StagingError::Full { needed_bytes, free_bytes, .. }, .. } = &error
+    else {
+        panic!("{error:?}")
+    };
+    assert!((20_000_000..26_000_000).contains(needed_bytes), "{needed_bytes}");
+    assert_eq!((*free_bytes, error.kind()), (1_000_000, ErrorKind::Failed));
+    assert!(error.help()[0].contains("freehold prune"), "{:?}", error.help());
+    let state = shelf.state.lock();
+    assert!(state.on_the_wire <= 20_000_000 && state.loads == 0, "{} bytes", state.on_the_wire);
+    assert!(must(target.engine.inspect_image(&image.to_string()).await).is_none());
 }
 
 async fn goes_on_where_it_broke(source: &TestEngine, target: &TestEngine) {

@@ -46,7 +46,7 @@ async fn several_engines_share_one_reading() {
     let dead = faulty(second.socket().to_owned(), Fault::BreakAfterWriting(100_000), Deadlines::default());
     let engines = [&first.engine, &dead, &second.engine, &source.engine];
     let targets: Vec<TransferTarget> = engines.map(|engine| TransferTarget::new(engine.clone())).into();
-    let outcomes = must(transfer_to_many(&reader, &targets, &next.reference, &|_, _| {}).await);
+    let outcomes = must(transfer_to_many(&reader, &targets, None, &next.reference, &|_, _| {}).await);
     let ways: Vec<Option<TransferWay>> =
         outcomes.iter().map(|outcome| outcome.as_ref().ok().map(|o| o.way)).collect();
     let (missing, everything) = (Some(TransferWay::MissingLayers), Some(TransferWay::Everything));

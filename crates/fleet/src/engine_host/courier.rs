@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_docker::{Engine, TransferProgress, TransferTarget, Transferred, transfer_to_many};
+use freehold_docker::{Engine, Neighbours, TransferProgress, TransferTarget, Transferred, transfer_to_many};
 use freehold_model::{Diagnose, HostName, ImageReference};
 use freehold_plan::BuildPlaceName;
 use parking_lot::Mutex;
@@ -31,6 +31,7 @@ struct Gathering {
 
 /// One host that gets the image.
 pub(super) struct Rider {
+    pub(super) host: HostName,
     target: TransferTarget,
     progress: watch::Sender<TransferProgress>,
     outcome: oneshot::Sender<Delivered>,
@@ -55,7 +56,7 @@ impl Courier {
     ) -> Ride {
         let (progress, watched) = watch::channel(TransferProgress::default());
         let (sender, outcome) = oneshot::channel();
-        let rider = Rider { target, progress, outcome: sender };
+        let rider = Rider { host: host.clone(), target, progress, outcome: sender };
         let mut gatherings = self.gatherings.lock();
         let drives = (!gatherings.contains_key(load)).then(Arc::<Notify>::default);
         let gathering = gatherings.entry(load.clone()).or_insert_with(|| Gathering {
@@ -79,7 +80,11 @@ impl Courier {
         if tokio::time::timeout(GATHER, is_full.notified()).await.is_err() {
             tracing::debug!(image = %load.0, "not all hosts came in time to get the image together");
         }
-        self.gatherings.lock().remove(load).map(|gathering| gathering.riders).unwrap_or_default()
+        let gathering = self.gatherings.lock().remove(load);
+        let mut riders = gathering.map(|gathering| gathering.riders).unwrap_or_default();
+        // The same host leads in every delivery: what a broken one has left on it is of use to the next.
+        riders.sort_by(|one, other| one.host.cmp(&other.host));
+        riders
     }
 
     /// Lets those go who wait for a host that does not drive any more.
@@ -92,14 +97,19 @@ impl Courier {
 }
 
 /// Brings an image to all who have gathered.
-pub(super) async fn carry(riders: Vec<Rider>, source: &Engine, image: &ImageReference) {
+pub(super) async fn carry(
+    riders: Vec<Rider>,
+    source: &Engine,
+    neighbours: &dyn Neighbours,
+    image: &ImageReference,
+) {
     let targets: Vec<TransferTarget> = riders.iter().map(|rider| rider.target.clone()).collect();
     let told = |index: usize, step: TransferProgress| {
         if let Some(rider) = riders.get(index) {
             rider.progress.send_replace(step);
         }
     };
-    let outcomes = transfer_to_many(source, &targets, image, &told).await;
+    let outcomes = transfer_to_many(source, &targets, Some(neighbours), image, &told).await;
     match outcomes {
         Ok(outcomes) => {
             for (rider, outcome) in riders.into_iter().zip(outcomes) {

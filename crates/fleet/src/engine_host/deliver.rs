@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use crate::engine_host::EngineHost;
 use crate::engine_host::connection::Connection;
 use crate::engine_host::courier::{Courier, Load, Ride, carry, refuse};
+use crate::engine_host::neighbours::HostNeighbours;
 use crate::engine_host::staging::HostStaging;
 use crate::event::Progress;
 use crate::host::{HostError, Outcome, StepError, Work};
@@ -39,14 +40,17 @@ impl EngineHost {
         if let Some(outcome) = self.take_known(image, &link.engine).await? {
             return Ok(outcome);
         }
+        if link.has_left_key {
+            self.forget_neighbours(work.stem, image).await;
+        }
         let operation = format!("send image `{image}` to `{}`", self.name);
-        let target = self.transfer_target(image).await?;
+        let target = self.transfer_target(image, work.stem).await?;
         let load = (image.clone(), from.clone());
         let courier = &self.workshop.courier;
         let Ride { mut progress, outcome, drives } = courier.join(&load, &self.name, together, target);
         let drive = async {
             if let Some(is_full) = drives {
-                self.drive(courier, &load, &is_full).await;
+                self.drive(&load, &is_full, work.stem).await;
             }
         };
         let ride = async {
@@ -74,12 +78,13 @@ impl EngineHost {
             TransferWay::AlreadyThere
             | TransferWay::MissingLayers
             | TransferWay::Everything
-            | TransferWay::Registry => Outcome::Done(Some(summary(sent))),
+            | TransferWay::Registry => Outcome::Done(Some(summary(&sent))),
         })
     }
 
     /// Brings the image to all hosts that have come for it.
-    async fn drive(&self, courier: &Courier, load: &Load, is_full: &Arc<Notify>) {
+    async fn drive(&self, load: &Load, is_full: &Arc<Notify>, stem: &str) {
+        let courier = &self.workshop.courier;
         let _given_up = GivenUp { courier, load, is_full };
         let riders = courier.gather(load, is_full).await;
         let (image, from) = load;
@@ -89,13 +94,21 @@ impl EngineHost {
             Ok::<_, StepError>(source)
         };
         match source.await {
-            Ok(source) => carry(riders, &source, image).await,
+            Ok(source) => {
+                let hosts = riders.iter().map(|rider| self.workshop.host(&rider.host)).collect();
+                let neighbours = HostNeighbours::among(hosts, stem, image).await;
+                carry(riders, &source, &neighbours, image).await;
+            }
             Err(error) => refuse(riders, &(Arc::new(error) as _)),
         }
     }
 
     /// Describes this host for a transfer.
-    pub(super) async fn transfer_target(&self, image: &ImageReference) -> Result<TransferTarget, HostError> {
+    pub(super) async fn transfer_target(
+        &self,
+        image: &ImageReference,
+        stem: &str,
+    ) -> Result<TransferTarget, HostError> {
         let link = self.link().await?;
         let exposure: Arc<dyn RegistryExposure> = match &link.connection {
             Connection::Local { .. } => Arc::new(LocalRegistry),
@@ -104,8 +117,10 @@ impl EngineHost {
         let host = self.workshop.host(&self.name);
         let mut target = TransferTarget::new(link.engine.clone());
         target.exposure = Some(exposure);
-        target.staging = Some(Arc::new(HostStaging::new(link, image)));
-        target.reopen = host.map(|host| Arc::new(Again { host, image: image.clone() }) as Arc<dyn Reopen>);
+        target.staging = Some(Arc::new(HostStaging::new(link, stem, image)));
+        target.reopen = host.map(|host| {
+            Arc::new(Again { host, stem: stem.to_owned(), image: image.clone() }) as Arc<dyn Reopen>
+        });
         Ok(target)
     }
 }
@@ -113,13 +128,15 @@ impl EngineHost {
 /// Connects to a host again for what is left of a transfer.
 struct Again {
     host: Arc<EngineHost>,
+    stem: String,
     image: ImageReference,
 }
 
 #[async_trait]
 impl Reopen for Again {
     async fn reopen(&self) -> Result<TransferTarget, EngineError> {
-        self.host.transfer_target(&self.image).await.map_err(|source| EngineError::Connection {
+        let target = self.host.transfer_target(&self.image, &self.stem).await;
+        target.map_err(|source| EngineError::Connection {
             action: format!("reach `{}` again", self.host.name),
             source: Box::new(source),
         })
@@ -150,10 +167,13 @@ fn shown(step: TransferProgress) -> Progress {
 }
 
 /// Says what was sent, and what did not have to be.
-fn summary(sent: Transferred) -> String {
+fn summary(sent: &Transferred) -> String {
     let mut text =
         format!("{} of {} layers, {}", sent.layers_sent, sent.layers_total, amount(sent.bytes_sent));
-    let saved = sent.bytes_saved;
+    if sent.bytes_from_neighbour > 0 {
+        text.push_str(&format!(", {} from a neighbour", amount(sent.bytes_from_neighbour)));
+    }
+    let saved = sent.bytes_saved.saturating_sub(sent.bytes_from_neighbour);
     // What is less is noise of the archive's own heads.
     if saved > 1_000_000 {
         text.push_str(&format!(", {} saved", amount(saved)));
@@ -162,6 +182,9 @@ fn summary(sent: Transferred) -> String {
         0 => {}
         1 => text.push_str(", connected again once"),
         more => text.push_str(&format!(", connected again {more} times")),
+    }
+    if let Some(why) = &sent.neighbour_failed {
+        text.push_str(&format!("; not all from a neighbour: {why}"));
     }
     text
 }
@@ -205,12 +228,21 @@ mod tests {
             layers_sent: 3,
             bytes_sent: 41_200_000,
             bytes_saved: 79_100_000,
+            bytes_from_neighbour: 0,
+            neighbour_failed: None,
             reconnects: 2,
         };
-        assert_eq!(summary(sent), "3 of 8 layers, 41.2 MB, 79.1 MB saved, connected again 2 times");
+        assert_eq!(summary(&sent), "3 of 8 layers, 41.2 MB, 79.1 MB saved, connected again 2 times");
         let sent = Transferred { bytes_sent: 20_900, bytes_saved: 400, reconnects: 0, ..sent };
-        assert_eq!(summary(sent), "3 of 8 layers, 20.9 kB");
+        assert_eq!(summary(&sent), "3 of 8 layers, 20.9 kB");
         let sent = Transferred { bytes_saved: 5_000_000, reconnects: 1, ..sent };
-        assert_eq!(summary(sent), "3 of 8 layers, 20.9 kB, 5.0 MB saved, connected again once");
+        assert_eq!(summary(&sent), "3 of 8 layers, 20.9 kB, 5.0 MB saved, connected again once");
+        let sent =
+            Transferred { bytes_saved: 79_000_000, bytes_from_neighbour: 79_000_000, reconnects: 0, ..sent };
+        assert_eq!(summary(&sent), "3 of 8 layers, 20.9 kB, 79.0 MB from a neighbour");
+        let sent =
+            Transferred { bytes_from_neighbour: 0, neighbour_failed: Some("no `ssh`".to_owned()), ..sent };
+        let said = "3 of 8 layers, 20.9 kB, 79.0 MB saved; not all from a neighbour: no `ssh`";
+        assert_eq!(summary(&sent), said);
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Link {
     pub(super) home: String,
     /// Whether the host had a guard when the link was opened.
     pub(super) has_guard: bool,
+    /// Whether a delivery that broke off had left a neighbour's key when the link was opened.
+    pub(super) has_left_key: bool,
     /// The process on the host that carries our SSH connection, if there is one.
     pub(super) session_pid: Option<u32>,
     pub(super) proxy: tokio::sync::Mutex<Option<ProxyClient>>,
@@ -66,6 +68,7 @@ struct Greeting {
     context: Option<PathBuf>,
     sockets: Vec<PathBuf>,
     has_guard: bool,
+    has_left_key: bool,
 }
 
 impl Greeting {
@@ -77,6 +80,7 @@ impl Greeting {
             context: None,
             sockets: Vec::new(),
             has_guard: false,
+            has_left_key: false,
         };
         for (name, value) in text.lines().filter_map(|line| line.split_once('=')) {
             match name {
@@ -89,6 +93,7 @@ impl Greeting {
                     let socket = place.and_then(|(_, place)| place.strip_prefix("unix://"));
                     greeting.context = socket.map(PathBuf::from);
                 }
+                "neighbour" => greeting.has_left_key = value == "left",
                 "guard" => greeting.has_guard = value == "yes",
                 "socket" => greeting.sockets.push(PathBuf::from(value)),
                 _ => {}
@@ -162,6 +167,7 @@ impl EngineHost {
             socket,
             home: greeting.home,
             has_guard: greeting.has_guard,
+            has_left_key: greeting.has_left_key,
             session_pid,
             proxy: tokio::sync::Mutex::new(None),
             agent: tokio::sync::Mutex::new(None),

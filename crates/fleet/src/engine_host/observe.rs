@@ -86,7 +86,8 @@ impl EngineHost {
     /// left.
     async fn stored_releases(&self, project: &Project) -> Result<Stored, HostError> {
         let stem = project.stem();
-        let folders: Vec<String> = repositories(project).iter().map(pieces_folder).collect();
+        let folders: Vec<String> =
+            repositories(project).iter().map(|name| pieces_folder(&stem, name)).collect();
         let script = scripts::read_releases(&stem, &folders);
         let output = self.plain_script("read the stored releases", &script).await?;
         let read = |path: String, text: &str| -> Result<Release, HostError> {

@@ -12,7 +12,8 @@ use freehold_wire::FleetKey;
 
 use crate::engine_host::kamal_proxy::KamalSwitch;
 use crate::engine_host::proxy::{Earlier, Handover, status};
-use crate::engine_host::{EngineHost, scripts};
+use crate::engine_host::staging::TRANSFERS;
+use crate::engine_host::{EngineHost, neighbour_scripts, scripts};
 use crate::host::{HostError, Outcome, StepContext, StepError};
 
 fn done_if(is_done: bool) -> Outcome {
@@ -114,7 +115,12 @@ impl EngineHost {
     }
 
     async fn remove_stored(&self, directories: &[String]) -> Result<Outcome, StepError> {
-        self.plain_script("remove stored files", &scripts::remove_directories(directories)).await?;
+        let mut script = scripts::remove_directories(directories);
+        for pieces in directories.iter().filter(|directory| directory.starts_with(TRANSFERS)) {
+            script.push('\n');
+            script.push_str(&neighbour_scripts::forget(pieces));
+        }
+        self.plain_script("remove stored files", &script).await?;
         Ok(Outcome::Done(None))
     }
 

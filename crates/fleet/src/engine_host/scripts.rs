@@ -27,6 +27,7 @@ if [ -z "${DOCKER_HOST-}" ] && { [ -n "${DOCKER_CONTEXT-}" ] ||
   docker context inspect --format 'context={{.Name}} {{.Endpoints.docker.Host}}' 2>/dev/null
 fi
 if [ -e /etc/freehold/guard.nft ]; then echo guard=yes; fi
+if grep -q ' freehold-transfer [0-9a-f]*$' .ssh/authorized_keys 2>/dev/null; then echo neighbour=left; fi
 for usable in -w -e; do
   for socket in /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock" \
     "$HOME/.docker/run/docker.sock" /run/podman/podman.sock; do
@@ -227,7 +228,10 @@ for file in {}/releases/*.json; do [ -e "$file" ] && cat "$file" && printf '\001
 printf '\002'
 if [ -e {canary} ]; then cat {canary}; fi
 printf '\002'
-for folder in{folders}; do if [ -d "$folder" ]; then printf '%s\n' "$folder"; fi; done
+for folder in{folders}; do
+  if [ -d "$folder" ] || grep -q " freehold-transfer ${{folder##*/}}\$" .ssh/authorized_keys 2>/dev/null
+  then printf '%s\n' "$folder"; fi
+done
 "#,
         quote(&state_directory(stem)),
         canary = quote(&canary_file(stem)),

@@ -19,10 +19,10 @@ use crate::engine_host::scripts::SCRIPT_DEADLINE;
 use crate::engine_host::staging_scripts::{self, Loader};
 
 /// Where pieces of images wait, relative to the login directory.
-const TRANSFERS: &str = ".kamal/freehold/transfer";
+pub(super) const TRANSFERS: &str = ".kamal/freehold/transfer";
 
 /// For one piece, and for the digests of all.
-const PIECE_DEADLINE: Duration = Duration::from_secs(300);
+pub(super) const PIECE_DEADLINE: Duration = Duration::from_secs(300);
 
 /// For the engine to unpack an image.
 const LOAD_DEADLINE: Duration = Duration::from_secs(1800);
@@ -33,9 +33,10 @@ const ON_THE_WAY: usize = 2;
 /// What the engine says of a load fits.
 const OUTPUT_LIMIT_BYTES: usize = 64 * 1024;
 
-/// Returns the folder for pieces of an image: one for each name, so that at most one version of it waits there.
-pub(super) fn pieces_folder(name: &Repository) -> String {
-    let digest = Sha256::digest(name.as_str());
+/// Returns the folder for pieces of an image: one for each name of a service's destination, so that at most one version
+/// of it waits there, and destinations that share a name and a host do not take each other's pieces away.
+pub(super) fn pieces_folder(stem: &str, name: &Repository) -> String {
+    let digest = Sha256::digest(format!("{stem}\n{name}"));
     let short: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     format!("{TRANSFERS}/{short}")
 }
@@ -48,8 +49,8 @@ pub(super) struct HostStaging {
 }
 
 impl HostStaging {
-    pub(super) fn new(link: Arc<Link>, image: &ImageReference) -> Self {
-        Self { link, directory: pieces_folder(&image.repository), loader: Mutex::new(None) }
+    pub(super) fn new(link: Arc<Link>, stem: &str, image: &ImageReference) -> Self {
+        Self { link, directory: pieces_folder(stem, &image.repository), loader: Mutex::new(None) }
     }
 
     fn session(&self, action: &str) -> Result<&Session, StagingError> {
@@ -75,7 +76,7 @@ impl HostStaging {
     }
 }
 
-fn refused(action: &str, stderr: &str, code: i32) -> StagingError {
+pub(super) fn refused(action: &str, stderr: &str, code: i32) -> StagingError {
     let message = stderr.lines().rev().find(|line| !line.trim().is_empty());
     let message =
         message.map_or_else(|| format!("the script ended with code {code}"), |line| line.trim().to_owned());
@@ -83,7 +84,7 @@ fn refused(action: &str, stderr: &str, code: i32) -> StagingError {
 }
 
 /// Says what an exec that did not work means: what is not the connection's fault is not tried again.
-fn exec_error(action: &str, error: ExecError) -> StagingError {
+pub(super) fn exec_error(action: &str, error: ExecError) -> StagingError {
     match error {
         ExecError::TimedOut { after, .. } => {
             StagingError::Timeout { action: action.to_owned(), limit: after }
@@ -99,7 +100,8 @@ fn exec_error(action: &str, error: ExecError) -> StagingError {
 impl Staging for HostStaging {
     async fn room(&self, data_root: &Path) -> Result<Room, StagingError> {
         let action = "tell its free space";
-        let script = staging_scripts::room(&self.directory, &data_root.to_string_lossy());
+        let socket = self.link.socket().to_string_lossy();
+        let script = staging_scripts::room(&self.directory, &data_root.to_string_lossy(), &socket);
         let told = self.script(action, &script).await?;
         let value = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
         let disk = |name: &str| {
@@ -108,6 +110,7 @@ impl Staging for HostStaging {
         };
         let loader = match value("loader") {
             Some("docker") => Some(Loader::Docker),
+            Some("sudo") => Some(Loader::SudoDocker),
             Some("curl") => Some(Loader::Curl),
             _ => None,
         };
@@ -155,7 +158,7 @@ impl Staging for HostStaging {
         let command = RemoteCommand::script(staging_scripts::take(&self.directory));
         let process =
             self.session(action)?.exec(&command, None).await.map_err(|error| exec_error(action, error))?;
-        Ok(Box::new(ScriptWriter::new(process)))
+        Ok(Box::new(ScriptWriter::new(process, self.directory.clone())))
     }
 
     async fn load(&self, order: &[String]) -> Result<(), StagingError> {
@@ -196,6 +199,7 @@ impl Staging for HostStaging {
 /// Hands pieces to a script on a host, which confirms each.
 struct ScriptWriter {
     stdin: Box<dyn AsyncWrite + Send + Sync + Unpin>,
+    directory: String,
     process: Ending,
     confirmations: tokio::io::Lines<BufReader<freehold_ssh::ChannelReader>>,
     /// Bytes and begin of the pieces that are on the way.
@@ -214,10 +218,11 @@ struct Ending {
 const ACTION: &str = "keep a piece of an image";
 
 impl ScriptWriter {
-    fn new(process: RemoteProcess) -> Self {
+    fn new(process: RemoteProcess, directory: String) -> Self {
         let RemoteProcess { stdin, stdout, stderr, control } = process;
         Self {
             stdin: Box::new(stdin),
+            directory,
             process: Ending { control, stderr },
             confirmations: BufReader::new(stdout).lines(),
             on_the_way: std::collections::VecDeque::new(),
@@ -262,6 +267,15 @@ impl ScriptWriter {
             (status, read)
         };
         match tokio::time::timeout(Duration::from_secs(10), end).await {
+            Ok((Ok(ExitStatus::Code(staging_scripts::FULL)), _)) => {
+                let words = String::from_utf8_lossy(&words);
+                let free = words.lines().rev().find_map(|line| line.trim().parse::<u64>().ok());
+                StagingError::Full {
+                    folder: self.directory.clone(),
+                    needed_bytes: self.on_the_way.front().map_or(0, |(bytes, _)| *bytes),
+                    free_bytes: free.unwrap_or(0) * 1024,
+                }
+            }
             Ok((Ok(ExitStatus::Code(code)), _)) => {
                 refused(ACTION, &String::from_utf8_lossy(&words), i32::try_from(code).unwrap_or(-1))
             }

@@ -3,16 +3,20 @@
 use freehold_ssh::quote;
 
 /// Looks at the free space where the engine keeps images and in the login directory, at what an earlier try left, and at
-/// the tools that pieces need.
-pub(super) fn room(directory: &str, data_root: &str) -> String {
+/// the tools that pieces need. Whoever may not use the engine's socket may perhaps by `sudo`.
+pub(super) fn room(directory: &str, data_root: &str, socket: &str) -> String {
     format!(
         r#"
 free() {{ df -P -k "$1" 2>/dev/null | tail -n 1 | {{ read -r _ _ _ free _ mount; echo "$free $mount"; }}; }}
 printf 'engine=%s\n' "$(free {root})"
 printf 'staging=%s\n' "$(free .)"
-for tool in docker curl; do
-  if command -v "$tool" >/dev/null 2>&1; then printf 'loader=%s\n' "$tool"; break; fi
-done
+if [ -w {socket} ]; then
+  for tool in docker curl; do
+    if command -v "$tool" >/dev/null 2>&1; then printf 'loader=%s\n' "$tool"; break; fi
+  done
+elif sudo -n docker -H {engine} version >/dev/null 2>&1; then printf 'loader=sudo\n'
+else printf 'lacks=socket\n'
+fi
 for tool in head wc gzip sha256sum; do
   command -v "$tool" >/dev/null 2>&1 || printf 'lacks=%s\n' "$tool"
 done
@@ -21,6 +25,8 @@ done
 if [ -d {directory} ]; then printf 'left=%s\n' "$(du -s -k {directory} | {{ read -r size _; echo "$size"; }})"; fi
 "#,
         root = quote(data_root),
+        socket = quote(socket),
+        engine = quote(&format!("unix://{socket}")),
         directory = quote(directory),
     )
 }
@@ -39,7 +45,7 @@ if [ -e load.pid ]; then
   do sleep 1; turns=$((turns + 1)); done
   rm -f load.pid
 fi
-rm -f .t.* .l.*
+rm -f .t.* .l.* .k.* .h.* .n.* .e.*
 for file in *; do
   case $file in {kept}f.*) ;; *) rm -f -- "$file" ;; esac
 done
@@ -51,26 +57,49 @@ done
     )
 }
 
-/// Takes pieces from standard input, each behind a line `NAME SIZE BYTES KIND`, and prints the name of each that is whole.
-/// A piece gets its name when it is whole, so that a connection that breaks leaves no half one.
+/// Takes pieces from standard input into a folder, which it makes.
 pub(super) fn take(directory: &str) -> String {
     format!(
+        "umask 077\nmkdir -p {directory} && cd {directory} || exit 20\n{}",
+        take_each(":"),
+        directory = quote(directory),
+    )
+}
+
+/// Ends [`take_each`] where what comes is no piece that it may take.
+pub(super) const STRANGE: u32 = 24;
+
+/// Ends [`take_each`] where the disk is full; the last line of standard error is then the free space in kilobytes.
+pub(super) const FULL: u32 = 28;
+
+/// Takes pieces from standard input, each behind a line `NAME SIZE BYTES KIND`, and prints the name of each that is whole.
+/// A piece gets its name when it is whole, so that a connection that breaks leaves no half one. `check` is run before each;
+/// what sends them may be a host that others rule, so that no name leads out of the folder.
+pub(super) fn take_each(check: &str) -> String {
+    format!(
         r#"
-umask 077
-mkdir -p {directory} && cd {directory} || exit 20
 new=.t.$$
+LC_ALL=C; export LC_ALL
+lost() {{
+  rm -f "$new"
+  free=$(df -P -k . 2>/dev/null | tail -n 1 | {{ read -r _ _ _ free _; echo "$free"; }})
+  if [ "${{free:-999999999}}" -lt "$((($1 + 65535) / 1024))" ]; then echo "$free" >&2; exit {FULL}; fi
+  exit "$2"
+}}
 while read -r name size bytes kind; do
+  case $name in '' | [!0-9a-f]* | *[!0-9a-f.]*) exit {STRANGE} ;; esac
+  case $size:$bytes in :* | *: | *[!0-9:]*) exit {STRANGE} ;; esac
+  {check}
   case $kind in
     gzip) head -c "$bytes" | gzip -d -c > "$new" ;;
     *) head -c "$bytes" > "$new" ;;
-  esac || exit 21
-  [ "$(wc -c < "$new")" -eq "$size" ] || exit 22
-  mv -f "$new" "$name" || exit 23
+  esac || lost "$size" 21
+  [ "$(wc -c < "$new")" -eq "$size" ] || lost "$size" 22
+  mv -f "$new" "$name" || lost "$size" 23
   printf '%s\n' "$name"
 done
 rm -f "$new"
-"#,
-        directory = quote(directory),
+"#
     )
 }
 
@@ -80,6 +109,9 @@ pub(super) fn load(directory: &str, socket: &str, loader: Loader) -> String {
     let command = match loader {
         Loader::Docker => {
             format!("DOCKER_HOST={} docker load --quiet", quote(&format!("unix://{socket}")))
+        }
+        Loader::SudoDocker => {
+            format!("sudo -n docker -H {} load --quiet", quote(&format!("unix://{socket}")))
         }
         Loader::Curl => format!(
             "curl --silent --show-error --fail --unix-socket {} --header 'Content-Type: application/x-tar' \
@@ -119,6 +151,8 @@ exit "$code"
 pub(super) enum Loader {
     /// The `docker` command.
     Docker,
+    /// The same by `sudo`, for a person who may not use the engine's socket.
+    SudoDocker,
     /// `curl`, where there is no such command.
     Curl,
 }
@@ -208,7 +242,7 @@ mod tests {
     fn the_room_is_told_with_the_tools_and_what_is_left() {
         let home = tempfile::tempdir().expect("a folder");
         run(home.path(), &take(HERE), &[b"aa.000000 9000 9000 raw\n".as_slice(), &[7; 9000]].concat());
-        let told = text(&run(home.path(), &room(HERE, "/"), b""));
+        let told = text(&run(home.path(), &room(HERE, "/", "/"), b""));
         let value = |name: &str| {
             told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
         };
@@ -216,7 +250,7 @@ mod tests {
         assert!(value("staging").is_some_and(|line| line.split(' ').count() == 2), "{told}");
         assert!(value("left").is_some_and(|left| left.parse::<u64>().is_ok_and(|left| left >= 8)), "{told}");
         assert_eq!(value("lacks"), None);
-        let told = text(&run(home.path(), &room(HERE, "/nowhere/at/all"), b""));
+        let told = text(&run(home.path(), &room(HERE, "/nowhere/at/all", "/"), b""));
         assert!(told.contains("engine= \n") || told.contains("engine=\n"), "{told}");
     }
 }

@@ -4,8 +4,10 @@ use freehold_model::{BuildPlace, HostName};
 
 use crate::images::{NeededImage, NeededSource, images, registry_name};
 use crate::naming::{NETWORK, latest_of, state_directory};
+use crate::observed::{ObservedContainer, ObservedHost};
 use crate::plan::{Action, OnFailure, StageKind, Undo};
 use crate::request::{BuildPlaceName, ImageOrigin, ImagePlace, ImageScan};
+use crate::retention::{has_unused, never_served};
 use crate::rollout::{ImageSource, ProxyBoot, RolloutError, RolloutRequest, files, roles_on, schedule, seen};
 use crate::stages::Stages;
 use crate::{Observed, latest_image};
@@ -47,6 +49,7 @@ pub(crate) fn build_and_deliver(
             for image in images(project, roles, &request.version) {
                 stages.step(host, bring(request, image, &hosts), Undo::Nothing);
             }
+            forget_failed(stages, request, (host, seen(observed, host)?));
         }
         if request.proxy == ProxyBoot::Ensure && roles_on(project, host).any(|(role, _)| role.proxy.is_some())
         {
@@ -63,6 +66,23 @@ pub(crate) fn build_and_deliver(
         }
     }
     Ok(())
+}
+
+/// Removes what deploys that failed have left: only a release that succeeds tidies up behind itself, and a row of others
+/// would fill the disk. It goes once the new image is there, which may have layers of it.
+fn forget_failed(
+    stages: &mut Stages,
+    request: &RolloutRequest<'_>,
+    (host, seen): (&HostName, &ObservedHost),
+) {
+    for image in never_served(request.project, seen, &request.version) {
+        stages.step(host, Action::RemoveImage { image }, Undo::Nothing);
+    }
+    let containers: Vec<&ObservedContainer> = seen.containers.iter().collect();
+    if has_unused(&seen.unnamed_images, &containers) {
+        let action = Action::RemoveUnnamedImages { service: request.project.service.clone() };
+        stages.step(host, action, Undo::Nothing);
+    }
 }
 
 /// Brings what a release needs to serve that was only tried so far.

@@ -11,12 +11,12 @@ use crate::naming::{
 };
 use crate::observed::{ObservedContainer, ObservedHost};
 use crate::plan::{Action, Undo};
-use crate::retention::{has_unused, retention};
+use crate::retention::{has_unused, never_served, retention};
 use crate::rollout::boot::release_command_name;
 use crate::rollout::namesake::GivingWay;
 use crate::rollout::{
-    RolloutError, RolloutRequest, container_names, first_name, kept_folders, release_image, replaced_name,
-    roles_on, seen,
+    ImageSource, RolloutError, RolloutRequest, container_names, first_name, kept_folders, release_image,
+    replaced_name, roles_on, seen,
 };
 use crate::schedule;
 use crate::stages::Stages;
@@ -124,7 +124,12 @@ fn forget(
         let container = if is_renamed { replaced_name(request, host, &container)? } else { container };
         stages.step(host, Action::RemoveContainer { container }, Undo::Impossible);
     }
-    for image in kept.images {
+    // What never served went when the new image came.
+    let gone = match request.image {
+        ImageSource::OnHosts => Vec::new(),
+        ImageSource::Build | ImageSource::Built => never_served(project, seen, &request.version),
+    };
+    for image in kept.images.into_iter().filter(|image| !gone.contains(image)) {
         stages.step(host, Action::RemoveImage { image }, Undo::Impossible);
     }
     if is_unnamed {

@@ -1,6 +1,7 @@
 use std::num::NonZeroU32;
 
-use freehold_plan::{ContainerState, RollbackTarget};
+use freehold_model::{ImageReference, Repository, Tag};
+use freehold_plan::{ContainerState, ImageSource, ObservedImage, OnFailure, RollbackTarget};
 
 use crate::fixture::{Script, render};
 
@@ -64,4 +65,55 @@ fn an_old_container_of_the_version_that_is_deployed_again_goes_by_its_new_name()
     assert!(text.contains("remove container app-web-v2_replaced_"), "{text}");
     script.happen(&plan);
     assert_eq!(names(&mut script), ["app-web-v2", "app-web-v1"]);
+}
+
+fn image(tag: &str) -> ObservedImage {
+    let repository = Repository::parse("acme/app").expect("a name");
+    let reference = ImageReference { repository, tag: Tag::parse(tag).expect("a tag") };
+    ObservedImage { id: format!("sha256:{reference}"), reference }
+}
+
+/// Only a release that succeeds tidies up behind itself, so the next deploy takes away what failed ones have left.
+#[test]
+fn images_that_never_served_go_when_the_next_one_has_come() {
+    let mut script = retaining(2).deploy("v1").deploy("v2");
+    for failed in ["v3", "v4", "latest-other"] {
+        script.seen("one").images.push(image(failed));
+    }
+    let steps = |script: &Script, version: &str| -> (Vec<String>, Vec<String>) {
+        let plan = script.plan(version).expect("a plan");
+        let (late, early): (Vec<_>, Vec<_>) =
+            plan.stages.iter().partition(|stage| stage.on_failure == OnFailure::GoOn);
+        let removed = |stages: Vec<&freehold_plan::Stage>| {
+            let steps = stages.into_iter().flat_map(|stage| &stage.lanes).flat_map(|lane| &lane.steps);
+            steps.map(|step| step.action.to_string()).filter(|title| title.contains("remove image")).collect()
+        };
+        (removed(early), removed(late))
+    };
+    assert_eq!(
+        steps(&script, "v5"),
+        (vec!["remove image acme/app:v3".to_owned(), "remove image acme/app:v4".to_owned()], Vec::new()),
+        "what serves and what can be gone back to stays, and nothing is removed twice"
+    );
+    assert_eq!(
+        steps(&script, "v4").0,
+        ["remove image acme/app:v3"],
+        "one that is tried again is not sent again"
+    );
+    script.image = ImageSource::OnHosts;
+    assert_eq!(steps(&script, "v4"), (Vec::new(), vec!["remove image acme/app:v3".to_owned()]));
+}
+
+#[test]
+fn an_image_without_a_name_goes_with_those_that_never_served() {
+    let mut script = retaining(2).deploy("v1");
+    let serving = script.seen("one").containers.first().expect("it serves").image_id.clone();
+    script.seen("one").unnamed_images = vec![serving];
+    let early = |script: &Script| {
+        let text = render(&script.plan("v2").expect("a plan"));
+        text.split("Retire").next().expect("stages").contains("that have no name")
+    };
+    assert!(!early(&script), "it serves");
+    script.seen("one").unnamed_images.push("sha256:failed".to_owned());
+    assert!(early(&script));
 }

@@ -28,6 +28,17 @@ pub(crate) struct Matrix {
     pub(crate) links: Vec<Link>,
     /// Whether other ways are measured, too.
     pub(crate) beside_others: bool,
+    /// Where the hosts stand.
+    pub(crate) place: Place,
+}
+
+/// Where hosts stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Each is reached by itself.
+    Open,
+    /// All are behind one bastion. What is counted is what goes to it and comes from it.
+    Bastion,
 }
 
 /// How far away the hosts are.
@@ -72,7 +83,7 @@ pub(crate) async fn measure(matrix: &Matrix) -> Result<bool, Failure> {
         "link", "hosts", "MB", "way", "case", "seconds", "bytes", "round trips", "peak MB"
     ));
     for &count in &matrix.hosts {
-        let bench = Bench::start(count).await?;
+        let bench = Bench::start(count, matrix.place).await?;
         for &megabytes in &matrix.megabytes {
             bench.fill("base", megabytes * 8 / 10)?;
             for &link in &matrix.links {
@@ -82,20 +93,12 @@ pub(crate) async fn measure(matrix: &Matrix) -> Result<bool, Failure> {
                 } else {
                     &[Way::Freehold]
                 };
+                if count == 1 {
+                    row_of(link, count, megabytes)("freehold", "connect, ask", &bench.connect().await?);
+                }
                 for &way in ways {
-                    bench.cases(way, megabytes, |case, cost| {
-                        let peak = cost.peak_kilobytes.map(|peak| format!("{:.1}", kilobytes(peak)));
-                        print(&format!(
-                            "{:<9} {count:>5} {megabytes:>6}  {:<16} {case:<14} {:>8.2} {:>12} {:>12} {:>8}\n",
-                            format!("{link:?}").to_lowercase(),
-                            way.name(),
-                            cost.elapsed.as_secs_f64(),
-                            cost.bytes,
-                            cost.turns,
-                            peak.unwrap_or_default(),
-                        ));
-                    })
-                    .await?;
+                    let row = row_of(link, count, megabytes);
+                    bench.cases(way, megabytes, |case, cost| row(way.name(), case, cost)).await?;
                 }
             }
         }
@@ -103,27 +106,43 @@ pub(crate) async fn measure(matrix: &Matrix) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Cuts one delivery so often at places that nobody knows before; says whether each byte went at most once, plus a piece
-/// for each cut.
+fn row_of(link: Link, count: usize, megabytes: usize) -> impl Fn(&str, &str, &Cost) {
+    move |way, case, cost| {
+        let peak = cost.peak_kilobytes.map(|peak| format!("{:.1}", kilobytes(peak)));
+        print(&format!(
+            "{:<9} {count:>5} {megabytes:>6}  {way:<16} {case:<14} {:>8.2} {:>12} {:>12} {:>8}\n",
+            format!("{link:?}").to_lowercase(),
+            cost.elapsed.as_secs_f64(),
+            cost.bytes,
+            cost.turns,
+            peak.unwrap_or_default(),
+        ));
+    }
+}
+
+/// Cuts one delivery so often at places that nobody knows before; says whether all cuts were made, each byte went at most
+/// once, plus a piece for each cut, and the image is what it was.
 pub(crate) async fn cut(megabytes: usize, cuts: u64) -> Result<bool, Failure> {
     const PIECE: u64 = 4 * 1024 * 1024;
     const CONNECTION: u64 = 200_000;
-    let bench = Bench::start(1).await?;
+    let bench = Bench::start(1, Place::Open).await?;
     bench.fill("base", megabytes)?;
     bench.fill("app", 0)?;
     bench.fill_small()?;
     bench.forget().await?;
     bench.build("cut").await?;
     let relay = bench.relays.first().ok_or("there is no relay")?;
+    let made = std::cell::Cell::new(0);
     let share = u64::try_from(megabytes)? * 1_000_000 / (cuts + 1);
     let cutting = async {
         for _ in 0..cuts {
             let mut random = [0; 8];
             getrandom::fill(&mut random)?;
-            relay.cut_after(u64::from_le_bytes(random) % (share * 2).max(1));
+            relay.cut_after(u64::from_le_bytes(random) % share.max(1));
             while relay.will_cut() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
+            made.set(made.get() + 1);
         }
         Ok::<_, Failure>(())
     };
@@ -141,12 +160,32 @@ pub(crate) async fn cut(megabytes: usize, cuts: u64) -> Result<bool, Failure> {
     let host = bench.lab.hosts().into_iter().next().ok_or("there is no host")?;
     let size: u64 = host.exec("docker save hello:cut | wc -c").await?.trim().parse()?;
     let (bytes, limit) = (relay.bytes(), size + (cuts + 1) * (PIECE + CONNECTION));
+    let made = made.get();
     print(&format!(
-        "an image of {size} bytes, at most {cuts} cuts: {bytes} bytes in {:.1} s, {limit} are allowed\n",
+        "an image of {size} bytes, {made} of {cuts} cuts: {bytes} bytes in {:.1} s, {limit} are allowed\n",
         elapsed.as_secs_f64()
     ));
-    Ok(bytes <= limit)
+    let here = bench.output("docker image inspect --format '{{.Id}}' hello:cut").await?;
+    let there = host.exec("docker image inspect --format '{{.Id}}' hello:cut").await?;
+    let is_same = here.trim() == there.trim();
+    let is_whole = host.exec(EXPORTED_WHOLE).await?.trim() == "whole";
+    print(&format!(
+        "the host has {}, and exports {}\n",
+        if is_same { "the same image" } else { "another image" },
+        if is_whole { "every layer with its digest" } else { "other layers" }
+    ));
+    Ok(made == cuts && bytes <= limit && is_same && is_whole)
 }
+
+/// Says `whole` where each layer that an image names is in what the engine exports of it, by the digest of its content.
+const EXPORTED_WHOLE: &str = r#"
+folder=$(mktemp -d -p /disk 2>/dev/null || mktemp -d)
+docker save hello:cut | tar -x -C "$folder"
+find "$folder" -type f -exec sha256sum {} + | cut -d ' ' -f 1 | sort -u >"$folder.there"
+docker image inspect --format '{{range .RootFS.Layers}}{{println .}}{{end}}' hello:cut | sed -n 's/^sha256://p' | sort -u >"$folder.named"
+if [ -s "$folder.named" ] && [ -z "$(comm -13 "$folder.there" "$folder.named")" ]; then echo whole; fi
+rm -rf "$folder" "$folder.there" "$folder.named"
+"#;
 
 #[expect(clippy::cast_precision_loss, reason = "for people")]
 fn kilobytes(count: u64) -> f64 {
@@ -157,14 +196,23 @@ fn kilobytes(count: u64) -> f64 {
 struct Bench {
     lab: Lab,
     project: Project,
+    /// Those that are deployed to.
+    hosts: Vec<Host>,
+    /// Those that relays stand before.
+    gates: Vec<Host>,
     relays: Vec<Relay>,
     registry: Registry,
 }
 
 impl Bench {
-    async fn start(count: usize) -> Result<Self, Failure> {
-        let lab = Lab::start(Topology::hosts(count)).await?;
-        let hosts = lab.hosts();
+    async fn start(count: usize, place: Place) -> Result<Self, Failure> {
+        let lab = match place {
+            Place::Open => Lab::start(Topology::hosts(count)).await?,
+            Place::Bastion => Lab::start(Topology::behind_bastion(count)).await?,
+        };
+        let is_gate = |host: &Host| place == Place::Open || host.name() == "bastion";
+        let gates: Vec<Host> = lab.hosts().into_iter().filter(is_gate).collect();
+        let hosts: Vec<Host> = lab.hosts().into_iter().filter(|host| host.name() != "bastion").collect();
         let names: Vec<&str> = hosts.iter().map(Host::name).collect();
         let project = Project::new(&lab, &names)?;
         let dockerfile = fs_err::read_to_string(project.folder().join("Dockerfile"))?;
@@ -178,13 +226,13 @@ impl Bench {
         project.write(".dockerignore", "")?;
         project.write("config/deploy.yml", &deploy_file(&names, "soak: 0\n"))?;
         let mut relays = Vec::new();
-        for host in &hosts {
+        for host in &gates {
             let relay = Relay::start(SocketAddr::from((host.open_address()?, 22))).await?;
             project.route(host.name(), relay.address())?;
             relays.push(relay);
         }
         let registry = Registry::start()?;
-        Ok(Self { lab, project, relays, registry })
+        Ok(Self { lab, project, hosts, gates, relays, registry })
     }
 
     /// Writes a file that gzip makes about half as large, as programs are.
@@ -214,7 +262,7 @@ impl Bench {
 
     /// Takes all images from the hosts.
     async fn forget(&self) -> Result<(), Failure> {
-        for host in self.lab.hosts() {
+        for host in &self.hosts {
             host.exec("docker image prune --all --force >/dev/null; docker images -q | xargs -r docker rmi -f >/dev/null").await?;
         }
         Ok(())
@@ -222,7 +270,7 @@ impl Bench {
 
     /// Limits what goes to every host; the kernel here delays nothing, so the relay does.
     async fn set_link(&self, link: Link) -> Result<(), Failure> {
-        for (host, relay) in self.lab.hosts().iter().zip(&self.relays) {
+        for (host, relay) in self.gates.iter().zip(&self.relays) {
             relay.delay(if link == Link::Slow { Duration::from_millis(20) } else { Duration::ZERO });
             let index = host.exec("cat /sys/class/net/eth0/iflink").await?;
             let script = match link {
@@ -236,6 +284,16 @@ impl Bench {
             }
         }
         Ok(())
+    }
+
+    /// Runs a command that connects and asks the first host one question: what every command costs before it does anything.
+    async fn connect(&self) -> Result<Cost, Failure> {
+        let before = self.totals();
+        let begun = Instant::now();
+        let peak_kilobytes = watch(self.project.start(&["lock", "status"])?).await.map(Some)?;
+        let elapsed = begun.elapsed();
+        let after = self.totals();
+        Ok(Cost { elapsed, bytes: after.0 - before.0, turns: after.1 - before.1, peak_kilobytes })
     }
 
     /// Delivers to hosts that have nothing, then after changes.
@@ -303,7 +361,7 @@ impl Bench {
     async fn on_each(&self, script: &dyn Fn(&str) -> String) -> Result<(), Failure> {
         let config = self.project.home().join(".ssh/config");
         let mut running = JoinSet::new();
-        for host in self.lab.hosts() {
+        for host in &self.hosts {
             let ssh = format!("ssh -F {} {}", config.display(), host.name());
             running.spawn(self.command(&script(&ssh)).status());
         }
@@ -318,6 +376,11 @@ impl Bench {
     async fn shell(&self, script: &str) -> Result<(), Failure> {
         let status = self.command(script).status().await?;
         if status.success() { Ok(()) } else { Err(format!("`{script}` did not succeed").into()) }
+    }
+
+    async fn output(&self, script: &str) -> Result<String, Failure> {
+        let output = self.command(script).stdout(Stdio::piped()).output().await?;
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     fn command(&self, script: &str) -> Command {

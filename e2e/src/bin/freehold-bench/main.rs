@@ -72,6 +72,9 @@ enum Verb {
         /// Measure no other way.
         #[arg(long)]
         alone: bool,
+        /// Put the hosts behind one bastion, and count what goes through it.
+        #[arg(long)]
+        bastion: bool,
         /// Cut one delivery of the first size so often instead; fails where a byte went twice without need.
         #[arg(long, value_name = "COUNT")]
         cuts: Option<u64>,
@@ -100,9 +103,11 @@ async fn main() -> ExitCode {
         Verb::Images { megabytes, cuts: Some(cuts), .. } => {
             images::cut(megabytes.first().copied().unwrap_or(1000), cuts).await
         }
-        Verb::Images { megabytes, hosts, link, quick, alone, cuts: None } => {
+        Verb::Images { megabytes, hosts, link, quick, alone, bastion, cuts: None } => {
             let (megabytes, hosts) = if quick { (vec![100], vec![1]) } else { (megabytes, hosts) };
-            images::measure(&images::Matrix { megabytes, hosts, links: link, beside_others: !alone }).await
+            let place = if bastion { images::Place::Bastion } else { images::Place::Open };
+            let matrix = images::Matrix { megabytes, hosts, links: link, beside_others: !alone, place };
+            images::measure(&matrix).await
         }
         Verb::Reach { hosts, runs } => reach::measure(hosts, runs).await,
         Verb::Executable => executable::measure().await,
