@@ -24,7 +24,7 @@ pub fn introduce(
     }
     for peer in peers(project).into_iter().filter(|peer| peer.is_reachable && !peer.hosts.contains(&host)) {
         let addresses: Vec<IpAddr> =
-            peer.hosts.iter().filter_map(|other| project.address_of(other)).collect();
+            peer.hosts.iter().filter_map(|other| peer.address_at(project, other)).collect();
         let Some(first) = addresses.first() else { continue };
         let name = peer.name.as_str();
         let is_named = |entry: &String| {
@@ -48,16 +48,29 @@ struct Peer<'a> {
     short: &'a str,
     hosts: Vec<&'a HostName>,
     is_reachable: bool,
+    /// The one address at which it is published; none where it is at all of its host's, or at several.
+    bound: Option<IpAddr>,
+}
+
+impl Peer<'_> {
+    /// Returns where it is found on one of its hosts: at the address that the file has for that host, or at which it is published.
+    fn address_at(&self, project: &Project, host: &HostName) -> Option<IpAddr> {
+        let said = project.addresses.get(host).copied();
+        // Several hosts cannot have one address.
+        let bound = self.bound.filter(|_| self.hosts.len() == 1);
+        said.or(bound).or_else(|| project.address_of(host))
+    }
 }
 
 fn peers(project: &Project) -> Vec<Peer<'_>> {
     let accessories = project.accessories.values().map(|accessory| {
-        let mut published = accessory.publish.iter().chain(&accessory.options.publish);
+        let published: Vec<&String> = accessory.publish.iter().chain(&accessory.options.publish).collect();
         Peer {
             name: accessory.container.to_string(),
             short: accessory.name.as_str(),
             hosts: accessory.hosts.iter().collect(),
-            is_reachable: accessory.network == "host" || published.any(|text| is_open(text)),
+            is_reachable: accessory.network == "host" || published.iter().any(|text| is_open(text)),
+            bound: bound(&published),
         }
     });
     let roles = project.roles.values().map(|role| Peer {
@@ -65,6 +78,7 @@ fn peers(project: &Project) -> Vec<Peer<'_>> {
         short: role.name.as_str(),
         hosts: role.hosts.iter().map(|entry| &entry.name).collect(),
         is_reachable: role.options.publish.iter().any(|text| is_open(text)),
+        bound: bound(&role.options.publish.iter().collect::<Vec<_>>()),
     });
     accessories.chain(roles).collect()
 }
@@ -73,6 +87,16 @@ fn peers(project: &Project) -> Vec<Peer<'_>> {
 fn is_open(publish: &str) -> bool {
     let is_named = PublishedPorts::parse(publish).is_some_and(|published| !published.is_loopback());
     is_named || UnguardedPublish::of(publish).is_some()
+}
+
+/// Returns the one address at which all that others reach is published.
+fn bound(published: &[&String]) -> Option<IpAddr> {
+    let mut addresses = published.iter().filter(|text| is_open(text)).map(|text| {
+        let ports = PublishedPorts::parse(text)?;
+        ports.address.filter(|address| !address.is_unspecified())
+    });
+    let first = addresses.next()??;
+    addresses.all(|address| address == Some(first)).then_some(first)
 }
 
 /// Returns the variable with the addresses of an accessory or a role: `FREEHOLD_DB_HOSTS`.

@@ -199,6 +199,13 @@ fn in_parentheses(text: &str) -> String {
 }
 
 impl ConnectError {
+    /// Says whether a host did not let us in.
+    #[must_use]
+    pub fn is_refused_login(&self) -> bool {
+        let Self::Hop(HopError { failure, .. }) = self else { return false };
+        matches!(failure, HopFailure::Authentication(_) | HopFailure::AuthenticationTimedOut { .. })
+    }
+
     /// Says the same of another host whose way leads over the same jump host.
     pub(crate) fn on_the_way_to(mut self, other: &HostName) -> Self {
         if let Self::Hop(HopError { hop: HopName { target: Some(target), .. }, .. }) = &mut self {

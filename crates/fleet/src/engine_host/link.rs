@@ -35,6 +35,9 @@ pub(super) struct Link {
     pub(super) session_pid: Option<u32>,
     pub(super) proxy: tokio::sync::Mutex<Option<ProxyClient>>,
     pub(super) agent: tokio::sync::Mutex<Option<AgentClient>>,
+    /// Another login was refused. With a code that counts once each further one would be, too, and a host that sees many such
+    /// bans where they come from.
+    pub(super) lets_in_once: AtomicBool,
     broken: AtomicBool,
 }
 
@@ -171,6 +174,7 @@ impl EngineHost {
             session_pid,
             proxy: tokio::sync::Mutex::new(None),
             agent: tokio::sync::Mutex::new(None),
+            lets_in_once: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })
     }

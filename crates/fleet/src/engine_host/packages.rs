@@ -40,7 +40,7 @@ impl EngineHost {
             source: Some(source),
         };
         // A connection of its own: packages come at the pace of the host's disk.
-        let session = session.reconnect().await.map_err(|error| lost(Arc::new(error)))?;
+        let session = self.another_session(&link, session).await.unwrap_or_else(|| session.clone());
         let forward = session.forward_remote_port().await.map_err(|error| lost(Arc::new(error)))?;
         let password = Egress::password().map_err(|error| lost(Arc::new(error)))?;
         let egress = Arc::new(Egress::new(password, named));

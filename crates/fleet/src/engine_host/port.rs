@@ -1,7 +1,9 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use freehold_docker::ByteStream;
 use freehold_model::Diagnose;
+use freehold_ssh::Session;
 use tokio::net::TcpStream;
 
 use crate::engine_host::EngineHost;
@@ -23,6 +25,23 @@ impl EngineHost {
         let first_free = self.script("ask for the ports of root", READ_FIRST_FREE).await.ok()?;
         let first_free: u16 = first_free.stdout.trim().parse().ok()?;
         (port < first_free).then_some((port, first_free))
+    }
+
+    /// Opens another connection; none where only the open one is let in.
+    pub(super) async fn another_session(&self, link: &Link, session: &Session) -> Option<Session> {
+        if link.lets_in_once.load(Ordering::Relaxed) {
+            return None;
+        }
+        match session.reconnect().await {
+            Ok(own) => Some(own),
+            Err(error) => {
+                if error.is_refused_login() {
+                    link.lets_in_once.store(true, Ordering::Relaxed);
+                }
+                tracing::info!(host = %self.name, %error, "no connection of its own; the open one carries it");
+                None
+            }
+        }
     }
 
     /// Opens a stream to a port that the host reaches, over a connection of its own: one that is read slowly holds up no
@@ -49,10 +68,7 @@ impl EngineHost {
                 Ok(Box::new(stream))
             }
             Connection::Ssh(session) => {
-                let own = session.reconnect().await;
-                if let Err(error) = &own {
-                    tracing::info!(host = %self.name, %error, "no connection of its own; the open one carries it");
-                }
+                let own = self.another_session(&link, session).await;
                 let stream = own.as_ref().unwrap_or(session).open_tcp(address, port).await;
                 let stream = stream.map_err(|error| HostError::Engine {
                     host: self.name.clone(),

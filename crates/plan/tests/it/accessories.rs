@@ -198,6 +198,25 @@ fn accessories_on_other_hosts_are_known_by_name_and_by_a_variable() {
 }
 
 #[test]
+fn what_is_published_at_one_address_is_found_there() {
+    let mut db = database();
+    db.hosts = vec![host("203.0.113.5")];
+    let mut lines_of = |publish: &str, said: Option<&str>| {
+        db.publish = Some(publish.to_owned());
+        let script = Script::new(&["one"]).with(|project| {
+            project.accessories = [(db.name.clone(), db.clone())].into();
+            let said = said.map(|ip| (host("203.0.113.5"), ip.parse().expect("an address")));
+            project.addresses = said.into_iter().collect();
+        });
+        introduced(&script.plan("1").expect("a plan"), "app-web-1").0
+    };
+    assert_eq!(lines_of("10.0.0.2:5432:5432", None), ["app-db:10.0.0.2"]);
+    assert_eq!(lines_of("10.0.0.2:5432:5432", Some("10.0.0.9")), ["app-db:10.0.0.9"]);
+    assert_eq!(lines_of("0.0.0.0:5432:5432", None), ["app-db:203.0.113.5"]);
+    assert_eq!(lines_of("5432:5432", None), ["app-db:203.0.113.5"]);
+}
+
+#[test]
 fn roles_on_other_hosts_are_known_the_same_way() {
     let script = Script::new(&["10.0.0.1", "10.0.0.2", "10.0.0.3"]).with(|project| {
         let web = project.roles.values_mut().next().expect("a role");
