@@ -32,7 +32,13 @@ pub use project::{
     ContainerOptions, Credential, Device, DeviceRate, DeviceWeight, DnsUpdates, Environment, ExternalAccount,
     FileContent, FileMode, Firewall, FirewallInterfaces, FirewallPorts, FirewallRule, FirewallSource,
     GpuRequest, HeaderChanges, HeaderField, HealthCheck, HookOutput, HookSettings, Hsts, InvalidPorts,
-    InvalidSchedule, InvalidTraffic, JumpHost, Keyless, LoggedHeaders, Logging, Mount, MountKind, Network, NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, PortProtocol, Project, ProjectImage, ProxyAcme, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, PublishedPorts, RareOptions, Rate, Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage, RoleOrder, Scan, Schedule, ScheduleState, ScheduledJob, Severity, SshConfigFiles, SshLogLevel, SshSettings, TargetProtocol, TargetTls, TextPattern, Timeouts, Tls, Traffic, Ulimit, UnguardedPublish, UpgradeToken, Verification, is_database_image,
+    InvalidSchedule, InvalidTraffic, JumpHost, Keyless, LoggedHeaders, Logging, Mount, MountKind, Network,
+    NewVolume, OutputSettings, Overlap, PassiveHealth, PlainSecret, PortProtocol, Project, ProjectImage,
+    ProxyAcme, ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, PublishedPorts,
+    RareOptions, Rate, Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost,
+    RoleImage, RoleOrder, Scan, Schedule, ScheduleState, ScheduledJob, Severity, SshConfigFiles, SshLogLevel,
+    SshSettings, TargetProtocol, TargetTls, TextPattern, Timeouts, Tls, Traffic, Ulimit, UnguardedPublish,
+    UpgradeToken, Verification, is_database_image,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};
 pub use secret::{SecretFingerprint, SecretValues};

@@ -130,7 +130,7 @@ impl Topology {
     pub fn behind_bastion(count: usize) -> Self {
         let private = (1..=count).map(|number| HostSpec::new(format!("h{number}"), Position::Private));
         let hosts = std::iter::once(HostSpec::new("bastion", Position::Bastion)).chain(private).collect();
-        Self { name: format!("bastion+{count}"), hosts }
+        Self { name: format!("bastion+{count}"), hosts, families: Families::Ipv4 }
     }
 
     /// Three hosts with an init system and ufw, `application`, `database` and `other`, each on the open and on the private
