@@ -38,6 +38,7 @@ mod scene;
 mod secrets;
 mod servers;
 mod smoke;
+mod target_protocols;
 mod traffic;
 mod trust;
 mod under_load;

@@ -27,7 +27,7 @@ fn client() -> [String; 3] {
     [issuer.pem(), certificate.pem(), key.serialize_pem()]
 }
 
-fn indented(text: &str, spaces: usize) -> String {
+pub(crate) fn indented(text: &str, spaces: usize) -> String {
     text.lines().map(|line| format!("{:spaces$}{line}\n", "")).collect()
 }
 
@@ -41,7 +41,7 @@ async fn head(host: &Host, options: &str, path: &str) -> String {
 }
 
 /// The settings of the service as the proxy of a host has them.
-async fn settings(host: &Host) -> Value {
+pub(crate) async fn settings(host: &Host) -> Value {
     let list = host.exec("docker exec kamal-proxy kamal-proxy list --json").await.unwrap();
     let list: Value = serde_json::from_str(&list).unwrap();
     let services = list.get("services").unwrap_or(&list).as_array();

@@ -41,6 +41,13 @@ impl Response {
 }
 
 impl Head {
+    /// Makes one of what another protocol than HTTP/1 has told.
+    pub(crate) fn new(method: &str, target: &str) -> Self {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (method, path, query) = (method.to_owned(), path.to_owned(), query.to_owned());
+        Self { method, path, query, is_http_1_0: false, headers: Vec::new() }
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let is_it = |header: &&(String, String)| header.0.eq_ignore_ascii_case(name);
         self.headers.iter().find(is_it).map(|header| header.1.as_str())

@@ -8,6 +8,7 @@
 //! ends with N, `sleep N` ends after N seconds. An image without a shell has nothing else for `app exec`.
 
 mod http;
+mod http2;
 mod page;
 mod server;
 mod settings;
@@ -35,9 +36,16 @@ async fn main() -> ExitCode {
         log(&format!("hello: environment variable {name} is not set"));
         return ExitCode::FAILURE;
     }
+    let http2 = match http2::Http2::from_environment() {
+        Ok(http2) => http2,
+        Err(error) => {
+            log(&format!("hello: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
     let ballast = vec![1_u8; settings.memory_bytes];
     tokio::time::sleep(settings.start_delay).await;
-    let code = match server::run(Arc::clone(&settings)).await {
+    let code = match server::run(Arc::clone(&settings), http2).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             log(&format!("hello: cannot listen on {}:{}: {error}", settings.bind, settings.port));

@@ -9,23 +9,23 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::http::{Connection, Head, Response};
+use crate::http2::Http2;
 use crate::settings::{Settings, Unhealthy, variable};
 use crate::{log, page, websocket};
 
 /// What every connection shares.
-struct Application {
-    settings: Arc<Settings>,
+pub(crate) struct Application {
+    pub(crate) settings: Arc<Settings>,
     had_request: AtomicBool,
-    stop: CancellationToken,
-    tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+    pub(crate) tasks: TaskTracker,
 }
 
 /// Serves until SIGTERM or SIGINT, then finishes what is in flight.
-pub(crate) async fn run(settings: Arc<Settings>) -> io::Result<()> {
+pub(crate) async fn run(settings: Arc<Settings>, http2: Option<Http2>) -> io::Result<()> {
     let listener = TcpListener::bind((settings.bind.as_str(), settings.port)).await?;
     log(&format!("hello {} listens on {}:{}", settings.version, settings.bind, settings.port));
-    let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-    let application = Arc::new(Application { settings, had_request: AtomicBool::new(false), stop, tasks });
+    let application = Arc::new(Application::new(settings));
     if let Some(after) = application.settings.crash_after {
         application.tasks.spawn(crash(after));
     }
@@ -35,7 +35,10 @@ pub(crate) async fn run(settings: Arc<Settings>) -> io::Result<()> {
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    application.tasks.spawn(serve(Arc::clone(&application), stream));
+                    match http2.clone() {
+                        Some(http2) => application.tasks.spawn(http2.serve(Arc::clone(&application), stream)),
+                        None => application.tasks.spawn(serve(Arc::clone(&application), stream)),
+                    };
                 }
             }
             _ = terminate.recv(), if !application.settings.ignores_sigterm => break,
@@ -76,7 +79,13 @@ async fn serve(application: Arc<Application>, stream: TcpStream) {
 }
 
 impl Application {
-    async fn answer(&self, head: &Head, length: u64) -> Response {
+    pub(crate) fn new(settings: Arc<Settings>) -> Self {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        Self { settings, had_request: AtomicBool::new(false), stop, tasks }
+    }
+
+    /// Answers a request whose body had so many bytes.
+    pub(crate) async fn answer(&self, head: &Head, length: u64) -> Response {
         if head.path == "/up" {
             return self.health().await;
         }
