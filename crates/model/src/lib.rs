@@ -35,7 +35,7 @@ pub use project::{
     ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, PublishedPorts, RareOptions,
     Rate, Redirect, Registry, RegistryCredentials, RegistryPlace, RestartPolicy, Role, RoleHost, RoleImage,
     RoleOrder, Scan, Schedule, ScheduleState, ScheduledJob, Severity, SshConfigFiles, SshLogLevel,
-    SshSettings, TargetProtocol, Timeouts, Tls, Traffic, Ulimit, UpgradeToken, Verification,
+    SshSettings, TargetProtocol, TargetTls, Timeouts, Tls, Traffic, Ulimit, UpgradeToken, Verification,
     is_database_image,
 };
 pub use release::{Author, Release, ReleaseId, ReleaseRole, ReleaseVersion};

@@ -22,7 +22,7 @@ pub use firewall::{
 };
 pub use output::{HookOutput, HookSettings, OutputSettings};
 pub use proxy_acme::{DnsUpdates, ExternalAccount, ProxyAcme};
-pub use proxy_content::{Compression, TargetProtocol};
+pub use proxy_content::{Compression, TargetProtocol, TargetTls};
 pub use proxy_settings::{
     Buffering, CertificateAuthority, CertificateFleet, ClientAuthorities, HealthCheck, LoggedHeaders,
     ProxyEdge, ProxyImage, ProxyPort, ProxyRun, ProxySettings, ProxyTraces, Tls,

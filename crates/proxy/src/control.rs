@@ -47,7 +47,7 @@ use crate::trace::TraceCounts;
 
 use checks::{follow_all, follow_installed};
 use drain::Retired;
-use files::{load_encryption, load_pages};
+use files::{load_authorities, load_encryption, load_pages};
 pub(crate) use restore::{Means, restore};
 
 /// Directs the threads.
@@ -190,6 +190,8 @@ impl Control {
         let encryption = load_encryption(&self.keeper, &self.shared, &name, &settings).map_err(|error| {
             refusal(ErrorCode::Invalid, format!("unable to load certificate: {}", chain(&error)))
         })?;
+        let target_authorities =
+            load_authorities(&settings).map_err(|error| refusal(ErrorCode::Invalid, chain(&error)))?;
         let before = self.shared.load().1;
         let before = before.service(&name).or_else(|| before.service(request.takes_over.as_ref()?));
         let past = Past { rules: before.and_then(|before| before.rules.as_ref()), memory: None };
@@ -209,6 +211,7 @@ impl Control {
             pages,
             certificate: encryption.certificate,
             client_auth: encryption.client_auth,
+            target_authorities,
             rules,
             counts: self.metrics.as_ref().map(|metrics| metrics.service(name.as_str())),
         };

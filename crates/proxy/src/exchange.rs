@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use freehold_wire::{Gate, Reason};
-use tokio::net::TcpStream;
 
 use crate::access::Record;
 use crate::admit::{Admitted, Again, Local, LocalBody, Passage, Tried};
@@ -430,7 +429,7 @@ impl Run<'_> {
         self.progress.take_head(inlet, self.admitted);
         match downloaded {
             Downloaded::Upgrade => match link.stream {
-                TargetStream::Http1(stream) => Box::pin(self.tunnel(stream, target_inlet)).await,
+                TargetStream::Http1(_) => Box::pin(self.tunnel(link.stream, target_inlet)).await,
                 TargetStream::Http2(_) => Err(Failure::Target(Reason::TargetInvalidResponse)),
             },
             Downloaded::Answer { keep_target, keep_client } => {
@@ -453,7 +452,11 @@ impl Run<'_> {
     }
 
     /// Carries an upgraded connection until one side ends it, or both have said all they had to.
-    async fn tunnel(&mut self, mut target: TcpStream, mut target_inlet: Inlet) -> Result<Finished, Failure> {
+    async fn tunnel(
+        &mut self,
+        mut target: TargetStream,
+        mut target_inlet: Inlet,
+    ) -> Result<Finished, Failure> {
         let Connection { client, inlet, watch, .. } = &mut *self.connection;
         self.passage.flight.become_tunnel();
         watch.enter(Phase::Tunnel, self.passage.flight.generation.number());

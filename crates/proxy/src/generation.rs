@@ -86,11 +86,12 @@ fn encode(health: HealthState) -> u8 {
     }
 }
 
-const REASONS: [Reason; 10] = [
+const REASONS: [Reason; 11] = [
     Reason::TargetRefused,
     Reason::TargetUnresolvable,
     Reason::TargetUnreachable,
     Reason::TargetConnectTimeout,
+    Reason::TargetNotTrusted,
     Reason::TargetResponseTimeout,
     Reason::TargetClosed,
     Reason::TargetInvalidResponse,

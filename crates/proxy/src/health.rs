@@ -9,18 +9,23 @@ use std::time::{Duration, Instant};
 
 use freehold_wire::{
     HealthCheck, HealthState, ProbeOutcome, ProbeReport, ProbeRequest, TargetAddress, TargetProtocol,
+    TargetTls,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::control::chain;
 use crate::generation::{Generation, Target};
 use crate::http1::body::Body;
 use crate::http1::header::Kind;
 use crate::http1::response::{Asked, parse};
 use crate::http1::{Framing, slots};
+use crate::inlet::send;
+use crate::link::TargetSocket;
 use crate::log::{Level, Log};
 use crate::resolve::Resolver;
+use crate::target_tls::Trust;
 
 /// The pauses between the first checks: a deploy waits for a container that needs some time to start, or none.
 const FIRST_PAUSES: [Duration; 5] = [
@@ -155,14 +160,17 @@ async fn ask(
         let outcome = match connect(resolver, &address).await {
             Ok(stream) => {
                 connected.store(true, Ordering::Relaxed);
-                match check.protocol {
-                    TargetProtocol::Http1 => get(stream, &path, host).await,
-                    TargetProtocol::H2c => http2::ask(stream, &path, host).await,
+                match encrypt(check, &address, stream).await {
+                    Ok(stream) if check.protocol == TargetProtocol::H2c || stream.is_agreed_on_http2() => {
+                        http2::ask(stream, &path, host).await
+                    }
+                    Ok(stream) => get(stream, &path, host).await,
+                    Err(outcome) => outcome,
                 }
             }
             Err(outcome) => outcome,
         };
-        match next_path(&outcome, &[host, &own, address.as_str()]) {
+        match next_path(&outcome, scheme_of(check), &[host, &own, address.as_str()]) {
             Some(next) => path = next,
             None => return outcome,
         }
@@ -170,14 +178,38 @@ async fn ask(
     get_too_many(&path)
 }
 
-/// Returns where a check goes: the authority, without a port 80, and the path.
+/// Agrees with a target on an encrypted connection, where that is wanted. Its authorities are read each time, as their file
+/// may have changed.
+async fn encrypt(
+    check: &HealthCheck,
+    target: &TargetAddress,
+    stream: TcpStream,
+) -> Result<TargetSocket, ProbeOutcome> {
+    if !check.protocol.is_encrypted() {
+        return Ok(TargetSocket::Plain(stream));
+    }
+    let refuse = |message: String| ProbeOutcome::NotTrusted { message: excerpt(message.as_bytes()) };
+    let trust = match &check.tls {
+        Some(wanted) => Trust::load(wanted),
+        None => Trust::load(&TargetTls::default()),
+    };
+    let trust = trust.map_err(|error| refuse(chain(&error)))?;
+    trust.agree(check.protocol, target, stream).await.map_err(|error| refuse(chain(&error)))
+}
+
+fn scheme_of(check: &HealthCheck) -> &'static str {
+    if check.protocol.is_encrypted() { "https" } else { "http" }
+}
+
+/// Returns where a check goes: the authority, without the scheme's own port, and the path.
 fn place(target: &TargetAddress, check: &HealthCheck) -> (String, String) {
     let mut path = check.path.replace('?', "%3F");
     if !path.starts_with('/') {
         path.insert(0, '/');
     }
     let port = check.port.unwrap_or(target.port());
-    let own = if port == 80 { target.host().to_owned() } else { format!("{}:{port}", target.host()) };
+    let usual = if check.protocol.is_encrypted() { 443 } else { 80 };
+    let own = if port == usual { target.host().to_owned() } else { format!("{}:{port}", target.host()) };
     (own, path)
 }
 
@@ -186,7 +218,7 @@ fn get_too_many(path: &str) -> ProbeOutcome {
 }
 
 /// Returns where to go on after a redirect to the target itself; elsewhere nothing would be learned about it.
-fn next_path(outcome: &ProbeOutcome, own_names: &[&str]) -> Option<String> {
+fn next_path(outcome: &ProbeOutcome, scheme: &str, own_names: &[&str]) -> Option<String> {
     let ProbeOutcome::Status { code: 301 | 302 | 303 | 307 | 308, location: Some(location), .. } = outcome
     else {
         return None;
@@ -195,7 +227,7 @@ fn next_path(outcome: &ProbeOutcome, own_names: &[&str]) -> Option<String> {
     if location.starts_with('/') && !location.starts_with("//") {
         return Some(location.to_owned());
     }
-    let rest = location.strip_prefix("http://")?;
+    let rest = location.strip_prefix(scheme)?.strip_prefix("://")?;
     let (authority, path) = rest.split_at_checked(rest.find('/').unwrap_or(rest.len()))?;
     let is_own = own_names.iter().any(|name| name.eq_ignore_ascii_case(authority));
     is_own.then(|| if path.is_empty() { "/".to_owned() } else { path.to_owned() })
@@ -214,12 +246,12 @@ async fn connect(resolver: &Resolver, address: &TargetAddress) -> Result<TcpStre
     Err(failure)
 }
 
-async fn get(mut stream: TcpStream, path: &str, host: &str) -> ProbeOutcome {
+async fn get(mut stream: TargetSocket, path: &str, host: &str) -> ProbeOutcome {
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: kamal-proxy\r\nAccept: */*\r\nConnection: close\r\n\r\n"
     );
     // A target that refuses to read may still have answered.
-    let sent = stream.write_all(request.as_bytes()).await;
+    let sent = send(&mut stream, request.as_bytes()).await;
     let mut received = Vec::new();
     loop {
         match read_head(&received) {
@@ -271,7 +303,7 @@ fn read_head(received: &[u8]) -> Result<Option<(usize, Option<Answer>)>, ()> {
     Ok(Some((response.head_len, Some(answer))))
 }
 
-async fn judge(answer: Answer, stream: &mut TcpStream, received: Vec<u8>) -> ProbeOutcome {
+async fn judge(answer: Answer, stream: &mut TargetSocket, received: Vec<u8>) -> ProbeOutcome {
     let Answer { status, location, framing } = answer;
     let body = read_body(framing, stream, received).await;
     if (200..300).contains(&status) {
@@ -281,7 +313,7 @@ async fn judge(answer: Answer, stream: &mut TcpStream, received: Vec<u8>) -> Pro
 }
 
 /// Reads a body so far as it comes; an answer whose head is good is good.
-async fn read_body(framing: Framing, stream: &mut TcpStream, mut received: Vec<u8>) -> Vec<u8> {
+async fn read_body(framing: Framing, stream: &mut TargetSocket, mut received: Vec<u8>) -> Vec<u8> {
     let mut body = Body::new(framing);
     let mut payload = Vec::new();
     let all = async {
@@ -341,7 +373,7 @@ mod tests {
         let to = |location: &str| {
             let outcome =
                 ProbeOutcome::Status { code: 301, location: Some(location.to_owned()), body: String::new() };
-            next_path(&outcome, &["shop.example.com", "web:3000"])
+            next_path(&outcome, "http", &["shop.example.com", "web:3000"])
         };
         assert_eq!(to("/up/"), Some("/up/".to_owned()));
         assert_eq!(to("http://WEB:3000/up#top"), Some("/up".to_owned()));

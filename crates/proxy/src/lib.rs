@@ -63,6 +63,7 @@ mod spool;
 mod state;
 mod stream;
 mod table;
+mod target_tls;
 mod template;
 mod ticket;
 mod trace;

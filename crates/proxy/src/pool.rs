@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::http2::links::Links;
-use crate::link::TargetStream;
+use crate::link::{TargetSocket, TargetStream};
 use crate::resolve::Resolver;
 use crate::runtime::keepalive;
 
@@ -39,7 +39,7 @@ pub(crate) struct Link {
 
 #[derive(Debug)]
 struct Idle {
-    stream: TcpStream,
+    stream: TargetSocket,
     since: Instant,
 }
 
@@ -61,7 +61,7 @@ impl TargetPool {
                 // Those below it have been idle for even longer.
                 continue;
             }
-            if is_quiet(&idle.stream).await && (repeatable || is_open(&idle.stream)) {
+            if is_quiet(idle.stream.tcp()).await && (repeatable || is_open(idle.stream.tcp())) {
                 return Some(Link { stream: TargetStream::Http1(idle.stream), reused: true });
             }
         }
@@ -69,7 +69,10 @@ impl TargetPool {
 
     /// Keeps a connection on which a whole answer was read and nothing more.
     pub(crate) fn put(&self, target: u64, stream: TargetStream) {
-        let TargetStream::Http1(stream) = stream else { return };
+        let TargetStream::Http1(mut stream) = stream else { return };
+        if !stream.is_drained() {
+            return;
+        }
         let mut pool = self.idle.borrow_mut();
         let idle = pool.entry(target).or_default();
         if idle.len() < MAX_IDLE {

@@ -20,6 +20,7 @@ use crate::client_auth::ClientAuth;
 use crate::generation::{Generation, Target};
 use crate::metrics::ServiceCounts;
 use crate::rules::Rules;
+use crate::target_tls::TargetAuthorities;
 use crate::template::ErrorPages;
 use crate::view::RequestView;
 
@@ -43,6 +44,8 @@ pub(crate) struct Service {
     pub(crate) rules: Option<Arc<Rules>>,
     /// How its clients are known, where they show certificates.
     pub(crate) client_auth: Option<Arc<ClientAuth>>,
+    /// By whom its targets are trusted, where they speak TLS.
+    pub(crate) target_authorities: Option<Arc<TargetAuthorities>>,
     /// Where its requests are counted, if they are.
     pub(crate) counts: Option<Arc<ServiceCounts>>,
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use freehold_wire::Reason;
+use freehold_wire::{Reason, TargetAddress};
 
 use crate::access::Record;
 use crate::acme::Challenges;
@@ -262,6 +262,12 @@ impl Worker {
         let fields: [(&str, &dyn Display); 3] =
             [("target", &target.address), ("pause_ms", &pause.as_millis()), ("reason", &reason)];
         self.log.line(Level::Warn, "Target left out", &fields);
+    }
+
+    /// Writes a line about a target that there is no encrypted connection with.
+    pub(crate) fn log_not_trusted(&self, target: &TargetAddress, error: &dyn Display) {
+        let fields: [(&str, &dyn Display); 2] = [("target", target), ("error", error)];
+        self.log.line(Level::Warn, "Target not trusted", &fields);
     }
 
     /// Counts a connection that is not served, and writes a line about it, with what else is known.

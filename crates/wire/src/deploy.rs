@@ -3,7 +3,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Canary, Compression, FleetKey, Gate, HealthCheck, HostPattern, PathPrefix, TargetAddress, TargetProtocol,
-    Tls,
+    TargetTls, Tls,
 };
 
 /// How a service is reached and how its targets are used; a deploy replaces all of it.
@@ -66,6 +66,9 @@ pub struct ServiceSettings {
     /// What its targets speak.
     #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
     pub target_protocol: TargetProtocol,
+    /// How its targets are known, where they speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_tls: Option<TargetTls>,
     /// The codings by which answers are compressed for clients that accept one, the most wanted first; none for not at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compression: Vec<Compression>,
@@ -84,7 +87,9 @@ impl ServiceSettings {
         self.traffic.clone_from(&earlier.traffic);
         self.basic_auth_file.clone_from(&earlier.basic_auth_file);
         self.target_protocol = earlier.target_protocol;
+        self.target_tls.clone_from(&earlier.target_tls);
         self.health_check.protocol = earlier.health_check.protocol;
+        self.health_check.tls.clone_from(&earlier.health_check.tls);
         self.compression.clone_from(&earlier.compression);
         if let (Some(tls), Some(before)) = (&mut self.tls, &earlier.tls) {
             tls.clients.clone_from(&before.clients);
@@ -189,6 +194,7 @@ impl Default for ServiceSettings {
             client_ip_header: None,
             exclude_metrics_paths: Vec::new(),
             target_protocol: TargetProtocol::default(),
+            target_tls: None,
             compression: Vec::new(),
             traffic: None,
             basic_auth_file: None,

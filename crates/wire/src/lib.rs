@@ -41,6 +41,7 @@ mod gate;
 mod kamal;
 mod probe;
 mod service;
+mod target_tls;
 mod tls;
 mod upgrade;
 mod version;
@@ -64,6 +65,7 @@ pub use service::{
     CanaryStatus, CertificateState, CertificateStatus, DrainingGeneration, HealthState, InFlight, Reason,
     ServiceList, ServiceStatus, TargetStatus, TrafficCounters, VersionReply,
 };
+pub use target_tls::TargetTls;
 pub use tls::{Acme, CertificateSource, ClientCertificates, ClientMode, FleetKey, FleetStore, Tls};
 // What is spoken with targets and how answers are compressed is the same in deploy files.
 pub use freehold_model::{Compression, TargetProtocol};

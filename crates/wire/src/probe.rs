@@ -2,7 +2,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{TargetAddress, TargetProtocol};
+use crate::{TargetAddress, TargetProtocol, TargetTls};
 
 /// How a target is asked whether it is healthy: a `GET` that must be answered 200 to 299.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,9 @@ pub struct HealthCheck {
     /// What is spoken. By HTTP/2 the path `/grpc.health.v1.Health/Check` is asked for as gRPC's own health check.
     #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
     pub protocol: TargetProtocol,
+    /// How a target is known that speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TargetTls>,
 }
 
 impl Default for HealthCheck {
@@ -34,6 +37,7 @@ impl Default for HealthCheck {
             interval_ms: 1000,
             timeout_ms: 5000,
             protocol: TargetProtocol::Http1,
+            tls: None,
         }
     }
 }
@@ -104,6 +108,11 @@ pub enum ProbeOutcome {
         /// The first 200 bytes of the answer's body, escaped.
         body: String,
     },
+    /// It agreed on no encrypted connection, or on none with a server that can be trusted.
+    NotTrusted {
+        /// What was wrong.
+        message: String,
+    },
     /// What it answered is not HTTP/1.
     NotHttp {
         /// The first 200 bytes of it, escaped.
@@ -136,6 +145,7 @@ impl fmt::Display for ProbeOutcome {
                 write!(formatter, "answered {code} to {location}")
             }
             Self::Status { code, .. } => write!(formatter, "answered {code}"),
+            Self::NotTrusted { message } => write!(formatter, "cannot be trusted over TLS: {message}"),
             Self::NotHttp { .. } => write!(formatter, "answered something that is not HTTP"),
             Self::ClosedEarly => write!(formatter, "closed the connection without a complete answer"),
         }

@@ -213,6 +213,8 @@ pub enum Reason {
     TargetConnectTimeout,
     /// The target did not answer in time (504).
     TargetResponseTimeout,
+    /// The target agreed on no encrypted connection, or its certificate cannot be trusted (502).
+    TargetNotTrusted,
     /// The target closed the connection before its answer began (502).
     TargetClosed,
     /// The target's answer is not acceptable HTTP/1 (502).
@@ -277,6 +279,7 @@ impl Reason {
             Self::TargetUnreachable => "target_unreachable",
             Self::TargetConnectTimeout => "target_connect_timeout",
             Self::TargetResponseTimeout => "target_response_timeout",
+            Self::TargetNotTrusted => "target_not_trusted",
             Self::TargetClosed => "target_closed",
             Self::TargetInvalidResponse => "target_invalid_response",
             Self::TargetCutBody => "target_cut_body",

@@ -6,7 +6,7 @@ use freehold_model::{
 };
 
 use super::authority::{self, secret};
-use super::proxy_content::{compression, target_protocol};
+use super::proxy_content::{compression, pem, target_protocol, target_tls};
 use super::proxy_run::run;
 use super::traffic;
 use crate::field::{Field, Section};
@@ -118,10 +118,15 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
     let forward_headers = section.get("forward_headers").and_then(|field| field.boolean(report));
     let response_timeout = section.get("response_timeout").and_then(|field| field.seconds(1, report));
     let target_protocol = target_protocol(section, report);
+    let target_tls = target_tls(section, target_protocol, report);
     ProxySettings {
         hosts,
         app_port: section.get("app_port").and_then(|field| field.port(report)).unwrap_or(default.app_port),
-        health_check: HealthCheck { protocol: target_protocol, ..health_check(section, report) },
+        health_check: HealthCheck {
+            protocol: target_protocol,
+            tls: target_tls.clone(),
+            ..health_check(section, report)
+        },
         response_timeout: response_timeout.unwrap_or(default.response_timeout),
         path_prefixes: path_prefixes(section, report),
         strip_path_prefix,
@@ -133,6 +138,7 @@ fn settings(section: &Section<'_>, report: &mut Report) -> ProxySettings {
         clients: clients(section, redirect_to_https, report),
         logged_headers: logged_headers(section, report),
         target_protocol,
+        target_tls,
         compression: compression(section, report),
         traffic: traffic::traffic(section, report),
         basic_auth: traffic::basic_auth(section, report),
@@ -178,19 +184,8 @@ fn tls(field: &Field<'_>, report: &mut Report) -> Tls {
 /// Whose clients are served.
 fn clients(section: &Section<'_>, redirects: bool, report: &mut Report) -> Option<ClientAuthorities> {
     let ssl = section.get("ssl").filter(Field::is_map)?.section("proxy/ssl", report)?;
-    let mut pem = |key: &str, begin: &str| {
-        let field = ssl.get(key)?;
-        let text = field.filled_text(report)?;
-        if text.trim_start().starts_with(begin) {
-            return Some(text);
-        }
-        let finding =
-            Finding::new(field.node.at, &field.path, format!("this is no text that begins with `{begin}`"));
-        report.mistake(finding.help(format!("write the PEM text itself: `{key}: |`, and its lines below")));
-        None
-    };
-    let certificates = pem("client_ca", "-----BEGIN CERTIFICATE-----");
-    let revoked = pem("client_crl", "-----BEGIN X509 CRL-----");
+    let certificates = pem(&ssl, "client_ca", "-----BEGIN CERTIFICATE-----", report);
+    let revoked = pem(&ssl, "client_crl", "-----BEGIN X509 CRL-----", report);
     let is_optional = ssl.get("client_optional").and_then(|field| field.boolean(report));
     if let Some(field) = ssl.get("client_ca").filter(|_| !redirects) {
         let message = "clients can show certificates only where HTTP is redirected to HTTPS";

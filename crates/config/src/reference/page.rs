@@ -33,6 +33,7 @@ const PAGES: &[Page] = &[
         &[
             "proxy",
             "proxy/ssl",
+            "proxy/target_tls",
             "proxy/healthcheck",
             "proxy/passive_health",
             "proxy/rate_limit",

@@ -32,6 +32,10 @@ pub(crate) const SECTIONS: &[Section] = &[
         (ACME, from Let's Encrypt unless another directory is named). An order needs a name that leads to the host, and \
         port 80 or 443 of it open to the authority.",
     },
+    Section {
+        name: "proxy/target_tls",
+        doc: "How containers are known that speak TLS. Their certificates are always looked at.",
+    },
     Section { name: "proxy/healthcheck", doc: "How the proxy finds out that a container is healthy." },
     Section {
         name: "proxy/passive_health",
@@ -227,7 +231,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy", "run", Kind::Section("proxy/run")).doc("How the proxy's container runs."),
     key("proxy", "ssl", Kind::Either(&[Kind::Boolean, Kind::Section("proxy/ssl")])).default("false").doc("Whether the proxy serves HTTPS, with certificates that it orders and renews, or with which one of your own; needs a host."),
     key("proxy", "ssl_redirect", Kind::Boolean).default("true").example("false").doc("Whether HTTP is redirected to HTTPS."),
-    key("proxy", "target_protocol", Kind::Text).default("http1").example("h2c").doc("What the proxy speaks with the containers: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs (not in Kamal). With `h2c` the path `/grpc.health.v1.Health/Check` of the health check is gRPC's own check."),
+    key("proxy", "target_protocol", Kind::Text).default("http1").example("h2c").doc("What the proxy speaks with the containers (not in Kamal): `http1`; `h2c` for HTTP/2 without TLS, which gRPC needs; `h2` for HTTP/2 over TLS, or HTTP/1.1 over TLS where the container does not agree on HTTP/2; `https` for HTTP/1.1 over TLS. By HTTP/2 the path `/grpc.health.v1.Health/Check` of the health check is gRPC's own check."),
+    key("proxy", "target_tls", Kind::Section("proxy/target_tls")).doc("Freehold's own: how containers are known that speak TLS; required with `target_protocol: h2` and `https`."),
     key("proxy", "compress", Kind::Either(&[Kind::Boolean, TEXTS])).default("false").example("[zstd, gzip]").doc("Whether answers are compressed for clients that accept it (not in Kamal): all of `zstd`, `br` and `gzip`, or a list, the most wanted first. Compression of pages that hold both a secret and what a visitor sends can leak the secret (BREACH)."),
     key("proxy", "logging", Kind::Section("proxy/logging")).doc("The headers that the proxy logs."),
     key("proxy", "balance", Kind::Text).default("round_robin").example("least_connections").doc("Freehold's own: which of several containers gets a request, the next one in turn or the one with the fewest requests."),
@@ -258,6 +263,8 @@ pub(crate) const KEYS: &[Key] = &[
     key("proxy/headers/hsts", "max_age", Kind::Integer).default("31536000").example("86400").doc("For how many seconds."),
     key("proxy/headers/hsts", "subdomains", Kind::Boolean).default("false").example("true").doc("Whether for all hosts below, too."),
     key("proxy/headers/hsts", "preload", Kind::Boolean).default("false").example("true").doc("Whether the host may be put into the lists that browsers come with."),
+    key("proxy/target_tls", "server_name", Kind::Text).example("app.internal").doc("The name, or IP address, that the containers' certificate must have; required."),
+    key("proxy/target_tls", "ca", Kind::Text).default("the public authorities").doc("Certificates of the authorities that are trusted, in PEM."),
     key("proxy/ssl", "certificate_pem", Kind::Text).doc("The secret that holds the certificate with its chain, in PEM."),
     key("proxy/ssl", "private_key_pem", Kind::Text).doc("The secret that holds the private key, in PEM."),
     key("proxy/ssl", "acme_directory", Kind::Text).default("Let's Encrypt's").doc("The URL of the directory of the certificate authority that certificates are ordered from (not in Kamal, which ignores it)."),

@@ -32,6 +32,8 @@ fn around(section: &str, line: &str) -> String {
         "proxy/run" if line.starts_with("trace_ratio") => {
             format!("{head}proxy: {{run: {{otlp_endpoint: \"http://collector\", {line}}}}}\n")
         }
+        "proxy/target_tls" if line.is_empty() => head.to_owned(),
+        "proxy/target_tls" => format!("{head}proxy: {{target_protocol: https, target_tls: {{{line}}}}}\n"),
         // They have keys that are required.
         "verify" | "scan" | "registry" if line.is_empty() => head.to_owned(),
         "verify" if !line.starts_with("keys") => format!("{head}verify: {{keys: [a.pub]{comma}{line}}}\n"),

@@ -281,6 +281,12 @@ fn not_healthy(evidence: &Evidence<'_>, report: &ProbeReport, path: &str, deadli
             ),
             "it may need longer than `deploy_timeout`, or wait for something that it cannot reach, such as a database",
         ),
+        ProbeOutcome::NotTrusted { message } => cause(
+            format!(
+                "container `{container}` on host `{host}` cannot be trusted over TLS on port {port}: {message}"
+            ),
+            "compare its certificate with `proxy: target_tls:`: `ca` must have signed it, and `server_name` must stand in it",
+        ),
         ProbeOutcome::NotHttp { .. } => cause(
             format!("container `{container}` on host `{host}` does not speak HTTP on port {port}"),
             "name the port on which it speaks plain HTTP: `proxy: app_port:`",

@@ -417,6 +417,7 @@ fn route_from(
                 interval: Duration::from_millis(settings.health_check.interval_ms),
                 timeout: Duration::from_millis(settings.health_check.timeout_ms),
                 protocol: settings.health_check.protocol,
+                tls: settings.health_check.tls.as_ref().map(target_tls),
             },
             response_timeout: Duration::from_millis(settings.response_timeout_ms),
             path_prefixes: settings
@@ -441,6 +442,7 @@ fn route_from(
             tls,
             redirect_to_https: settings.tls.as_ref().is_none_or(|tls| tls.redirect),
             target_protocol: settings.target_protocol,
+            target_tls: settings.target_tls.as_ref().map(target_tls),
             compression: settings.compression.clone(),
             traffic: settings.traffic.clone(),
             basic_auth: untold.basic_auth.clone().filter(|_| settings.basic_auth_file.is_some()),
@@ -453,6 +455,10 @@ fn route_from(
             }),
         },
     }
+}
+
+fn target_tls(told: &freehold_wire::TargetTls) -> freehold_model::TargetTls {
+    freehold_model::TargetTls { authorities: told.ca_pem.clone(), server_name: told.server_name.clone() }
 }
 
 /// The proxy does not tell by which secret its key is known.

@@ -9,6 +9,10 @@ pub enum TargetProtocol {
     Http1,
     /// HTTP/2 without TLS, without being asked before (prior knowledge; RFC 9113, section 3.3), as gRPC needs it.
     H2c,
+    /// HTTP/2 over TLS; a target that does not agree on it gets HTTP/1.1 over TLS.
+    H2,
+    /// HTTP/1.1 over TLS.
+    Https,
 }
 
 impl TargetProtocol {
@@ -18,6 +22,8 @@ impl TargetProtocol {
         match name {
             "http1" => Some(Self::Http1),
             "h2c" => Some(Self::H2c),
+            "h2" => Some(Self::H2),
+            "https" => Some(Self::Https),
             _ => None,
         }
     }
@@ -27,6 +33,24 @@ impl TargetProtocol {
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Says whether it is spoken over TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        matches!(self, Self::H2 | Self::Https)
+    }
+}
+
+/// How containers are known that speak TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TargetTls {
+    /// The certificates of the authorities that are trusted, in PEM; the public ones where none are given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<String>,
+    /// The name that their certificates must have; their address where none is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
 }
 
 /// A coding by which the proxy compresses answers.

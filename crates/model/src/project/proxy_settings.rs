@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Compression, ContainerOptions, Network, ProxyAcme, TargetProtocol, Traffic};
+use super::{Compression, ContainerOptions, Network, ProxyAcme, TargetProtocol, TargetTls, Traffic};
 use crate::SecretName;
 
 /// How the proxy serves a role.
@@ -42,6 +42,9 @@ pub struct ProxySettings {
     /// What the proxy speaks with the containers.
     #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
     pub target_protocol: TargetProtocol,
+    /// How containers are known that speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_tls: Option<TargetTls>,
     /// The codings by which answers are compressed, the most wanted first; none for not at all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compression: Vec<Compression>,
@@ -99,6 +102,7 @@ impl Default for ProxySettings {
             clients: None,
             logged_headers: LoggedHeaders::default(),
             target_protocol: TargetProtocol::default(),
+            target_tls: None,
             compression: Vec::new(),
             traffic: None,
             basic_auth: None,
@@ -249,6 +253,9 @@ pub struct HealthCheck {
     /// What is spoken.
     #[serde(default, skip_serializing_if = "TargetProtocol::is_default")]
     pub protocol: TargetProtocol,
+    /// How a container is known that speaks TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TargetTls>,
 }
 
 impl Default for HealthCheck {
@@ -258,6 +265,7 @@ impl Default for HealthCheck {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(5),
             protocol: TargetProtocol::default(),
+            tls: None,
         }
     }
 }

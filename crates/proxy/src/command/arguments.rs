@@ -353,9 +353,17 @@ pub(super) struct DeployArguments {
     /// Trust the `X-Forwarded-*` lines of clients; without TLS they are trusted unless this says otherwise.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = parse_bool)]
     pub(super) forward_headers: Option<bool>,
-    /// What the targets speak: `http1`, or `h2c` for HTTP/2 without TLS, which gRPC needs.
+    /// What the targets speak: `http1`; `h2c` for HTTP/2 without TLS, which gRPC needs; `h2` for HTTP/2 over TLS, or HTTP/1.1 with
+    /// targets that do not agree on it; `https` for HTTP/1.1 over TLS.
     #[arg(long, default_value = "http1", value_parser = content::parse_protocol)]
     pub(super) target_protocol: TargetProtocol,
+    /// The file with the certificates, in PEM, of the authorities by which targets that speak TLS are trusted; the public ones
+    /// where none is given.
+    #[arg(long, default_value = "")]
+    pub(super) target_tls_ca_path: String,
+    /// The name that the certificates of such targets must have; empty for the target's host.
+    #[arg(long, default_value = "")]
+    pub(super) target_tls_server_name: String,
     /// Compress answers for clients that accept it: all of `zstd,br,gzip`, or those that are given, the most wanted first.
     #[arg(long, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = content::parse_codings)]
     pub(super) compress: content::Codings,

@@ -8,10 +8,7 @@ pub(super) struct Codings(pub(super) Vec<Compression>);
 
 /// Reads the value of `--target-protocol`.
 pub(super) fn parse_protocol(text: &str) -> Result<TargetProtocol, String> {
-    TargetProtocol::parse(text).ok_or_else(|| match text {
-        "h2" | "https" => "TLS to targets is not supported; it is `http1` or `h2c`".to_owned(),
-        _ => "it is `http1` or `h2c`".to_owned(),
-    })
+    TargetProtocol::parse(text).ok_or_else(|| "it is `http1`, `h2c`, `h2` or `https`".to_owned())
 }
 
 /// Reads the value of `--compress`.
@@ -37,7 +34,9 @@ mod tests {
     #[test]
     fn values_are_what_they_say_or_refused() {
         assert_eq!(parse_protocol("h2c"), Ok(TargetProtocol::H2c));
-        assert!(parse_protocol("h2").unwrap_err().contains("TLS to targets is not supported"));
+        assert_eq!(parse_protocol("h2"), Ok(TargetProtocol::H2));
+        assert_eq!(parse_protocol("https"), Ok(TargetProtocol::Https));
+        assert!(parse_protocol("h3").unwrap_err().contains("`h2`"));
         assert_eq!(parse_codings("true").unwrap().0, Compression::ALL);
         assert_eq!(parse_codings("gzip, zstd").unwrap().0, [Compression::Gzip, Compression::Zstd]);
         assert_eq!(parse_codings("false").unwrap().0, []);

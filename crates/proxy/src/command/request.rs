@@ -10,7 +10,7 @@ use freehold_model::ProxyServiceName;
 use freehold_wire::{
     Acme, Buffering, CertificateSource, ClientCertificates, ClientMode, DeployRequest, FleetStore,
     HealthCheck, HealthGate, HostPattern, InvalidAddress, PathPrefix, ProxyClient, ProxyError,
-    ServiceSettings, TargetProtocol, Tls,
+    ServiceSettings, TargetProtocol, TargetTls, Tls,
 };
 
 use super::arguments::{DeployArguments, RemoveArguments, list};
@@ -29,6 +29,7 @@ pub(super) fn deploy(
     let path = socket_path(&arguments.socket, environment);
     check_limits(&arguments)?;
     check_certificate(&arguments)?;
+    check_target_tls(&arguments)?;
     let name = ProxyServiceName::parse(&arguments.service)?;
     let mut request = deploy_request(&arguments)?;
     request.settings.traffic = arguments.traffic.traffic()?;
@@ -57,6 +58,7 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
                 0 => arguments.target_protocol,
                 _ => TargetProtocol::Http1,
             },
+            tls: target_tls(arguments).filter(|_| arguments.health_check_port == 0),
         },
         response_timeout_ms: milliseconds(arguments.target_timeout),
         forward_headers: arguments.forward_headers.unwrap_or(!arguments.tls),
@@ -81,6 +83,7 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
         client_ip_header: filled(&arguments.client_ip_header),
         exclude_metrics_paths: list(&arguments.exclude_metrics_path),
         target_protocol: arguments.target_protocol,
+        target_tls: target_tls(arguments),
         compression: arguments.compress.0.clone(),
         traffic: None,
         basic_auth_file: filled(&arguments.traffic.basic_auth_file),
@@ -96,6 +99,14 @@ fn deploy_request(arguments: &DeployArguments) -> Result<DeployRequest, InvalidA
 
 fn filled(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
+}
+
+/// Says how targets are known that speak TLS.
+fn target_tls(arguments: &DeployArguments) -> Option<TargetTls> {
+    let ca_path = filled(&arguments.target_tls_ca_path);
+    let server_name = filled(&arguments.target_tls_server_name);
+    let is_said = ca_path.is_some() || server_name.is_some();
+    is_said.then_some(TargetTls { ca_path, ca_pem: None, server_name })
 }
 
 fn tls(arguments: &DeployArguments) -> Result<Option<Tls>, InvalidAddress> {
@@ -208,6 +219,20 @@ fn check_certificate(arguments: &DeployArguments) -> Result<(), CommandError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses what says how targets are known whose certificates nobody looks at.
+fn check_target_tls(arguments: &DeployArguments) -> Result<(), CommandError> {
+    for (flag, value) in [
+        ("--target-tls-ca-path", &arguments.target_tls_ca_path),
+        ("--target-tls-server-name", &arguments.target_tls_server_name),
+    ] {
+        if !value.is_empty() && !arguments.target_protocol.is_encrypted() {
+            let message = format!("`{flag}` can only be set with `--target-protocol` `h2` or `https`");
+            return Err(CommandError::Usage { message });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a limit for what is not held back, as kamal-proxy does: it would have no effect.

@@ -4,11 +4,12 @@ use freehold_model::printable;
 use freehold_wire::{
     Acme, CanaryRequest, CertificateSource, ConfirmRequest, DeployRequest, ErrorCode, ErrorReply, Gate,
     GateRequest, HealthCheck, HostPattern, PathPrefix, ProbeRequest, ServiceSettings, SplitRequest,
-    TargetAddress, UpgradeRequest, VerdictRule,
+    TargetAddress, TargetTls, UpgradeRequest, VerdictRule,
 };
 
 use super::refusal;
 use crate::acme::Question;
+use crate::target_tls::is_server_name;
 
 /// The longest span that makes sense anywhere: a day.
 const MAX_SPAN_MS: u64 = 24 * 60 * 60 * 1000;
@@ -132,6 +133,9 @@ pub(crate) fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
     if let Some(Err(error)) = settings.traffic.as_ref().map(|traffic| traffic.check()) {
         return Err(invalid(format!("{error}: {}", error.rule())));
     }
+    if let Some(rule) = broken_rule_of_targets(settings) {
+        return Err(invalid(format!("service options invalid: {rule}")));
+    }
     if let Some(rule) = broken_rule_of_tls(settings) {
         return Err(invalid(format!("service options invalid: {rule}")));
     }
@@ -148,6 +152,22 @@ pub(crate) fn settings(settings: &ServiceSettings) -> Result<(), ErrorReply> {
         }
         _ => Ok(()),
     }
+}
+
+/// Returns what is wrong with how targets are to be known.
+fn broken_rule_of_targets(settings: &ServiceSettings) -> Option<String> {
+    if settings.target_tls.is_some() && !settings.target_protocol.is_encrypted() {
+        return Some("targets have certificates only where `h2` or `https` is spoken with them".to_owned());
+    }
+    broken_rule_of_target(settings.target_tls.as_ref()?)
+}
+
+fn broken_rule_of_target(tls: &TargetTls) -> Option<String> {
+    if tls.ca_path.is_some() && tls.ca_pem.is_some() {
+        return Some("targets are known by the authorities in a file or by those that are given".to_owned());
+    }
+    let name = tls.server_name.as_deref().filter(|name| !is_server_name(name))?;
+    Some(format!("`{}` is neither a host name nor an IP address", name.escape_debug()))
 }
 
 /// The most proxies that share certificates; each of them talks to all.
@@ -237,6 +257,12 @@ fn health_check(check: &HealthCheck) -> Result<(), ErrorReply> {
     }
     if check.host.as_deref().is_some_and(|host| host.is_empty() || !is_line(host) || host.len() > 255) {
         return Err(invalid("`health_check.host` must be a host name".to_owned()));
+    }
+    if check.tls.is_some() && !check.protocol.is_encrypted() {
+        return Err(invalid("`health_check.tls` needs `health_check.protocol` `h2` or `https`".to_owned()));
+    }
+    if let Some(rule) = check.tls.as_ref().and_then(broken_rule_of_target) {
+        return Err(invalid(format!("`health_check.tls`: {rule}")));
     }
     if check.port == Some(0) {
         return Err(invalid("`health_check.port` must not be 0".to_owned()));

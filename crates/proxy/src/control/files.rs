@@ -18,6 +18,7 @@ use crate::certificate::{Certificate, CertificateError};
 use crate::client_auth::{ClientAuth, ClientAuthError};
 use crate::clock::Clock;
 use crate::table::{Service, ServiceCertificate, Shared};
+use crate::target_tls::{TargetAuthorities, TargetTlsError};
 use crate::template::{ErrorPages, PagesError};
 
 pub(super) fn load_pages(settings: &ServiceSettings) -> Result<Option<Arc<ErrorPages>>, PagesError> {
@@ -46,6 +47,17 @@ pub(super) fn keep_fleet_key(
     keeper.keep_key(service, key).map_err(|error| {
         refusal(ErrorCode::State, format!("the key of the fleet cannot be stored: {}", chain(&error)))
     })
+}
+
+/// Reads by whom a service's targets are trusted, where they speak TLS.
+pub(super) fn load_authorities(
+    settings: &ServiceSettings,
+) -> Result<Option<Arc<TargetAuthorities>>, TargetTlsError> {
+    if !settings.target_protocol.is_encrypted() {
+        return Ok(None);
+    }
+    let wanted = settings.target_tls.clone().unwrap_or_default();
+    Ok(Some(Arc::new(TargetAuthorities::load(&wanted)?)))
 }
 
 /// What a service is served over HTTPS with.
@@ -126,6 +138,9 @@ impl Control {
                 if let Some(clients) = &service.client_auth {
                     self.refresh_clients(service, clients);
                 }
+                if let Some(authorities) = &service.target_authorities {
+                    self.refresh_targets(service, authorities);
+                }
                 match &service.certificate {
                     Some(ServiceCertificate::Files(certificate)) => self.refresh(service, certificate),
                     None if service.settings.tls.is_some() => self.load_late(service),
@@ -154,6 +169,18 @@ impl Control {
                 let fields: [(&str, &dyn std::fmt::Display); 2] =
                     [("service", &service.name), ("error", &chain(&error))];
                 self.log.error("Authorities of clients not reloaded", &fields);
+            }
+        }
+    }
+
+    fn refresh_targets(&self, service: &Service, authorities: &TargetAuthorities) {
+        match authorities.refresh() {
+            Ok(false) => {}
+            Ok(true) => self.log.info("Authorities of targets reloaded", &[("service", &service.name)]),
+            Err(error) => {
+                let fields: [(&str, &dyn std::fmt::Display); 2] =
+                    [("service", &service.name), ("error", &chain(&error))];
+                self.log.error("Authorities of targets not reloaded", &fields);
             }
         }
     }

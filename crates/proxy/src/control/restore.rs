@@ -7,7 +7,7 @@ use freehold_model::ProxyServiceName;
 use freehold_wire::{HealthState, ServiceSnapshot};
 
 use super::checks::follow_installed;
-use super::files::{Encryption, load_encryption, load_pages};
+use super::files::{Encryption, load_authorities, load_encryption, load_pages};
 use super::{Ledger, chain};
 use crate::acme::Keeper;
 use crate::canary::Trial;
@@ -18,6 +18,7 @@ use crate::resolve::Resolver;
 use crate::rules::{Memory, Past, Rules};
 use crate::state::State;
 use crate::table::{Service, Shared, Table};
+use crate::target_tls::TargetAuthorities;
 
 /// What services are made with when the proxy starts.
 #[derive(Debug)]
@@ -71,6 +72,10 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             log.error("Certificate not loaded", &[("service", &name), ("error", &chain(&error))]);
             Encryption::default()
         });
+        let target_authorities = load_authorities(&settings).unwrap_or_else(|error| {
+            log.error("Authorities of targets not loaded", &[("service", &name), ("error", &chain(&error))]);
+            Some(Arc::new(TargetAuthorities::none(&settings.target_tls.clone().unwrap_or_default())))
+        });
         let before = former.service(&name);
         let past =
             Past { rules: before.and_then(|before| before.rules.as_ref()), memory: memories.get(&name) };
@@ -89,6 +94,7 @@ pub(crate) fn restore(state: State, means: &Means<'_>) -> (Table, Ledger) {
             pages,
             certificate: encryption.certificate,
             client_auth: encryption.client_auth,
+            target_authorities,
             rules,
             counts: metrics.map(|metrics| metrics.service(name.as_str())),
         });

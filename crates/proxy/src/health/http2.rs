@@ -5,10 +5,10 @@ use freehold_wire::ProbeOutcome;
 use h2::RecvStream;
 use h2::client::SendRequest;
 use http::{HeaderMap, Method, Request, header};
-use tokio::net::TcpStream;
 
 use super::{MAX_ANSWER_BYTES, excerpt};
 use crate::http2::links::settings;
+use crate::link::TargetSocket;
 
 /// The path by which gRPC's own health check is asked for, instead of a `GET`.
 /// <https://github.com/grpc/grpc/blob/master/doc/health-checking.md>
@@ -21,14 +21,15 @@ const EMPTY_MESSAGE: &[u8] = &[0; 5];
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 
 /// Asks once, on a connection of its own.
-pub(super) async fn ask(stream: TcpStream, path: &str, host: &str) -> ProbeOutcome {
+pub(super) async fn ask(stream: TargetSocket, path: &str, host: &str) -> ProbeOutcome {
+    let place = Place { scheme: stream.scheme(), host };
     let Ok((requests, connection)) = settings().handshake::<_, Bytes>(stream).await else {
         return ProbeOutcome::ClosedEarly;
     };
     let asked = async {
         match path {
-            GRPC_CHECK => ask_grpc(requests, host).await,
-            _ => get(requests, path, host).await,
+            GRPC_CHECK => ask_grpc(requests, place).await,
+            _ => get(requests, path, place).await,
         }
     };
     tokio::select! {
@@ -45,8 +46,15 @@ fn unusable(error: &h2::Error) -> ProbeOutcome {
     ProbeOutcome::NotHttp { received: excerpt(format!("not HTTP/2: {error}").as_bytes()) }
 }
 
-fn request(method: Method, path: &str, host: &str) -> Option<Request<()>> {
-    let uri = http::Uri::builder().scheme("http").authority(host).path_and_query(path).build().ok()?;
+/// Where a check goes.
+#[derive(Debug, Clone, Copy)]
+struct Place<'p> {
+    scheme: &'static str,
+    host: &'p str,
+}
+
+fn request(method: Method, path: &str, Place { scheme, host }: Place<'_>) -> Option<Request<()>> {
+    let uri = http::Uri::builder().scheme(scheme).authority(host).path_and_query(path).build().ok()?;
     Request::builder().method(method).uri(uri).header(header::USER_AGENT, "kamal-proxy").body(()).ok()
 }
 
@@ -54,8 +62,12 @@ fn nowhere(host: &str) -> ProbeOutcome {
     ProbeOutcome::Unreachable { message: format!("`{host}` cannot be asked for") }
 }
 
-async fn get(mut requests: SendRequest<Bytes>, path: &str, host: &str) -> Result<ProbeOutcome, h2::Error> {
-    let Some(request) = request(Method::GET, path, host) else { return Ok(nowhere(host)) };
+async fn get(
+    mut requests: SendRequest<Bytes>,
+    path: &str,
+    place: Place<'_>,
+) -> Result<ProbeOutcome, h2::Error> {
+    let Some(request) = request(Method::GET, path, place) else { return Ok(nowhere(place.host)) };
     let answer = requests.send_request(request, true)?.0.await?;
     let status = answer.status();
     if status.is_success() {
@@ -67,8 +79,10 @@ async fn get(mut requests: SendRequest<Bytes>, path: &str, host: &str) -> Result
     Ok(ProbeOutcome::Status { code: status.as_u16(), location, body: excerpt(&body) })
 }
 
-async fn ask_grpc(mut requests: SendRequest<Bytes>, host: &str) -> Result<ProbeOutcome, h2::Error> {
-    let Some(mut request) = request(Method::POST, GRPC_CHECK, host) else { return Ok(nowhere(host)) };
+async fn ask_grpc(mut requests: SendRequest<Bytes>, place: Place<'_>) -> Result<ProbeOutcome, h2::Error> {
+    let Some(mut request) = request(Method::POST, GRPC_CHECK, place) else {
+        return Ok(nowhere(place.host));
+    };
     request.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/grpc"));
     request.headers_mut().insert(header::TE, header::HeaderValue::from_static("trailers"));
     let (answer, mut body) = requests.send_request(request, false)?;

@@ -65,7 +65,11 @@ pub(crate) fn write_response(
 }
 
 /// Makes a request's head of one in HTTP/1; `bytes` is the text that it was read from.
-fn request_of(request: &http1_request::Request<'_, '_>, bytes: &[u8]) -> Result<Request<()>, Unsendable> {
+fn request_of(
+    request: &http1_request::Request<'_, '_>,
+    bytes: &[u8],
+    scheme: &str,
+) -> Result<Request<()>, Unsendable> {
     const MALFORMED: Unsendable = Unsendable::Malformed;
     let view = &request.view;
     let mut path = view.path.to_owned();
@@ -73,7 +77,7 @@ fn request_of(request: &http1_request::Request<'_, '_>, bytes: &[u8]) -> Result<
         path.push('?');
         path.push_str(query);
     }
-    let uri = http::Uri::builder().scheme("http").authority(view.authority).path_and_query(path).build();
+    let uri = http::Uri::builder().scheme(scheme).authority(view.authority).path_and_query(path).build();
     let mut made = Request::new(());
     *made.uri_mut() = uri.map_err(|_| MALFORMED)?;
     *made.method_mut() = Method::from_bytes(view.method.as_bytes()).map_err(|_| MALFORMED)?;
@@ -94,7 +98,7 @@ pub(super) struct Prepared {
 }
 
 /// Makes a request of a head that we have written, which may be larger than a client's may be.
-pub(super) fn prepare(bytes: &[u8]) -> Result<Prepared, Unsendable> {
+pub(super) fn prepare(bytes: &[u8], scheme: &str) -> Result<Prepared, Unsendable> {
     let mut slots = slots();
     let request = match http1_request::parse_forwarded(bytes, &mut slots) {
         Ok(Some(request)) => request,
@@ -102,7 +106,7 @@ pub(super) fn prepare(bytes: &[u8]) -> Result<Prepared, Unsendable> {
         Ok(None) | Err(_) => return Err(Unsendable::Malformed),
     };
     Ok(Prepared {
-        request: request_of(&request, bytes)?,
+        request: request_of(&request, bytes, scheme)?,
         framing: request.framing,
         is_head: request.view.method == "HEAD",
         length: request.head_len,

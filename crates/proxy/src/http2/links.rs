@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
-use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::target::AnswerStream;
 use super::{CONNECTION_WINDOW, MAX_STREAMS, SEND_BUFFER_BYTES, STREAM_WINDOW, broken};
 use crate::http1::MAX_HEAD_BYTES;
+use crate::link::TargetSocket;
 
 /// How long a connection without requests is kept.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
@@ -22,6 +22,8 @@ const MAX_IDLE_TIME: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 struct Held {
     requests: SendRequest<Bytes>,
+    /// The scheme of what is asked for over it.
+    scheme: &'static str,
     state: Rc<State>,
 }
 
@@ -80,11 +82,12 @@ impl Links {
         let found = held
             .iter()
             .find(|held| held.state.open.get() < limit.min(held.requests.current_max_send_streams()))?;
-        Some(AnswerStream::new(found.requests.clone(), Some(Lease::new(&found.state))))
+        Some(AnswerStream::new(found.requests.clone(), found.scheme, Some(Lease::new(&found.state))))
     }
 
     /// Begins HTTP/2 on a new connection, keeps it, and takes a stream on it.
-    pub(crate) async fn begin(&self, target: u64, stream: TcpStream) -> io::Result<AnswerStream> {
+    pub(crate) async fn begin(&self, target: u64, stream: TargetSocket) -> io::Result<AnswerStream> {
+        let scheme = stream.scheme();
         let (requests, driver) = settings().handshake(stream).await.map_err(broken)?;
         let state = Rc::new(State {
             open: Cell::new(0),
@@ -98,8 +101,8 @@ impl Links {
             watched.is_over.set(true);
         });
         let lease = Lease::new(&state);
-        let stream = AnswerStream::new(requests.clone(), Some(lease));
-        self.held.borrow_mut().entry(target).or_default().push(Held { requests, state });
+        let stream = AnswerStream::new(requests.clone(), scheme, Some(lease));
+        self.held.borrow_mut().entry(target).or_default().push(Held { requests, scheme, state });
         Ok(stream)
     }
 

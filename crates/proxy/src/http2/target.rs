@@ -19,6 +19,7 @@ use crate::http1::Framing;
 #[derive(Debug)]
 pub(crate) struct AnswerStream {
     requests: SendRequest<Bytes>,
+    scheme: &'static str,
     /// The head, until it is sent.
     prepared: Option<Box<Prepared>>,
     sender: Option<Sender>,
@@ -41,9 +42,10 @@ enum Answer {
 
 impl AnswerStream {
     /// Makes one on a connection that has room for it.
-    pub(crate) fn new(requests: SendRequest<Bytes>, lease: Option<Lease>) -> Self {
+    pub(crate) fn new(requests: SendRequest<Bytes>, scheme: &'static str, lease: Option<Lease>) -> Self {
         Self {
             requests,
+            scheme,
             prepared: None,
             sender: None,
             answer: Answer::Unasked,
@@ -66,7 +68,7 @@ impl AnswerStream {
     /// # Errors
     /// The head cannot be told by HTTP/2.
     pub(crate) fn prepare(&mut self, head: &[u8]) -> Result<(), Unsendable> {
-        self.prepared = Some(Box::new(prepare(head)?));
+        self.prepared = Some(Box::new(prepare(head, self.scheme)?));
         Ok(())
     }
 

@@ -27,6 +27,7 @@ fn service(name: &str, hosts: &[&str], prefixes: &[&str], strip: bool) -> Arc<Se
         certificate: None,
         rules: None,
         client_auth: None,
+        target_authorities: None,
         counts: None,
     })
 }

@@ -276,13 +276,46 @@ async fn what_targets_speak_and_how_answers_are_compressed_is_set_by_flags_and_s
     let settings = rig.status().await.settings;
     assert_eq!(settings.target_protocol, TargetProtocol::H2c);
     assert_eq!(settings.health_check.protocol, TargetProtocol::Http1);
-    for (flag, said) in
-        [("--target-protocol=h2", "TLS to targets is not supported"), ("--compress=deflate", "zstd,br,gzip")]
-    {
+    for (flag, said) in [
+        ("--target-protocol=h3", "`http1`, `h2c`, `h2` or `https`"),
+        ("--target-tls-ca-path=/ca.pem", "can only be set with `--target-protocol` `h2` or `https`"),
+        ("--target-tls-server-name=a.internal", "can only be set with `--target-protocol` `h2` or `https`"),
+        ("--compress=deflate", "zstd,br,gzip"),
+    ] {
         let arguments = deploy(&[flag]);
         let (code, text) = kamal(&rig, &arguments.iter().map(String::as_str).collect::<Vec<_>>()).await;
         assert!(code != 0 && text.contains(said), "{text}");
     }
+}
+
+#[tokio::test]
+async fn flags_for_targets_that_speak_tls_have_their_effect() {
+    let (rig, target) = (Rig::start(), Target::start("t").await);
+    let address = target.address();
+    let path = rig.folder.path().join("ca.pem");
+    let certificates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates/first.crt");
+    fs_err::copy(certificates, &path).unwrap();
+    let ca = format!("--target-tls-ca-path={}", path.display());
+    let deploy = async |more: &[&str]| {
+        let name = "--target-tls-server-name=app.internal";
+        let flags = ["deploy", "shop", "--target", &address, "--target-protocol=https", &ca, name];
+        kamal(&rig, &[&flags[..], more].concat()).await
+    };
+    let (code, text) = deploy(&["--deploy-timeout=300ms"]).await;
+    assert!(code != 0 && text.contains("cannot be trusted over TLS"), "{text}");
+    assert_eq!(deploy(&["--force"]).await, (0, String::new()));
+    let settings = rig.status().await.settings;
+    let wanted = freehold_wire::TargetTls {
+        ca_path: Some(path.to_str().unwrap().to_owned()),
+        ca_pem: None,
+        server_name: Some("app.internal".to_owned()),
+    };
+    assert_eq!(settings.target_protocol, TargetProtocol::Https);
+    assert_eq!((settings.target_tls, settings.health_check.tls), (Some(wanted.clone()), Some(wanted)));
+    // Another port is another server, which is asked without TLS.
+    let port = format!("--health-check-port={}", target.port);
+    assert_eq!(deploy(&[&port]).await, (0, String::new()));
+    assert_eq!(rig.status().await.settings.health_check.tls, None);
 }
 
 // proxy-compat case 4.

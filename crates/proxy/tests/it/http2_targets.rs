@@ -59,15 +59,21 @@ fn status(status: u16) -> Response<()> {
     Response::builder().status(status).body(()).unwrap()
 }
 
-fn trailers(value: &'static str) -> HeaderMap {
+pub(crate) fn trailers(value: &'static str) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("grpc-status", HeaderValue::from_static(value));
     trailers
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+pub(crate) async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let (head, mut body) = request.into_parts();
     match head.uri.path() {
+        // gRPC's own check: a message whose field 1 is 1, which is `SERVING`.
+        "/grpc.health.v1.Health/Check" => {
+            let mut back = respond.send_response(status(200), false).unwrap();
+            back.send_data(Bytes::from_static(&[0, 0, 0, 0, 2, 8, 1]), false).unwrap();
+            back.send_trailers(trailers("0")).unwrap();
+        }
         "/up" => drop(respond.send_response(status(200), true).unwrap()),
         // Sends back each piece as it comes, and in the end what the client's trailers said.
         "/echo" => {

@@ -54,6 +54,7 @@ mod smuggling;
 mod standby;
 mod strictness;
 mod switching;
+mod target_tls;
 mod traces;
 mod trial;
 mod tunnels;

@@ -42,6 +42,16 @@ fn a_route_is_put_back_with_the_certificate_that_it_had() {
 }
 
 #[test]
+fn a_route_is_put_back_with_what_targets_are_known_by() {
+    let tls = r#"{"ca_pem":"PEM","server_name":"app.internal"}"#;
+    let status = status(&format!(r#","target_protocol":"h2","target_tls":{tls}"#));
+    let again = deploy_request(&route_of(None, &status)).unwrap().settings;
+    assert_eq!(again.target_protocol, status.settings.target_protocol);
+    assert!(again.target_tls.is_some());
+    assert_eq!(again.target_tls, status.settings.target_tls);
+}
+
+#[test]
 fn a_route_is_put_back_with_its_rules_and_users() {
     let file = "/home/kamal-proxy/.apps-config/app/users/web/users";
     let rules = r#"{"balance":"least_connections","client_rate":"20/1s","block":["192.0.2.0/24"]}"#;

@@ -4,7 +4,7 @@ use freehold_model::{Diagnose, ErrorKind, ProxySettings};
 use freehold_plan::Route;
 use freehold_wire::{
     Acme, CertificateSource, ClientCertificates, ClientMode, DeployRequest, FleetStore, HealthCheck,
-    HostPattern, InvalidAddress, PathPrefix, ServiceSettings, TargetAddress, Tls,
+    HostPattern, InvalidAddress, PathPrefix, ServiceSettings, TargetAddress, TargetTls, Tls,
 };
 
 use super::{CERTIFICATE_FILE, PRIVATE_KEY_FILE, USERS_FILE};
@@ -38,6 +38,7 @@ pub(in crate::engine_host) fn health_check(check: &freehold_model::HealthCheck) 
         interval_ms: milliseconds(check.interval).max(1),
         timeout_ms: milliseconds(check.timeout).max(1),
         protocol: check.protocol,
+        tls: check.tls.as_ref().map(target_tls),
     }
 }
 
@@ -107,10 +108,15 @@ pub(in crate::engine_host) fn service_settings(
         log_request_headers: settings.logged_headers.request.clone(),
         log_response_headers: settings.logged_headers.response.clone(),
         target_protocol: settings.target_protocol,
+        target_tls: settings.target_tls.as_ref().map(target_tls),
         compression: settings.compression.clone(),
         traffic: settings.traffic.clone(),
         ..ServiceSettings::default()
     })
+}
+
+fn target_tls(wanted: &freehold_model::TargetTls) -> TargetTls {
+    TargetTls { ca_path: None, ca_pem: wanted.authorities.clone(), server_name: wanted.server_name.clone() }
 }
 
 fn buffering(wanted: &freehold_model::Buffering) -> freehold_wire::Buffering {
