@@ -224,7 +224,7 @@ chmod 755 /usr/local/bin/date"#;
 /// What `doctor` found that is not good, each as its check and all that it says.
 pub(crate) async fn diagnose(scene: &Scene) -> (Option<i32>, Vec<(String, String)>) {
     let run = scene.run(&["doctor", "--json"]).await;
-    let first = run.stdout.lines().next().unwrap_or_else(|| panic!("no line of JSON: {}", run.stderr));
+    let first = run.stdout.lines().next().expect("a line of JSON");
     let diagnosis: serde_json::Value = serde_json::from_str(first).unwrap();
     let findings = diagnosis["result"]["findings"].as_array().expect(first);
     let text =
