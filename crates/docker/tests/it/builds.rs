@@ -14,11 +14,13 @@ use crate::lab::{TestEngine, container_name, eventually, must, reference, unique
 async fn images_are_built_from_a_folder() {
     let lab = TestEngine::first().await;
     let base = lab.load_busybox().await;
+    let mut configurations = Vec::new();
     for builder in [BuilderChoice::Best, BuilderChoice::Classic] {
-        builds_with_everything_set(&lab, &base, builder).await;
+        configurations.push(builds_with_everything_set(&lab, &base, builder).await);
         explains_a_failing_step(&lab, &base, builder).await;
         explains_a_bad_dockerfile(&lab, builder).await;
     }
+    assert_eq!(configurations[0], configurations[1], "an image is the same without BuildKit");
     uses_the_cache_or_not(&lab, &base).await;
     mounts_secrets(&lab, &base).await;
     forwards_an_agent(&lab, &base).await;
@@ -59,9 +61,15 @@ fn lines(events: &[BuildEvent]) -> Vec<&str> {
         .collect()
 }
 
-async fn builds_with_everything_set(lab: &TestEngine, base: &ImageReference, builder: BuilderChoice) {
+/// Builds, looks at what came of it, and returns the image's configuration without what is not set.
+async fn builds_with_everything_set(
+    lab: &TestEngine,
+    base: &ImageReference,
+    builder: BuilderChoice,
+) -> serde_json::Value {
     let (folder, mut request) = project(&format!(
-        "FROM {base} AS first\nARG GREETING\nRUN echo $GREETING > /greeting\nCOPY . /app\nFROM {base} AS last\n"
+        "FROM {base} AS first\nARG GREETING\nENV GREETED=$GREETING\nWORKDIR /srv\nUSER 1000:1000\nEXPOSE 80\nUSER 0\n\
+         RUN echo $GREETING > /greeting\nCOPY . /app\nCMD [\"sh\"]\nFROM {base} AS last\n"
     ));
     fs_err::write(folder.path().join("kept"), "kept").expect("a file");
     fs_err::write(folder.path().join("dropped"), "dropped").expect("a file");
@@ -96,6 +104,13 @@ async fn builds_with_everything_set(lab: &TestEngine, base: &ImageReference, bui
         ["hello there", ".:", "deep", "kept", "link", "", "deep:", "kept", "kept"],
         "{builder:?}"
     );
+    let text = lab.docker(&["image", "inspect", "--format", "{{json .Config}}", &built.id]);
+    let mut configuration: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&text).expect("a configuration");
+    // The classic builder notes which image stood below the last step.
+    configuration.remove("Image");
+    configuration.retain(|_, value| !value.is_null() && value != "" && value != false);
+    configuration.into()
 }
 
 async fn run(lab: &TestEngine, image: &str, script: &str) -> Vec<String> {

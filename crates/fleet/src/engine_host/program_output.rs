@@ -186,3 +186,73 @@ async fn read_lines(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { result: 1 << 20, time: Duration::from_secs(60) };
+
+    async fn shell(script: &str, bounds: Bounds, stop: &CancellationToken) -> Result<Ended, OutputError> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        run(command, bounds, &|_| (), stop).await
+    }
+
+    #[tokio::test]
+    async fn the_result_and_the_last_lines_are_kept() {
+        let stop = CancellationToken::new();
+        let script = "echo one; for i in $(seq 30); do echo line $i >&2; done; printf end >&2; exit 3";
+        let ended = shell(script, BOUNDS, &stop).await.unwrap();
+        assert_eq!((ended.status.code(), ended.result.as_str()), (Some(3), "one\n"));
+        assert_eq!((ended.last.len(), ended.last[0].as_str()), (20, "line 12"));
+        assert_eq!(ended.last[19], "end");
+        let ended = shell("echo '{}'; echo warning >&2", BOUNDS, &stop).await.unwrap();
+        assert_eq!(ended.last, ["{}", "warning"]);
+    }
+
+    #[tokio::test]
+    async fn floods_are_bounded() {
+        let stop = CancellationToken::new();
+        // Far more than may be kept, as one line and as many.
+        let flood =
+            "head -c 20000000 /dev/zero | tr '\\0' x >&2; echo >&2; yes | head -n 200000 >&2; echo all";
+        let ended = shell(flood, BOUNDS, &stop).await.unwrap();
+        assert_eq!((ended.result.as_str(), ended.last.len()), ("all\n", 20));
+        let ended = shell("head -c 20000000 /dev/zero | tr '\\0' x >&2", BOUNDS, &stop).await.unwrap();
+        assert_eq!(ended.last[0].len(), LONGEST_LINE);
+        let refused = shell("echo why >&2; exec yes", BOUNDS, &stop).await.unwrap_err();
+        assert!(matches!(&refused, OutputError::TooMuch(1_048_576, _)), "{refused:?}");
+    }
+
+    /// Runs a script that is not to end by itself, and waits until all that it started has gone.
+    async fn ended(script: &str, bounds: Bounds, stop: &CancellationToken) -> OutputError {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let holds = format!("exec 7> {}; {script}", pipe.display());
+        // The end of the pipe comes when the last of those has ended that inherited it.
+        let gone = tokio::task::spawn_blocking(move || fs_err::read(pipe).unwrap());
+        let error = shell(&holds, bounds, stop).await.unwrap_err();
+        gone.await.unwrap();
+        error
+    }
+
+    #[tokio::test]
+    async fn what_takes_too_long_ends_with_all_that_it_started() {
+        let stop = CancellationToken::new();
+        let bounds = Bounds { time: Duration::from_secs(1), ..BOUNDS };
+        // The second does not let itself be asked.
+        for script in
+            ["echo begun >&2; sleep 600 & wait", "echo begun >&2; trap '' TERM; sleep 600 & sleep 600"]
+        {
+            let error = ended(script, bounds, &stop).await;
+            assert!(matches!(&error, OutputError::TooLong(_, last) if last == &["begun"]), "{error:?}");
+        }
+        let error = ended("sleep 600 & exec yes", BOUNDS, &stop).await;
+        assert!(matches!(error, OutputError::TooMuch(..)), "{error:?}");
+        stop.cancel();
+        let error = ended("sleep 600 & wait", BOUNDS, &stop).await;
+        assert!(matches!(error, OutputError::Stopped), "{error:?}");
+    }
+}
