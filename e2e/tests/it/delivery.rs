@@ -133,7 +133,7 @@ async fn failing_deploys_do_not_fill_the_disk() {
 async fn a_large_image_comes_by_sudo() {
     let scene = Scene::new(&["h1"]).await;
     let host = scene.host("h1");
-    host.exec("gpasswd --delete deploy docker").await.unwrap();
+    host.exec("gpasswd --delete deploy docker && chown deploy: /home/deploy").await.unwrap();
     let more = "ssh:\n  user: deploy\n".to_owned();
     scene.write(&DeployFile { more, ..scene.file.clone() });
     add_layer(&scene, "large", 20);

@@ -77,10 +77,8 @@ async fn a_neighbours_key_opens_nothing_else_and_does_not_stay() {
 
     // Whoever has the key gets at the pieces and nothing else.
     bastion.exec(&format!("umask 077; cat > /tmp/key <<'END'\n{}\nEND", key.trim_end())).await.unwrap();
-    let ssh = format!(
-        "ssh -F none -i /tmp/key -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \
-         -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
-    );
+    let ssh = "ssh -F none -i /tmp/key -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no \
+         -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
     let tried = async |options: &str, command: &str, input: &str| {
         let script = format!(
             "code=0; printf '{input}' | timeout 20 {ssh} {options} root@{there} {command} 2>&1 || code=$?; echo \" code $code\""

@@ -178,7 +178,10 @@ impl Job<'_> {
         let goes_on = |at: usize| again.get(at).copied().unwrap_or(false);
         let looks = deliveries.iter_mut().filter_map(|delivery| {
             let first = delivery.waits_for?;
-            (!goes_on(first)).then(|| async {
+            if goes_on(first) {
+                return None;
+            }
+            Some(async {
                 delivery.waits_for = None;
                 self.look(delivery).await;
             })

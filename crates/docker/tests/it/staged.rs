@@ -342,8 +342,11 @@ async fn stops_where_the_disk_is_full(source: &TestEngine, target: &TestEngine) 
     assert!((20_000_000..26_000_000).contains(needed_bytes), "{needed_bytes}");
     assert_eq!((*free_bytes, error.kind()), (1_000_000, ErrorKind::Failed));
     assert!(error.help()[0].contains("freehold prune"), "{:?}", error.help());
-    let state = shelf.state.lock();
-    assert!(state.on_the_wire <= 20_000_000 && state.loads == 0, "{} bytes", state.on_the_wire);
+    let (wire, loads) = {
+        let state = shelf.state.lock();
+        (state.on_the_wire, state.loads)
+    };
+    assert!(wire <= 20_000_000 && loads == 0, "{wire} bytes");
     assert!(must(target.engine.inspect_image(&image.to_string()).await).is_none());
 }
 

@@ -20,6 +20,7 @@ fi
 for tool in head wc gzip sha256sum; do
   command -v "$tool" >/dev/null 2>&1 || printf 'lacks=%s\n' "$tool"
 done
+if [ -d .kamal ]; then [ -w .kamal ]; else [ -w . ]; fi || printf 'lacks=login directory\n'
 # One that reads ahead takes what is behind a piece with it, as that of busybox does.
 [ "$(printf abcd | {{ head -c 1 >/dev/null; cat; }})" = bcd ] || printf 'lacks=head\n'
 if [ -d {directory} ]; then printf 'left=%s\n' "$(du -s -k {directory} | {{ read -r size _; echo "$size"; }})"; fi
