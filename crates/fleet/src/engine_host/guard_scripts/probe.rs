@@ -133,7 +133,7 @@ mod tests {
         let ask = |files: &[(&str, &str)]| {
             for (name, text) in files {
                 let place = path.join(name);
-                std::fs::write(&place, text).unwrap();
+                fs_err::write(&place, text).unwrap();
                 std::fs::set_permissions(&place, std::os::unix::fs::PermissionsExt::from_mode(0o755))
                     .unwrap();
             }

@@ -33,7 +33,7 @@ impl FakeHost {
         }
         for (name, text) in [("nft", NFT), ("setsid", SETSID)] {
             let place = host.path("bin").join(name);
-            std::fs::write(&place, host.here(&text.replace("ROOT", "/ROOT"))).unwrap();
+            fs_err::write(&place, host.here(&text.replace("ROOT", "/ROOT"))).unwrap();
             std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
         host
@@ -77,7 +77,7 @@ impl FakeHost {
     }
 
     fn read(&self, name: &str) -> Option<String> {
-        std::fs::read_to_string(self.path(name)).ok()
+        fs_err::read_to_string(self.path(name)).ok()
     }
 
     /// What of a change is left in the folder of running things.
@@ -150,7 +150,7 @@ fn what_was_undone_is_told_as_it_is() {
 
     assert_eq!(host.load("c", &host.digest(), "good"), 0);
     assert_eq!(host.run(&confirm_script("c", "app", None)).0, 0);
-    std::fs::write(host.path("etc/freehold/guard.nft"), "unloadable").unwrap();
+    fs_err::write(host.path("etc/freehold/guard.nft"), "unloadable").unwrap();
     assert_eq!(host.load("d", &host.digest(), "next"), 0);
     assert_eq!(host.run(&undo_script("d")).1, "stuck");
 }
