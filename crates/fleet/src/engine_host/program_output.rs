@@ -225,34 +225,48 @@ mod tests {
         assert!(matches!(&refused, OutputError::TooMuch(1_048_576, _)), "{refused:?}");
     }
 
-    /// Runs a script that is not to end by itself, and waits until all that it started has gone.
-    async fn ended(script: &str, bounds: Bounds, stop: &CancellationToken) -> OutputError {
+    /// Opening a pipe without waiting for its other end.
+    const O_NONBLOCK: i32 = 0o4000;
+
+    /// Runs a script that is not to end by itself, does something at its first line, and waits until all that it started has
+    /// gone.
+    async fn ended(script: &str, at_first: impl Fn() + Sync, stop: &CancellationToken) -> OutputError {
+        use std::os::unix::fs::OpenOptionsExt as _;
         let folder = tempfile::tempdir().unwrap();
         let pipe = folder.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let holds = format!("exec 7> {}; {script}", pipe.display());
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("exec 7> {}; {script}", pipe.display())]);
         // The end of the pipe comes when the last of those has ended that inherited it.
-        let gone = tokio::task::spawn_blocking(move || fs_err::read(pipe).unwrap());
-        let error = shell(&holds, bounds, stop).await.unwrap_err();
-        gone.await.unwrap();
+        let read = pipe.clone();
+        let gone = std::thread::spawn(move || fs_err::read(read).unwrap());
+        let error = run(command, BOUNDS, &|_| at_first(), stop).await.unwrap_err();
+        // If it came to no writer at all, this is the first.
+        drop(std::fs::OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&pipe));
+        gone.join().unwrap();
         error
     }
 
     #[tokio::test]
     async fn what_takes_too_long_ends_with_all_that_it_started() {
         let stop = CancellationToken::new();
-        let bounds = Bounds { time: Duration::from_secs(1), ..BOUNDS };
         // The second does not let itself be asked.
         for script in
             ["echo begun >&2; sleep 600 & wait", "echo begun >&2; trap '' TERM; sleep 600 & sleep 600"]
         {
-            let error = ended(script, bounds, &stop).await;
+            // With the clock stopped, all waiting is over as soon as nothing else happens.
+            let error = ended(script, tokio::time::pause, &stop).await;
+            tokio::time::resume();
             assert!(matches!(&error, OutputError::TooLong(_, last) if last == &["begun"]), "{error:?}");
         }
-        let error = ended("sleep 600 & exec yes", BOUNDS, &stop).await;
+    }
+
+    #[tokio::test]
+    async fn what_prints_too_much_or_is_to_stop_ends_with_all_that_it_started() {
+        let stop = CancellationToken::new();
+        let error = ended("sleep 600 & exec yes", || (), &stop).await;
         assert!(matches!(error, OutputError::TooMuch(..)), "{error:?}");
-        stop.cancel();
-        let error = ended("sleep 600 & wait", BOUNDS, &stop).await;
+        let error = ended("echo begun >&2; sleep 600 & wait", || stop.cancel(), &stop).await;
         assert!(matches!(error, OutputError::Stopped), "{error:?}");
     }
 }
