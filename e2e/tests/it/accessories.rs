@@ -108,7 +108,9 @@ async fn an_accessory_lives_beside_the_application() {
 
 /// Kamal's lines, one for each thing that was done.
 async fn expect_acts(host: &Host) {
-    let acts = crate::proxy::audit(host).await;
+    let mut acts = crate::proxy::audit(host).await;
+    // The lab keeps images, and a deploy may find one that an earlier test has left.
+    acts.retain(|act| act != "Pruned images");
     let of = |words: &str| words.replace("NAME", "cache accessory");
     let expected = [
         "Booted NAME",
