@@ -25,6 +25,8 @@ pub(crate) struct Package {
 #[derive(Debug)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
+    /// What the code calls it.
+    pub(crate) alias: String,
     pub(crate) is_dev: bool,
 }
 
@@ -58,9 +60,10 @@ impl Package {
     fn read(root: &Path, package: &Value) -> Self {
         let manifest = Path::new(text(package, "manifest_path"));
         let folder = manifest.parent().and_then(|folder| folder.strip_prefix(root).ok());
-        let dependency = |dependency: &Value| Dependency {
-            name: text(dependency, "name").to_owned(),
-            is_dev: text(dependency, "kind") == "dev",
+        let dependency = |dependency: &Value| {
+            let name = text(dependency, "name");
+            let alias = dependency.get("rename").and_then(Value::as_str).unwrap_or(name).replace('-', "_");
+            Dependency { name: name.to_owned(), alias, is_dev: text(dependency, "kind") == "dev" }
         };
         Self {
             name: text(package, "name").to_owned(),

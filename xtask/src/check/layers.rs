@@ -113,7 +113,11 @@ mod tests {
         let package = |(name, imported, is_dev): &(&str, &str, bool)| Package {
             name: (*name).to_owned(),
             folder: format!("crates/{name}").into(),
-            dependencies: vec![Dependency { name: (*imported).to_owned(), is_dev: *is_dev }],
+            dependencies: vec![Dependency {
+                name: (*imported).to_owned(),
+                alias: imported.replace('-', "_"),
+                is_dev: *is_dev,
+            }],
         };
         let names = ["freehold-model", "freehold-fleet", "freehold-testkit", "freehold-cli", "freehold-ssh"];
         let empty =

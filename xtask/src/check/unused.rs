@@ -14,7 +14,7 @@ pub(crate) fn check(repository: &Repository) -> Result<Vec<Finding>, String> {
             code.push_str(&code_only(&repository.text(file)?));
         }
         for dependency in &package.dependencies {
-            if !has_word(&code, &dependency.name.replace('-', "_")) {
+            if !has_word(&code, &dependency.alias) {
                 let message = format!("the dependency `{}` is not used", dependency.name);
                 findings.push(Finding::file(package.folder.join(Path::new("Cargo.toml")), message));
             }
