@@ -223,7 +223,7 @@ async fn keyless_signatures_decide() {
     );
     scene.write(&scene.file);
     scene.project.write("config/trusted_root.json", "{}").unwrap();
-    let words = ["deploy", "--skip-push", "--version", "1"];
+    let words = ["deploy", "--skip-push", "--version", "keyless-1"];
     let refused = scene.run(&words).await.expect_code(3).unwrap();
     assert!(refused.stderr.contains("`config/trusted_root.json`"), "{}", refused.stderr);
     scene.project.write("config/trusted_root.json", &sigstore.trusted_root().to_string()).unwrap();
@@ -233,8 +233,8 @@ async fn keyless_signatures_decide() {
         registry.digest("hello", version)
     };
 
-    let digest = push("1").await;
-    expect_refused(&scene, "1", "it is not signed").await;
+    let digest = push("keyless-1").await;
+    expect_refused(&scene, "keyless-1", "it is not signed").await;
     let text = payload(&digest);
     let late = Wish { logged: NOW + 601, ..Wish::default() };
     let eve = Wish { identity: "eve@example.com", ..Wish::default() };
@@ -244,15 +244,15 @@ async fn keyless_signatures_decide() {
         (sigstore.sign(&text, None, &eve), "it was signed by `eve@example.com`, not by what matches"),
     ] {
         note(&registry, &digest, &proof);
-        expect_refused(&scene, "1", why).await;
+        expect_refused(&scene, "keyless-1", why).await;
     }
     note(&registry, &digest, &sigstore.sign(&text, None, &Wish::default()));
-    let run = scene.run(&["deploy", "--skip-push", "--version", "1", "--verbose"]).await;
+    let run = scene.run(&["deploy", "--skip-push", "--version", "keyless-1", "--verbose"]).await;
     let run = run.expect_code(0).unwrap();
     assert!(run.stderr.contains("signed by ci@example.com"), "{}", run.stderr);
-    scene.expect_serving("1").await;
+    scene.expect_serving("keyless-1").await;
 
-    let digest = push("2").await;
+    let digest = push("keyless-2").await;
     let statement = |predicate: &str| {
         json!({
             "_type": "https://in-toto.io/Statement/v1",
@@ -265,13 +265,13 @@ async fn keyless_signatures_decide() {
     let kind = Some("application/vnd.in-toto+json");
     let made = sigstore.sign(&statement("https://slsa.dev/provenance/v1"), kind, &Wish::default());
     refer(&registry, &digest, &made);
-    expect_refused(&scene, "2", "what was signed is not an image").await;
+    expect_refused(&scene, "keyless-2", "what was signed is not an image").await;
     let signed = statement("https://sigstore.dev/cosign/sign/v1");
     refer(&registry, &digest, &foreign.sign(&signed, kind, &Wish::default()));
-    expect_refused(&scene, "2", "not by a transparency log of the trusted root").await;
+    expect_refused(&scene, "keyless-2", "not by a transparency log of the trusted root").await;
     refer(&registry, &digest, &sigstore.sign(&signed, kind, &Wish::default()));
-    scene.run(&["deploy", "--skip-push", "--version", "2"]).await.expect_code(0).unwrap();
-    scene.expect_serving("2").await;
+    scene.run(&["deploy", "--skip-push", "--version", "keyless-2"]).await.expect_code(0).unwrap();
+    scene.expect_serving("keyless-2").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
