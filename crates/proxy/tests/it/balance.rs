@@ -48,7 +48,13 @@ async fn a_busy_target_gets_fewer_requests_where_that_is_wanted() {
         waiting.push(client);
     }
     // Three are in flight, one more at one of the two: the next ones go to the other, each alone.
-    let busy = if first.requests() > second.requests() { "first" } else { "second" };
+    crate::client::soon(async {
+        while first.waiting() + second.waiting() < 3 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let busy = if first.waiting() > second.waiting() { "first" } else { "second" };
     let mut client = rig.open().await;
     for _ in 0..10 {
         assert_ne!(who(&mut client).await, busy);

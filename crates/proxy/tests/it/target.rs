@@ -69,6 +69,11 @@ impl Target {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// How many requests wait at the gate.
+    pub(crate) fn waiting(&self) -> u64 {
+        *self.shared.waiting.borrow()
+    }
+
     /// Waits until so many requests wait at the gate.
     pub(crate) async fn wait_for_waiting(&self, count: u64) {
         let mut waiting = self.shared.waiting.subscribe();
