@@ -138,18 +138,24 @@ fn configuration(text: &str) -> String {
     format!("{} {platform}", serde_json::Value::Object(config))
 }
 
-/// Every kind of builder that is here makes the same image of one project; a secret that the build uses is nowhere after
-/// it, neither when the build succeeds nor when it fails.
-#[tokio::test(flavor = "multi_thread")]
-async fn every_builder_makes_the_same_image() {
-    let mut scene = Scene::new(&["h1", "h2"]).await;
-    own_service(&mut scene, "same");
+/// Gives a project what builds with a secret need, and returns what marks that.
+fn with_secret(scene: &Scene) -> String {
     fs_err::copy("/bin/busybox", scene.project.folder().join("busybox")).unwrap();
     scene.project.write(".dockerignore", "*\n!hello\n!VERSION\n!busybox\n").unwrap();
     let mut random = [0; 12];
     getrandom::fill(&mut random).unwrap();
     let mark: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     scene.project.write(".kamal/secrets", &format!("BUILD_TOKEN=mark-{mark}\n")).unwrap();
+    mark
+}
+
+/// Every kind of builder that is here makes the same image of one project; a secret that the build uses is nowhere after
+/// it, neither when the build succeeds nor when it fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_builder_makes_the_same_image() {
+    let mut scene = Scene::new(&["h1", "h2"]).await;
+    own_service(&mut scene, "same");
+    let mark = with_secret(&scene);
     let dockerfile = |outcome: &str| {
         scene.project.write("Dockerfile", &WITH_SECRET.replace("OUTCOME", outcome)).unwrap();
     };
@@ -220,12 +226,7 @@ async fn every_builder_makes_the_same_image() {
 async fn a_builder_behind_a_bastion_makes_the_same_image() {
     let mut scene = Scene::on(crate::reach::lab().await, &["app"]).await;
     own_service(&mut scene, "behind");
-    fs_err::copy("/bin/busybox", scene.project.folder().join("busybox")).unwrap();
-    scene.project.write(".dockerignore", "*\n!hello\n!VERSION\n!busybox\n").unwrap();
-    let mut random = [0; 12];
-    getrandom::fill(&mut random).unwrap();
-    let mark: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-    scene.project.write(".kamal/secrets", &format!("BUILD_TOKEN=mark-{mark}\n")).unwrap();
+    let mark = with_secret(&scene);
     scene.project.write("Dockerfile", &WITH_SECRET.replace("OUTCOME", "/bin/busybox true")).unwrap();
     let builder = scene.host("database");
     let mut seen = Vec::new();

@@ -12,6 +12,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use super::keyless::Witness;
 use super::log_entry::LogEntry;
+use super::trusted_root::LogId;
 use super::{ImageSignature, SignedContent, Unreadable};
 
 /// The notes of cosign beside a signature.
@@ -65,12 +66,6 @@ struct Entry {
     #[serde(default)]
     inclusion_promise: Option<Promise>,
     canonicalized_body: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct LogId {
-    key_id: String,
 }
 
 #[derive(Deserialize)]

@@ -99,8 +99,8 @@ struct KeyEntry {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LogId {
-    key_id: String,
+pub(super) struct LogId {
+    pub(super) key_id: String,
 }
 
 #[derive(Deserialize)]

@@ -136,13 +136,15 @@ impl Control {
             let (_, table) = self.shared.load();
             for service in table.services() {
                 if let Some(clients) = &service.client_auth {
-                    self.refresh_clients(service, clients);
+                    self.refreshed(service, "Authorities of clients", clients.refresh());
                 }
                 if let Some(authorities) = &service.target_authorities {
-                    self.refresh_targets(service, authorities);
+                    self.refreshed(service, "Authorities of targets", authorities.refresh());
                 }
                 match &service.certificate {
-                    Some(ServiceCertificate::Files(certificate)) => self.refresh(service, certificate),
+                    Some(ServiceCertificate::Files(certificate)) => {
+                        self.refreshed(service, "Certificate", certificate.refresh());
+                    }
                     None if service.settings.tls.is_some() => self.load_late(service),
                     None | Some(ServiceCertificate::Automatic(_)) => {}
                 }
@@ -150,37 +152,15 @@ impl Control {
         }
     }
 
-    fn refresh(&self, service: &Service, certificate: &Certificate) {
-        match certificate.refresh() {
+    /// Tells what became of reading files of a service again.
+    fn refreshed<E: std::error::Error>(&self, service: &Service, what: &str, outcome: Result<bool, E>) {
+        match outcome {
             Ok(false) => {}
-            Ok(true) => self.log.info("Certificate reloaded", &[("service", &service.name)]),
-            Err(error) => {
-                let text = chain(&error);
-                self.log.error("Certificate not reloaded", &[("service", &service.name), ("error", &text)]);
-            }
-        }
-    }
-
-    fn refresh_clients(&self, service: &Service, clients: &ClientAuth) {
-        match clients.refresh() {
-            Ok(false) => {}
-            Ok(true) => self.log.info("Authorities of clients reloaded", &[("service", &service.name)]),
+            Ok(true) => self.log.info(&format!("{what} reloaded"), &[("service", &service.name)]),
             Err(error) => {
                 let fields: [(&str, &dyn std::fmt::Display); 2] =
                     [("service", &service.name), ("error", &chain(&error))];
-                self.log.error("Authorities of clients not reloaded", &fields);
-            }
-        }
-    }
-
-    fn refresh_targets(&self, service: &Service, authorities: &TargetAuthorities) {
-        match authorities.refresh() {
-            Ok(false) => {}
-            Ok(true) => self.log.info("Authorities of targets reloaded", &[("service", &service.name)]),
-            Err(error) => {
-                let fields: [(&str, &dyn std::fmt::Display); 2] =
-                    [("service", &service.name), ("error", &chain(&error))];
-                self.log.error("Authorities of targets not reloaded", &fields);
+                self.log.error(&format!("{what} not reloaded"), &fields);
             }
         }
     }
